@@ -1,10 +1,45 @@
+# Needs Python 3.11 or newer, git and make; all else is installed into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 
+# $(call step,NAME,COMMAND): say what begins, and how long it took.
+step = @echo "== $(1)"; start=$$(date +%s); $(2) && echo "== $(1): $$(($$(date +%s) - start)) s"
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1 - \2/p' Makefile
+
+serve: .venv/stamp ## run the server
+	$(BIN)/sessile serve
+
+venv: .venv/stamp ## create or renew .venv
+
 .venv/stamp: pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[all,dev]'
 	touch $@
 
-.PHONY: venv
-venv: .venv/stamp
+test: .venv/stamp ## run every test, in a random order
+	$(BIN)/python -m pytest
+
+check: .venv/stamp ## what CI runs: format, lint, types, imports, tests, coverage
+	$(call step,format,$(BIN)/ruff format --check .)
+	$(call step,lint,$(BIN)/ruff check .)
+	$(call step,mypy,$(BIN)/mypy)
+	$(call step,pyright,$(BIN)/pyright)
+	$(call step,imports,$(BIN)/lint-imports --no-logo)
+	$(call step,tests,$(BIN)/coverage run -m pytest)
+	$(call step,coverage of core,$(BIN)/coverage report --include='src/sessile/core/*' --fail-under=100)
+	$(call step,coverage,$(BIN)/coverage report --skip-covered --fail-under=90)
+
+bench: .venv/stamp ## measure
+	$(BIN)/python -m bench
+
+format: .venv/stamp ## format, and mend what the linter can
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+clean: ## remove .venv and what the tools left behind
+	rm -rf .venv build dist htmlcov .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help serve venv test check bench format clean
