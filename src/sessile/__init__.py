@@ -1,0 +1,1 @@
+"""Sessile: a session server for AI agents and chat assistants."""

@@ -1,0 +1,158 @@
+"""Who asks, and on whose behalf: frozen identity."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from sessile.core.events import JsonObject, Progress
+from sessile.core.ids import Fence, NodeId, SessionId, SessionKey, TenantId, TurnId, UserId
+from sessile.core.transcript import History
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """The caller of a request, as authentication found it."""
+
+    tenant_id: TenantId
+    user_id: UserId
+    roles: frozenset[str] = frozenset()
+
+    def may_reach(self, key: SessionKey, owner: UserId) -> bool:
+        """A caller reaches sessions of its own tenant, and of these only its own unless it is an
+        admin of the tenant."""
+        return self.tenant_id == key.tenant_id and (self.user_id == owner or "admin" in self.roles)
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """The right to write for one turn, as long as no newer fence exists."""
+
+    key: SessionKey
+    turn_id: TurnId
+    fence: Fence
+    attempt: int
+    node: NodeId
+
+
+class Door(Protocol):
+    """The runtime's side of a turn context: what a turn can do while it is open."""
+
+    def check(self) -> None:
+        """Raises ContextExpired after the turn's end, ContextMismatch inside another turn."""
+        ...
+
+    async def progress(self, progress: Progress, note: str) -> None: ...
+
+    async def emit(self, text: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Which turn this is, for whom, and what it was given."""
+
+    tenant_id: TenantId
+    user_id: UserId
+    session_id: SessionId
+    turn_id: TurnId
+    fence: Fence
+    attempt: int
+    assistant: str
+    grants: tuple[str, ...]
+    input: JsonObject
+
+
+class TurnContext:
+    """The identity of one turn, handed to each agent and tool call as an argument.
+
+    It is frozen, and closed when its turn ends: from then on, and inside any other turn, even
+    reading an id raises, so that a context kept by mistake cannot name a session.
+    """
+
+    __slots__ = ("_door", "_history", "_identity")
+
+    def __init__(self, identity: Identity, door: Door, history: History) -> None:
+        object.__setattr__(self, "_identity", identity)
+        object.__setattr__(self, "_door", door)
+        object.__setattr__(self, "_history", history)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a turn context is frozen: {name} cannot be set")
+
+    @property
+    def tenant_id(self) -> TenantId:
+        return self._open().tenant_id
+
+    @property
+    def user_id(self) -> UserId:
+        return self._open().user_id
+
+    @property
+    def session_id(self) -> SessionId:
+        return self._open().session_id
+
+    @property
+    def turn_id(self) -> TurnId:
+        return self._open().turn_id
+
+    @property
+    def fence(self) -> Fence:
+        return self._open().fence
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first; higher where a node was lost and the turn goes on from the log."""
+        return self._open().attempt
+
+    @property
+    def assistant(self) -> str:
+        return self._open().assistant
+
+    @property
+    def grants(self) -> tuple[str, ...]:
+        return self._open().grants
+
+    @property
+    def input(self) -> JsonObject:
+        """What was asked: `{type, text, …}`."""
+        return self._open().input
+
+    @property
+    def history(self) -> History:
+        """The session's messages as they were when this step began."""
+        self._open()
+        history: History = self._history
+        return history
+
+    async def progress(
+        self,
+        *,
+        current_iteration: int = 0,
+        total_iterations: int = 0,
+        tokens_used: int = 0,
+        total_tokens: int = 0,
+        note: str = "",
+    ) -> None:
+        """Report how far the turn is. No number ever falls: the larger of old and new counts."""
+        self._open()
+        progress = Progress(
+            current_iteration=current_iteration,
+            total_iterations=total_iterations,
+            tokens_used=tokens_used,
+            total_tokens=total_tokens,
+        )
+        await self._door.progress(progress, note)
+
+    async def emit(self, text: str) -> None:
+        """Add text to the reply that the turn is writing."""
+        self._open()
+        await self._door.emit(text)
+
+    def _open(self) -> Identity:
+        self._door.check()
+        return self._identity
+
+    def __repr__(self) -> str:
+        return f"TurnContext({self._identity.session_id}, {self._identity.turn_id})"
+
+    _identity: Identity
+    _door: Door
+    _history: History

@@ -1,0 +1,177 @@
+"""What can be refused, and how it is told: a stable code, an HTTP status, whether to retry."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+
+class SessileError(Exception):
+    """A refusal or conflict. `code` is stable for ever; `details` are safe to show the caller."""
+
+    code: ClassVar[str] = "error"
+    status: ClassVar[int] = 500
+    retry_after_seconds: ClassVar[int | None] = None
+    """When set, the same request may succeed after this time."""
+
+    def __init__(self, message: str = "", **details: object) -> None:
+        super().__init__(message or (type(self).__doc__ or self.code).partition("\n")[0])
+        self.details: Mapping[str, object] = details
+
+
+class InvalidInput(SessileError):
+    """The request does not have the form that this operation asks for."""
+
+    code = "invalid_input"
+    status = 422
+
+
+class Unauthenticated(SessileError):
+    """No valid credentials came with the request."""
+
+    code = "unauthenticated"
+    status = 401
+
+
+class NotFound(SessileError):
+    """There is no such thing, or it is not yours: the two are the same answer."""
+
+    code = "not_found"
+    status = 404
+
+
+class SessionNotFound(NotFound):
+    """There is no such session."""
+
+    code = "session_not_found"
+
+
+class TurnNotFound(NotFound):
+    """There is no such turn in this session."""
+
+    code = "turn_not_found"
+
+
+class UnknownAssistant(SessileError):
+    """This server has no assistant of that name."""
+
+    code = "unknown_assistant"
+    status = 422
+
+
+class SessionBusy(SessileError):
+    """The session is running a turn, and the request asked to be rejected in that case."""
+
+    code = "session_busy"
+    status = 409
+
+
+class SessionClosed(SessileError):
+    """The session is closed and never reopens; open a new one."""
+
+    code = "session_closed"
+    status = 409
+
+
+class QueueFull(SessileError):
+    """The session has as many queued turns as it may have."""
+
+    code = "queue_full"
+    status = 429
+    retry_after_seconds = 5
+
+
+class IdempotencyConflict(SessileError):
+    """This idempotency key was used before, with another body."""
+
+    code = "idempotency_conflict"
+    status = 409
+
+
+class TurnNotQueued(SessileError):
+    """The turn has left the queue; its input can no longer be changed."""
+
+    code = "turn_not_queued"
+    status = 409
+
+
+class TurnEnded(SessileError):
+    """The turn has already ended."""
+
+    code = "turn_ended"
+    status = 409
+
+
+class TurnNotEnded(SessileError):
+    """The turn has not ended yet; a fork is cut at one that has."""
+
+    code = "turn_not_ended"
+    status = 409
+
+
+class CursorAhead(SessileError):
+    """The cursor lies ahead of the session's log."""
+
+    code = "cursor_ahead"
+    status = 400
+
+
+class TooLarge(SessileError):
+    """The request asks for more than one transaction may write."""
+
+    code = "too_large"
+    status = 413
+
+
+class StorageBusy(SessileError):
+    """The database did not take the write in time; nothing was stored."""
+
+    code = "storage_busy"
+    status = 503
+    retry_after_seconds = 2
+
+
+class StorageFull(SessileError):
+    """The disk is full; nothing was stored."""
+
+    code = "storage_full"
+    status = 507
+    retry_after_seconds = 60
+
+
+class Draining(SessileError):
+    """This server is stopping; ask again in a moment."""
+
+    code = "draining"
+    status = 503
+    retry_after_seconds = 2
+
+
+class LeaseLost(SessileError):
+    """Another attempt holds the session under a newer fence, or it was closed; stop at once."""
+
+    code = "lease_lost"
+    status = 409
+
+
+class SteerUnread(SessileError):
+    """A message was steered into the turn that its agent has not read; it cannot end yet."""
+
+    code = "steer_unread"
+    status = 409
+
+
+class ContextExpired(SessileError):
+    """This turn context outlived its turn; use the one that your tool was called with."""
+
+    code = "context_expired"
+
+
+class ContextMismatch(SessileError):
+    """This turn context belongs to another turn than the one that is running here."""
+
+    code = "context_mismatch"
+
+
+class CapturedContext(SessileError):
+    """A tool holds a turn context in its closure or defaults; take it as an argument instead."""
+
+    code = "captured_context"

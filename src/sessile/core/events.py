@@ -1,0 +1,443 @@
+"""The closed set of facts that a log may hold, and the entry that carries one.
+
+Kind names are for ever. A field may be added with a default; none is renamed or removed.
+Everything here is made of JSON values, so that `codec` needs no rule a kind.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from sessile.core.ids import CallId, Fence, MessageId, Seq, SessionId, TurnId, UserId
+
+JsonObject = Mapping[str, Any]
+Role = Literal["user", "assistant", "tool", "system"]
+WhenBusy = Literal["enqueue", "reject", "interrupt", "steer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One fact at its place in one session's log. `body` is JSON text; `codec.decode` reads it."""
+
+    seq: Seq
+    kind: str
+    turn_id: TurnId | None
+    at_ms: int
+    """Milliseconds since 1970, UTC. For people: order is `seq`."""
+    body: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionOpened:
+    kind: ClassVar[str] = "session.opened"
+    user_id: UserId
+    assistant: str
+    title: str | None = None
+    metadata: JsonObject = field(default_factory=dict[str, Any])
+    exclusive_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionUpdated:
+    """The title and metadata as they are from now on."""
+
+    kind: ClassVar[str] = "session.updated"
+    title: str | None
+    metadata: JsonObject
+    by: UserId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionForked:
+    """Written into the new session, before what it inherits."""
+
+    kind: ClassVar[str] = "session.forked"
+    from_session_id: SessionId
+    from_turn_id: TurnId
+    from_seq: Seq
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionHandedOff:
+    kind: ClassVar[str] = "session.handed_off"
+    assistant: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionGranted:
+    kind: ClassVar[str] = "session.granted"
+    grant: str
+    by: UserId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRevoked:
+    kind: ClassVar[str] = "session.revoked"
+    grant: str
+    by: UserId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionSummarized:
+    """What an agent reads in place of all messages up to `upto_seq`; nothing is deleted."""
+
+    kind: ClassVar[str] = "session.summarized"
+    summary: str
+    upto_seq: Seq
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRedacted:
+    kind: ClassVar[str] = "session.redacted"
+    message_ids: tuple[MessageId, ...]
+    by: UserId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionClosed:
+    kind: ClassVar[str] = "session.closed"
+    by: UserId
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnQueued:
+    """An accepted input: from here on it is durable. `message_id` is the user's message to be."""
+
+    kind: ClassVar[str] = "turn.queued"
+    turn_id: TurnId
+    position: int
+    input: JsonObject
+    message_id: MessageId
+    by: UserId
+    when_busy: WhenBusy = "enqueue"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnEdited:
+    kind: ClassVar[str] = "turn.edited"
+    turn_id: TurnId
+    input: JsonObject
+    by: UserId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnStarted:
+    """An attempt begins. `strikes`: attempts lost in a row without a durable step."""
+
+    kind: ClassVar[str] = "turn.started"
+    turn_id: TurnId
+    attempt: int
+    fence: Fence
+    node: str
+    strikes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnSteered:
+    """A message for a running turn. Unread at the turn's end it becomes the turn `steer_id`."""
+
+    kind: ClassVar[str] = "turn.steered"
+    turn_id: TurnId
+    steer_id: TurnId
+    message_id: MessageId
+    input: JsonObject
+    by: UserId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """The four numbers that every turn record and progress event has: 0 until known."""
+
+    current_iteration: int = 0
+    total_iterations: int = 0
+    tokens_used: int = 0
+    total_tokens: int = 0
+
+    def raised_to(self, other: "Progress") -> "Progress":
+        """Each number the larger of the two: none ever falls."""
+        return Progress(
+            current_iteration=max(self.current_iteration, other.current_iteration),
+            total_iterations=max(self.total_iterations, other.total_iterations),
+            tokens_used=max(self.tokens_used, other.tokens_used),
+            total_tokens=max(self.total_tokens, other.total_tokens),
+        )
+
+    def settled(self) -> "Progress":
+        """At a turn's end: totals equal the final counts."""
+        return Progress(
+            current_iteration=self.current_iteration,
+            total_iterations=self.current_iteration,
+            tokens_used=self.tokens_used,
+            total_tokens=self.tokens_used,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnProgress(Progress):
+    kind: ClassVar[str] = "turn.progress"
+    turn_id: TurnId
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnAwaiting:
+    kind: ClassVar[str] = "turn.awaiting"
+    turn_id: TurnId
+    call_ids: tuple[CallId, ...]
+    expires_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnCancelRequested:
+    kind: ClassVar[str] = "turn.cancel_requested"
+    turn_id: TurnId
+    by: UserId
+    reason: str = "asked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnCompleted(Progress):
+    kind: ClassVar[str] = "turn.completed"
+    turn_id: TurnId
+    output: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnFailed(Progress):
+    """The agent or its model gave up. `error`: `{code, message, retry}`."""
+
+    kind: ClassVar[str] = "turn.failed"
+    turn_id: TurnId
+    error: JsonObject
+    output: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnCancelled(Progress):
+    """Asked for, displaced or closed over: `reason` says which. `output`: the text so far."""
+
+    kind: ClassVar[str] = "turn.cancelled"
+    turn_id: TurnId
+    reason: str
+    by: UserId
+    output: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnInterrupted(Progress):
+    """Its node was lost and it could not be continued."""
+
+    kind: ClassVar[str] = "turn.interrupted"
+    turn_id: TurnId
+    reason: str
+    output: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageAdded:
+    """A whole message; it replaces all deltas of its id.
+
+    `parts`: `{type: text, text}`, `{type: thinking, text}` and
+    `{type: tool_call, call_id, name, arguments}`, each with an optional `provider` object that
+    only the agent's own integration reads. `steer_id` names the steered input that it delivers.
+    """
+
+    kind: ClassVar[str] = "message.added"
+    turn_id: TurnId | None
+    message_id: MessageId
+    role: Role
+    parts: tuple[JsonObject, ...]
+    state: Literal["complete", "partial"] = "complete"
+    steer_id: TurnId | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageDelta:
+    """Text that joins an unfinished message at `offset`, counted in Unicode code points of its
+    `channel`."""
+
+    kind: ClassVar[str] = "message.delta"
+    turn_id: TurnId
+    message_id: MessageId
+    offset: int
+    text: str
+    channel: Literal["text", "thinking"] = "text"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageReset:
+    """The partial text of an attempt that was lost is void."""
+
+    kind: ClassVar[str] = "message.reset"
+    turn_id: TurnId
+    message_id: MessageId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolEvent:
+    """What all tool events say. `message_id` is the card that they update in place."""
+
+    turn_id: TurnId | None
+    call_id: CallId
+    message_id: MessageId
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolStarted(ToolEvent):
+    kind: ClassVar[str] = "tool.started"
+    arguments: JsonObject
+    idempotent: bool = False
+    parent_call_id: CallId | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCompleted(ToolEvent):
+    kind: ClassVar[str] = "tool.completed"
+    arguments: JsonObject
+    result: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolFailed(ToolEvent):
+    kind: ClassVar[str] = "tool.failed"
+    arguments: JsonObject
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolInterrupted(ToolEvent):
+    """It may or may not have taken effect; it is not run again, and the model is told so."""
+
+    kind: ClassVar[str] = "tool.interrupted"
+    arguments: JsonObject
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolRefused(ToolEvent):
+    kind: ClassVar[str] = "tool.refused"
+    arguments: JsonObject
+    verdict: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalRequested:
+    kind: ClassVar[str] = "approval.requested"
+    turn_id: TurnId
+    call_id: CallId
+    name: str
+    arguments: JsonObject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalGranted:
+    kind: ClassVar[str] = "approval.granted"
+    turn_id: TurnId
+    call_id: CallId
+    by: UserId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalDenied:
+    kind: ClassVar[str] = "approval.denied"
+    turn_id: TurnId
+    call_id: CallId
+    by: UserId
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntentDecided:
+    kind: ClassVar[str] = "intent.decided"
+    turn_id: TurnId
+    intent: str | None
+    score: float
+    threshold: float
+    path: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ButtonOffered:
+    kind: ClassVar[str] = "button.offered"
+    turn_id: TurnId
+    message_id: MessageId
+    button: str
+    label: str
+    payload: JsonObject = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ButtonPressed:
+    kind: ClassVar[str] = "button.pressed"
+    turn_id: TurnId
+    button: str
+    payload: JsonObject = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogCompacted:
+    """Stands at seq `to_seq` for the deltas `from_seq..to_seq`, and fills the hole they left."""
+
+    kind: ClassVar[str] = "log.compacted"
+    from_seq: Seq
+    to_seq: Seq
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unknown:
+    """A kind that a newer version wrote; kept as it is."""
+
+    kind: str
+    turn_id: TurnId | None
+    body: JsonObject = field(default_factory=dict[str, Any])
+
+
+SessionEvent = (
+    SessionOpened
+    | SessionUpdated
+    | SessionForked
+    | SessionHandedOff
+    | SessionGranted
+    | SessionRevoked
+    | SessionSummarized
+    | SessionRedacted
+    | SessionClosed
+    | LogCompacted
+)
+Terminal = TurnCompleted | TurnFailed | TurnCancelled | TurnInterrupted
+TurnEvent = (
+    TurnQueued
+    | TurnEdited
+    | TurnStarted
+    | TurnSteered
+    | TurnProgress
+    | TurnAwaiting
+    | TurnCancelRequested
+    | Terminal
+)
+ToolOutcome = ToolCompleted | ToolFailed | ToolInterrupted | ToolRefused
+Event = (
+    SessionEvent
+    | TurnEvent
+    | MessageAdded
+    | MessageDelta
+    | MessageReset
+    | ToolStarted
+    | ToolOutcome
+    | ApprovalRequested
+    | ApprovalGranted
+    | ApprovalDenied
+    | IntentDecided
+    | ButtonOffered
+    | ButtonPressed
+    | Unknown
+)
+
+EPHEMERAL_KINDS = frozenset({"message.delta", "turn.progress"})
+"""Kinds that the transcript index leaves out."""
+TERMINAL_KINDS = frozenset({"turn.completed", "turn.failed", "turn.cancelled", "turn.interrupted"})

@@ -1,0 +1,169 @@
+"""Projections of a log for people and agents: messages, and what tools answered."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sessile.core.codec import decode, to_json
+from sessile.core.events import (
+    Entry,
+    Event,
+    JsonObject,
+    MessageAdded,
+    Role,
+    SessionSummarized,
+    ToolCompleted,
+    ToolFailed,
+    ToolInterrupted,
+    ToolRefused,
+)
+from sessile.core.ids import MessageId, Seq, TurnId
+
+TEXT_KINDS = frozenset(
+    {
+        "message.added",
+        "tool.completed",
+        "tool.failed",
+        "tool.interrupted",
+        "tool.refused",
+        "session.summarized",
+    }
+)
+"""The kinds that a transcript is made of."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One message of the history. Its place is the entry that completed it.
+
+    A tool's message has one part, `{type: tool_result, call_id, name, arguments, status, result,
+    reason}` with status `completed`, `failed`, `interrupted` or `refused`.
+    """
+
+    message_id: MessageId
+    turn_id: TurnId | None
+    seq: Seq
+    role: Role
+    parts: tuple[JsonObject, ...]
+    state: Literal["complete", "partial"]
+    at_ms: int
+
+    @property
+    def text(self) -> str:
+        """The text parts in a row; of a tool's message, its result or why there is none."""
+        return "".join(_text(part) for part in self.parts)
+
+
+class History:
+    """What a session said so far, as an agent reads it: oldest first, from the last summary on.
+
+    The entries are decoded when they are first looked at.
+    """
+
+    __slots__ = ("_entries", "_messages")
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self._entries = tuple(entries)
+        self._messages: tuple[Message, ...] | None = None
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        if self._messages is None:
+            self._messages = tuple(messages(self._entries))
+        return self._messages
+
+    def tool_outputs(self, name: str) -> tuple[Any, ...]:
+        """What the tool `name` returned in this session, oldest first; completed calls only."""
+        return tuple(
+            part["result"]
+            for message in self.messages
+            for part in message.parts
+            if part["type"] == "tool_result"
+            and part["name"] == name
+            and part["status"] == "completed"
+        )
+
+    def extended(self, entries: Iterable[Entry]) -> "History":
+        """This history and what was appended since."""
+        return History((*self._entries, *(e for e in entries if e.kind in TEXT_KINDS)))
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+def messages(entries: Iterable[Entry]) -> Iterable[Message]:
+    """The messages among the entries, in log order."""
+    for entry in entries:
+        if entry.kind in TEXT_KINDS:
+            message = _message(entry, decode(entry))
+            if message is not None:
+                yield message
+
+
+def _message(entry: Entry, event: Event) -> Message | None:
+    match event:
+        case MessageAdded():
+            return _of(entry, event.message_id, event.role, event.parts, state=event.state)
+        case ToolCompleted():
+            part = _result(event, status="completed", result=event.result)
+        case ToolFailed():
+            part = _result(event, status="failed", reason=event.error)
+        case ToolInterrupted():
+            part = _result(event, status="interrupted", reason=event.reason)
+        case ToolRefused():
+            part = _result(event, status="refused", reason=event.reason)
+        case SessionSummarized():
+            summary = {"type": "text", "text": event.summary}
+            return _of(entry, MessageId(f"msg_summary_{entry.seq}"), "system", (summary,))
+        case _:
+            return None
+    return _of(entry, event.message_id, "tool", (part,))
+
+
+def _of(
+    entry: Entry,
+    message_id: MessageId,
+    role: Role,
+    parts: Iterable[JsonObject],
+    *,
+    state: Literal["complete", "partial"] = "complete",
+) -> Message:
+    return Message(
+        message_id=message_id,
+        turn_id=entry.turn_id,
+        seq=entry.seq,
+        role=role,
+        parts=tuple(parts),
+        state=state,
+        at_ms=entry.at_ms,
+    )
+
+
+def _result(
+    event: ToolCompleted | ToolFailed | ToolInterrupted | ToolRefused,
+    *,
+    status: str,
+    result: Any = None,
+    reason: str | None = None,
+) -> Mapping[str, Any]:
+    return {
+        "type": "tool_result",
+        "call_id": event.call_id,
+        "name": event.name,
+        "arguments": event.arguments,
+        "status": status,
+        "result": result,
+        "reason": reason,
+    }
+
+
+def _text(part: JsonObject) -> str:
+    match part["type"]:
+        case "text":
+            text: str = part["text"]
+            return text
+        case "tool_result":
+            shown = part["result"] if part["status"] == "completed" else part["reason"]
+            return shown if isinstance(shown, str) else to_json(shown)
+        case _:
+            return ""

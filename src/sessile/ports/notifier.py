@@ -1,0 +1,36 @@
+"""The notifier: "this log grew". A hint may be lost, repeated or late, but is never invented."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from sessile.core.events import Entry
+from sessile.core.ids import Seq, SessionKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hint:
+    """`entries`: what was appended, where it came along; else a reader reads the log.
+
+    `due`: a turn can run. `control`: something was said to the turn that runs (cancel, steer,
+    close). `deleted`: the session is gone.
+    """
+
+    key: SessionKey
+    head: Seq
+    entries: tuple[Entry, ...] = ()
+    due: bool = False
+    control: bool = False
+    deleted: bool = False
+
+
+class Notifier(Protocol):
+    """Hints travel beside the store, never inside its transactions."""
+
+    def publish(self, hint: Hint) -> None:
+        """Tell every listener, on this node and the others. Never waits and never raises."""
+        ...
+
+    def listen(self, listener: Callable[[Hint], None]) -> Callable[[], None]:
+        """Call `listener` in the event loop for each hint; call what is returned to stop."""
+        ...

@@ -1,0 +1,124 @@
+"""The store: the only arbiter. What it acknowledged is durable; what it refused left no trace."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from sessile.core.context import Holding
+from sessile.core.decide import Command
+from sessile.core.events import Entry, Event
+from sessile.core.ids import NodeId, Seq, SessionId, SessionKey, TenantId, TurnId, UserId
+from sessile.core.session import Lease, Session, SessionHead, Turn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Committed:
+    """What a transaction wrote, and how the session stands after it.
+
+    `head` is None only where the session does not exist (a StartTurn found nothing, or it was
+    deleted). `session_id` is the session that the answer is about: another than the locked one
+    where an open found an exclusive or a repeated one. `repeated`: nothing was written.
+    """
+
+    head: SessionHead | None
+    lease: Lease
+    session_id: SessionId
+    entries: tuple[Entry, ...] = ()
+    turns: Mapping[TurnId, Turn] = field(default_factory=dict[TurnId, Turn])
+    turn: Turn | None = None
+    session: Session | None = None
+    repeated: bool = False
+    deleted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """One session as it stands; `turn` only where one was asked for and exists."""
+
+    head: SessionHead
+    session: Session
+    turn: Turn | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweep:
+    """`due`: sessions with a turn that can run, longest due first. `heads`: of the sessions
+    asked about, the last seq of each that exists."""
+
+    due: tuple[SessionKey, ...]
+    heads: Mapping[SessionKey, Seq]
+
+
+class Store(Protocol):
+    """Any method may raise StorageBusy or StorageFull; then nothing was written.
+
+    Leases are judged by the store's own clock. A read sees every write that was acknowledged
+    before the read began.
+    """
+
+    async def transact(self, key: SessionKey, command: Command) -> Committed:
+        """Lock the session, let `core.decide` answer the command, write what it decided.
+
+        All of it in one transaction, durable on return. Raises what `decide` raises, and then
+        wrote nothing. Commands of one session are applied one after another.
+        """
+        ...
+
+    async def append(self, holding: Holding, step: int, events: Sequence[Event]) -> Committed:
+        """Append to a running turn under its fence; durable on return.
+
+        `step` is the number of appends made before under this fence: a retry with the same step
+        applies once, and answers with no entries. Raises LeaseLost where `core.decide.
+        check_append` does, and then wrote nothing.
+        """
+        ...
+
+    async def renew(
+        self, node: NodeId, holdings: Collection[Holding], *, lease_ms: int
+    ) -> frozenset[SessionKey]:
+        """Extend these leases; answers the sessions whose lease was lost, or not extended."""
+        ...
+
+    async def sweep(self, *, due_max: int, following: Collection[SessionKey] = ()) -> Sweep:
+        """What is due, and how far the logs are that somebody follows. Idle sessions cost it
+        nothing."""
+        ...
+
+    async def find(self, key: SessionKey, turn_id: TurnId | None = None) -> Found | None:
+        """The session and, where asked for, one of its turns."""
+        ...
+
+    async def sessions(
+        self,
+        tenant_id: TenantId,
+        *,
+        user_id: UserId | None = None,
+        before: SessionId | None = None,
+        limit: int,
+    ) -> tuple[Found, ...]:
+        """Sessions of a tenant, or of one user in it, the youngest first."""
+        ...
+
+    async def turns(
+        self, key: SessionKey, *, after: int = 0, queued: bool = False, limit: int
+    ) -> tuple[Turn, ...]:
+        """The session's turns by position, from the one behind `after` on; `queued`: only those
+        that wait."""
+        ...
+
+    async def read(
+        self,
+        key: SessionKey,
+        *,
+        after: int = 0,
+        before: int | None = None,
+        history: bool = False,
+        newest_first: bool = False,
+        limit: int,
+    ) -> tuple[Entry, ...]:
+        """Entries with `after < seq < before`, at most `limit`, in log order or from the end.
+
+        `history`: without `message.delta` and `turn.progress`, by an index that leaves them out.
+        A gap in the log that retention made is filled by the `log.compacted` entry behind it.
+        """
+        ...
