@@ -33,14 +33,31 @@ class ThinkingDelta:
 class MessageEnd:
     """The message is whole. `parts` as in `core.events.MessageAdded`; None: the text so far.
 
-    It is durable before the agent is asked for more, and before any tool call that it announces
-    runs. The message that ends the turn may be left open: the end of the run ends it.
+    It is durable before any tool call that it announces runs. The message that ends the turn may be left open: the end of the run ends it.
     """
 
     parts: tuple[JsonObject, ...] | None = None
 
 
 AgentEvent = TextDelta | ThinkingDelta | MessageEnd | Progress
+
+
+class AgentFailed(Exception):
+    """The agent or its model gave up: the turn ends as failed, with this code and message.
+
+    `retry`: the same input may succeed later. Any other exception of a run is a fault of the
+    agent, whose message is for the operator's log and not for the session's.
+    """
+
+    def __init__(self, code: str, message: str, *, retry: bool = False) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.retry = retry
+
+
+class ToolError(Exception):
+    """A tool cannot do what it was asked. Its message is told to the model as it is."""
 
 
 class Tool(Protocol):
@@ -67,8 +84,18 @@ class Tool(Protocol):
         """None: the server's setting."""
         ...
 
+    @property
+    def blocking(self) -> bool:
+        """It is run by `call_blocking` in a worker thread, not by `invoke`."""
+        ...
+
     async def invoke(self, turn: TurnContext, arguments: Mapping[str, Any]) -> Any:
         """Run it for this turn; the answer is JSON. Any exception is the tool's failure."""
+        ...
+
+    def call_blocking(self, turn: TurnContext, arguments: Mapping[str, Any]) -> Any:
+        """The same for a blocking tool. It may go on after its turn was cancelled: its thread is
+        free when it returns."""
         ...
 
 
@@ -119,7 +146,20 @@ class Tools(Protocol):
         ...
 
 
-class Agent(Protocol):
+class AgentLoop(Protocol):
+    """What drives an assistant's turns. Made once and shared by all sessions."""
+
+    @property
+    def reads_history(self) -> bool:
+        """False: the history is not read from the log for it."""
+        ...
+
+    def run(self, turn: TurnContext, history: History, tools: Tools) -> AsyncIterator[AgentEvent]:
+        """The turn's next steps until the agent has answered. Cancelled by cancellation."""
+        ...
+
+
+class Agent(AgentLoop, Protocol):
     """An assistant, as the runtime sees it. Made once and shared by all sessions."""
 
     @property
@@ -139,13 +179,4 @@ class Agent(Protocol):
     @property
     def exclusive(self) -> bool:
         """One active session per user: opening again finds it."""
-        ...
-
-    @property
-    def reads_history(self) -> bool:
-        """False: the history is not read from the log for it."""
-        ...
-
-    def run(self, turn: TurnContext, history: History, tools: Tools) -> AsyncIterator[AgentEvent]:
-        """The turn's next steps until the agent has answered. Cancelled by cancellation."""
         ...
