@@ -10,7 +10,6 @@ from sessile.core.context import Holding
 from sessile.core.decide import (
     Command,
     Decision,
-    OpenSession,
     Remembered,
     View,
     check_append,
@@ -18,7 +17,7 @@ from sessile.core.decide import (
     named,
 )
 from sessile.core.events import EPHEMERAL_KINDS, Entry, Event
-from sessile.core.ids import NodeId, Seq, SessionId, SessionKey, TenantId, TurnId, UserId
+from sessile.core.ids import NodeId, SessionId, SessionKey, TenantId, TurnId, UserId
 from sessile.core.session import FREE, Lease, Session, SessionHead, Turn, due_at_ms
 from sessile.core.settle import Changes, settle, stepped
 from sessile.ports.clock import Clock
@@ -175,15 +174,12 @@ class MemoryStore:
         kept = self._kept.get(key)
         if kept is None:
             return View(now_ms=self._clock.now_ms(), remembered=remembered, exclusive=exclusive)
-        turns = dict(kept.turns)
-        if isinstance(command, OpenSession):
-            turns = {}
         return View(
             now_ms=self._clock.now_ms(),
             head=kept.head,
             lease=kept.lease,
             session=kept.session,
-            turns=turns,
+            turns=kept.turns,
             remembered=remembered,
             exclusive=exclusive,
         )

@@ -18,7 +18,7 @@ class Uuid7Ids:
     def __init__(
         self,
         *,
-        now_ms: Callable[[], int] = SystemClock().now_ms,
+        now_ms: Callable[[], int],
         random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self._now_ms = now_ms

@@ -1,0 +1,91 @@
+"""Every setting, once: its default, its unit, what it is for. A flag of `serve` and a variable
+`SESSILE_…` of the same name."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Self
+
+
+def _setting(default: Any, about: str) -> Any:
+    return field(default=default, metadata={"about": about})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Read once at start-up and passed on; nothing else reads the environment."""
+
+    host: str = _setting("127.0.0.1", "Address to listen on.")
+    port: int = _setting(3006, "Port to listen on; 0 takes a free one.")
+    data_dir: Path = _setting(Path("sessile-data"), "Directory of the database and dev-tokens.")
+    store_url: str = _setting("sqlite", "sqlite (a file in the data directory) or memory.")
+    log_level: str = _setting("info", "debug, info, warning or error.")
+    log_format: str = _setting("auto", "text, json, or auto: text on a terminal.")
+    dev_token: str = _setting("", "The admin's development token; empty: a random one.")
+
+    turns_concurrent_max: int = _setting(32, "Turns that run at once on this node.")
+    queue_turns_max: int = _setting(256, "Turns that may wait in one session.")
+    turn_seconds_max: float = _setting(600.0, "A turn's deadline, over all its attempts.")
+    tool_seconds_max: float = _setting(120.0, "A tool call's deadline, unless the tool has one.")
+    tool_threads_max: int = _setting(16, "Threads for tools that block.")
+    agent_first_seconds_max: float = _setting(120.0, "Silence before an agent's first event.")
+    agent_idle_seconds_max: float = _setting(120.0, "Silence between an agent's events.")
+    lease_ttl_seconds: float = _setting(12.0, "How long a lease lasts without renewal.")
+    sweep_seconds: float = _setting(1.0, "How often the store is asked what is due.")
+    drain_seconds_max: float = _setting(10.0, "How long running turns may go on at shutdown.")
+    store_busy_seconds_max: float = _setting(10.0, "How long a locked database is waited for.")
+
+    body_bytes_max: int = _setting(1_048_576, "A request's body.")
+    text_chars_max: int = _setting(262_144, "An input's text, in Unicode code points.")
+    title_chars_max: int = _setting(200, "A session's title, in Unicode code points.")
+    metadata_bytes_max: int = _setting(16_384, "A session's metadata, as JSON.")
+    output_chars_max: int = _setting(1_048_576, "One message of an agent.")
+    result_bytes_max: int = _setting(262_144, "One tool's result, as JSON.")
+    history_entries_max: int = _setting(200, "Entries of history that an agent is given.")
+    fork_entries_max: int = _setting(10_000, "Entries that a fork may inherit.")
+    page_items_max: int = _setting(200, "Items on a page of a list.")
+    page_entries_max: int = _setting(1_000, "Entries on a page of events, or in one read.")
+    wait_seconds_max: float = _setting(60.0, "How long ?wait= may wait.")
+
+    delta_milliseconds: int = _setting(50, "Text deltas within this time share an entry.")
+    tail_entries_max: int = _setting(512, "Recent entries kept for a session that is followed.")
+    heartbeat_seconds: float = _setting(15.0, "A comment on an event stream that is silent.")
+    access_check_seconds: float = _setting(4.0, "How often a stream's access is checked again.")
+    streams_max: int = _setting(5_000, "Event streams open at once on this node.")
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str], **given: Any) -> Self:
+        """Defaults, then `SESSILE_*` of `environ`, then `given` where it is not None.
+
+        Raises ValueError, with the name, for a value that does not fit or an unknown variable.
+        """
+        known = {f"SESSILE_{f.name.upper()}": f for f in fields(cls)}
+        values: dict[str, Any] = {}
+        for name, text in environ.items():
+            if not name.startswith("SESSILE_") or name.startswith("SESSILE_TEST_"):
+                continue
+            if name not in known:
+                raise ValueError(f"{name} is not a setting; `sessile serve --help` lists them all")
+            values[known[name].name] = text
+        values.update((name, value) for name, value in given.items() if value is not None)
+        settings = cls()
+        for name, value in values.items():
+            settings = replace(settings, **{name: _converted(settings, name, value)})
+        return settings
+
+
+def _converted(settings: Settings, name: str, value: Any) -> Any:
+    kind = type(getattr(Settings(), name))
+    if issubclass(kind, Path):
+        return Path(value)
+    try:
+        converted = kind(value)
+    except ValueError:
+        raise ValueError(f"{name}: {value!r} is not {_article(kind)}") from None
+    if kind in (int, float) and (converted < 0 or (converted == 0 and name != "port")):
+        raise ValueError(f"{name}: must be more than 0, not {value}")
+    return converted
+
+
+def _article(kind: type) -> str:
+    return {"int": "a whole number", "float": "a number"}.get(kind.__name__, kind.__name__)
