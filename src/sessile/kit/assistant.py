@@ -1,0 +1,162 @@
+"""An assistant, declared: its name, its tools, and what drives its turns."""
+
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any, TypeVar, overload
+
+from sessile.core.context import TurnContext
+from sessile.core.transcript import History
+from sessile.kit.captured import refuse_captured
+from sessile.kit.tools import NAME, FunctionTool
+from sessile.ports.agent import Agent, AgentEvent, AgentLoop, Tool, Tools
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Assistant:
+    """What a user declares once, and all sessions share.
+
+    `model` is a name (`demo`, `openai:gpt-5-mini`) or a model object of pydantic-ai; None is the
+    rule-based demo model. `agent` is brought along in place of a model: an agent of pydantic-ai,
+    or an async function or generator of `turn`, of `turn, history` or of `turn, history, tools`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        model: Any = None,
+        instructions: str = "",
+        description: str = "",
+        tools_allowed: Iterable[str] = ("*",),
+        exclusive: bool = False,
+        agent: Any = None,
+    ) -> None:
+        if not NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is no assistant name: it has the form {NAME.pattern}")
+        if isinstance(tools_allowed, str):
+            raise TypeError(f"{name}: tools_allowed is a list of names, not one string")
+        self.name = name
+        self.model = model
+        self.instructions = instructions
+        self.description = description
+        self.tools_allowed = tuple(tools_allowed)
+        self.exclusive = exclusive
+        self.brought: Any = None
+        """The agent that was brought along, if one was."""
+        self._tools: dict[str, Tool] = {}
+        if agent is not None:
+            self._bring(agent)
+
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        return tuple(self._tools.values())
+
+    @overload
+    def tool(self, function: F, /) -> F: ...
+
+    @overload
+    def tool(
+        self,
+        name: str | None = None,
+        /,
+        *,
+        idempotent: bool = False,
+        timeout_seconds: float | None = None,
+    ) -> Callable[[F], F]: ...
+
+    def tool(
+        self,
+        name: Any = None,
+        /,
+        *,
+        idempotent: bool = False,
+        timeout_seconds: float | None = None,
+    ) -> Any:
+        """Declare a tool: `@assistant.tool`, or `@assistant.tool("orders.lookup", …)`.
+
+        Its function is async or, if it blocks, plain, and takes the turn first; the model fills in
+        the other parameters, as their types and the docstring's `Args:` describe them.
+        `idempotent` means: safe to run twice, even at the same time, with the same call id.
+        """
+        if callable(name):
+            self.add(FunctionTool(name))
+            return name
+
+        def declared(function: F) -> F:
+            self.add(
+                FunctionTool(
+                    function, name=name, idempotent=idempotent, timeout_seconds=timeout_seconds
+                )
+            )
+            return function
+
+        return declared
+
+    def add(self, tool: Tool) -> None:
+        """Add a tool that was made elsewhere."""
+        clash = next((name for name in self._tools if _plain(name) == _plain(tool.name)), None)
+        if clash is not None:
+            # Providers take no dots: debug.info and debug_info would be one tool to a model.
+            raise ValueError(f"{self.name} has a tool {clash!r} already: {tool.name!r}")
+        self._tools[tool.name] = tool
+
+    def agent(self, function: F) -> F:
+        """Declare the function that answers, in place of a model."""
+        self._bring(function)
+        return function
+
+    def driven_by(self, loop: AgentLoop) -> Agent:
+        """This assistant as the runtime runs it."""
+        return _Driven(self, loop)
+
+    def _bring(self, agent: Any) -> None:
+        if self.brought is not None:
+            raise ValueError(f"{self.name} has an agent already")
+        if self.model is not None or self.instructions:
+            raise ValueError(f"{self.name}: an agent brings its own model and instructions")
+        if inspect.isroutine(agent):
+            refuse_captured(agent)
+        self.brought = agent
+
+    def __repr__(self) -> str:
+        return f"Assistant({self.name!r})"
+
+
+class _Driven:
+    """An assistant and what drives it. Later tools of the assistant are its tools too."""
+
+    def __init__(self, assistant: Assistant, loop: AgentLoop) -> None:
+        self._assistant = assistant
+        self._loop = loop
+
+    @property
+    def name(self) -> str:
+        return self._assistant.name
+
+    @property
+    def description(self) -> str:
+        return self._assistant.description
+
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        return self._assistant.tools
+
+    @property
+    def tools_allowed(self) -> tuple[str, ...]:
+        return self._assistant.tools_allowed
+
+    @property
+    def exclusive(self) -> bool:
+        return self._assistant.exclusive
+
+    @property
+    def reads_history(self) -> bool:
+        return self._loop.reads_history
+
+    def run(self, turn: TurnContext, history: History, tools: Tools) -> AsyncIterator[AgentEvent]:
+        return self._loop.run(turn, history, tools)
+
+
+def _plain(name: str) -> str:
+    return name.replace(".", "_")
