@@ -1,5 +1,6 @@
 """Who asks, and on whose behalf: frozen identity."""
 
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -40,9 +41,9 @@ class Door(Protocol):
         """Raises ContextExpired after the turn's end, ContextMismatch inside another turn."""
         ...
 
-    async def progress(self, progress: Progress, note: str) -> None: ...
+    def progress(self, progress: Progress, note: str) -> Awaitable[None]: ...
 
-    async def emit(self, text: str) -> None: ...
+    def emit(self, text: str) -> Awaitable[None]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +123,7 @@ class TurnContext:
         history: History = self._history
         return history
 
-    async def progress(
+    def progress(
         self,
         *,
         current_iteration: int = 0,
@@ -130,7 +131,7 @@ class TurnContext:
         tokens_used: int = 0,
         total_tokens: int = 0,
         note: str = "",
-    ) -> None:
+    ) -> Awaitable[None]:
         """Report how far the turn is. No number ever falls: the larger of old and new counts."""
         self._open()
         progress = Progress(
@@ -139,12 +140,12 @@ class TurnContext:
             tokens_used=tokens_used,
             total_tokens=total_tokens,
         )
-        await self._door.progress(progress, note)
+        return self._door.progress(progress, note)
 
-    async def emit(self, text: str) -> None:
+    def emit(self, text: str) -> Awaitable[None]:
         """Add text to the reply that the turn is writing."""
         self._open()
-        await self._door.emit(text)
+        return self._door.emit(text)
 
     def _open(self) -> Identity:
         self._door.check()

@@ -98,6 +98,8 @@ class Turn:
 
     session_id: SessionId
     turn_id: TurnId
+    seq: Seq
+    """Its place in the log: the entry that accepted it."""
     position: int
     message_id: MessageId
     by: UserId
@@ -221,12 +223,15 @@ def evolve_session(
     return replace(session, updated_at_ms=at_ms)
 
 
-def evolve_turn(turn: Turn | None, event: Event, *, key: SessionKey, at_ms: int) -> Turn | None:
+def evolve_turn(
+    turn: Turn | None, event: Event, *, key: SessionKey, seq: Seq, at_ms: int
+) -> Turn | None:
     """The turn's record after an event of this turn; `None` before it was queued."""
     if isinstance(event, TurnQueued):
         return Turn(
             session_id=key.session_id,
             turn_id=event.turn_id,
+            seq=seq,
             position=event.position,
             message_id=event.message_id,
             by=event.by,

@@ -51,7 +51,7 @@ def settle(view: View, decision: Decision, *, key: SessionKey) -> Changes:
                 session = evolve_session(session, event, key=key, at_ms=now_ms)
             continue
         known = turns.get(turn_id) or view.turns.get(turn_id)
-        turn = evolve_turn(known, event, key=key, at_ms=now_ms)
+        turn = evolve_turn(known, event, key=key, seq=Seq(seq), at_ms=now_ms)
         if turn is not None and turn is not known:
             turns[turn_id] = turn
     return Changes(

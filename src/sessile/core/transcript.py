@@ -87,6 +87,15 @@ class History:
         """This history and what was appended since."""
         return History((*self._entries, *(e for e in entries if e.kind in TEXT_KINDS)))
 
+    def bounded(self, most: int) -> "History":
+        """The newest entries, at most this many, and none older than the last summary."""
+        entries = self._entries[-most:]
+        for place in range(len(entries) - 1, 0, -1):
+            if entries[place].kind == "session.summarized":
+                entries = entries[place:]
+                break
+        return self if len(entries) == len(self._entries) else History(entries)
+
     def __len__(self) -> int:
         return len(self._entries)
 

@@ -6,21 +6,18 @@ It must therefore call its tools in the same order, and await what is not in the
 """
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
-from typing import Any, assert_never
+from typing import Any
 
 from sessile.core.context import TurnContext
-from sessile.core.events import JsonObject, Progress
-from sessile.core.ids import CallId
-from sessile.core.transcript import History, Message
+from sessile.core.events import Progress
+from sessile.core.transcript import History
 from sessile.ports.agent import (
     AgentEvent,
     MessageEnd,
     TextDelta,
     ThinkingDelta,
-    Tool,
-    ToolResult,
     Tools,
 )
 
@@ -41,82 +38,22 @@ class FunctionLoop:
     def reads_history(self) -> bool:
         return self._parameters > 1
 
+    @property
+    def restarts(self) -> bool:
+        return True
+
     async def run(
         self, turn: TurnContext, history: History, tools: Tools
     ) -> AsyncIterator[AgentEvent]:
-        replay = _Replay(tools, _since_asked(turn, history) if self.reads_history else ())
-        arguments = (turn, history, replay)[: self._parameters]
+        arguments = (turn, history, tools)[: self._parameters]
         if not self._generates:
-            event = _event(await self._function(*arguments))
-            if event is not None and not replay.repeats(event):
+            if (event := _event(await self._function(*arguments))) is not None:
                 yield event
             return
         async with aclosing(self._function(*arguments)) as yielded:
             async for each in yielded:
-                event = _event(each)
-                if event is not None and not replay.repeats(event):
+                if (event := _event(each)) is not None:
                     yield event
-
-
-class _Replay:
-    """The tools of a turn whose function is run again, up to where its last message ended.
-
-    The runtime tells calls apart by their order since the turn's last message; what lies before
-    that message is answered here, from the history.
-    """
-
-    def __init__(self, tools: Tools, recorded: tuple[Message, ...]) -> None:
-        self._tools = tools
-        self._messages_left = sum(message.role == "assistant" for message in recorded)
-        self._outcomes = [
-            part for message in recorded for part in message.parts if part["type"] == "tool_result"
-        ]
-
-    def repeats(self, event: AgentEvent) -> bool:
-        """Whether the event is part of a message that the log has."""
-        match event:
-            case Progress():
-                return False
-            case MessageEnd():
-                self._messages_left -= 1
-                return self._messages_left >= 0
-            case TextDelta() | ThinkingDelta():
-                return self._messages_left > 0
-            case _:
-                assert_never(event)
-
-    @property
-    def offered(self) -> tuple[Tool, ...]:
-        return self._tools.offered
-
-    def new_call_id(self) -> CallId:
-        return self._tools.new_call_id()
-
-    async def call(
-        self,
-        name: str,
-        arguments: Mapping[str, Any] | None = None,
-        *,
-        call_id: CallId | None = None,
-        body: Callable[[], Awaitable[Any]] | None = None,
-        idempotent: bool | None = None,
-    ) -> ToolResult:
-        if self._messages_left > 0 and call_id is None:
-            if recorded := self._take(name, arguments or {}):
-                return recorded
-        return await self._tools.call(
-            name, arguments, call_id=call_id, body=body, idempotent=idempotent
-        )
-
-    async def steered(self) -> tuple[Message, ...]:
-        return await self._tools.steered()
-
-    def _take(self, name: str, arguments: Mapping[str, Any]) -> ToolResult | None:
-        for index, part in enumerate(self._outcomes):
-            if part["name"] == name and part["arguments"] == arguments:
-                del self._outcomes[index]
-                return _result(part)
-        return None
 
 
 def _parameters(function: Callable[..., Any]) -> int:
@@ -132,17 +69,6 @@ def _parameters(function: Callable[..., Any]) -> int:
     return len(required)
 
 
-def _since_asked(turn: TurnContext, history: History) -> tuple[Message, ...]:
-    """What the turn did since the user's last message, which may be one that was steered in."""
-    turn_id = turn.turn_id
-    done: list[Message] = []
-    for message in reversed(history.messages):
-        if message.turn_id != turn_id or message.role == "user":
-            break
-        done.append(message)
-    return tuple(reversed(done))
-
-
 def _event(yielded: Any) -> AgentEvent | None:
     match yielded:
         case None | "":
@@ -153,13 +79,3 @@ def _event(yielded: Any) -> AgentEvent | None:
             return yielded
         case _:
             raise TypeError(f"an agent yields text and events, not {type(yielded).__name__}")
-
-
-def _result(part: JsonObject) -> ToolResult:
-    return ToolResult(
-        call_id=part["call_id"],
-        name=part["name"],
-        status=part["status"],
-        value=part["result"],
-        reason=part["reason"],
-    )

@@ -154,6 +154,10 @@ class _Driven:
     def reads_history(self) -> bool:
         return self._loop.reads_history
 
+    @property
+    def restarts(self) -> bool:
+        return self._loop.restarts
+
     def run(self, turn: TurnContext, history: History, tools: Tools) -> AsyncIterator[AgentEvent]:
         return self._loop.run(turn, history, tools)
 

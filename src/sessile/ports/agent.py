@@ -33,7 +33,8 @@ class ThinkingDelta:
 class MessageEnd:
     """The message is whole. `parts` as in `core.events.MessageAdded`; None: the text so far.
 
-    It is durable before any tool call that it announces runs. The message that ends the turn may be left open: the end of the run ends it.
+    It is durable before any tool call that it announces runs. The message that ends the turn may
+    be left open: the end of the run ends it.
     """
 
     parts: tuple[JsonObject, ...] | None = None
@@ -133,8 +134,8 @@ class Tools(Protocol):
     ) -> ToolResult:
         """Run a tool, or answer from the log where the call has its outcome already.
 
-        Without a `call_id`, calls are told apart by their order since the turn's last message: an
-        agent that is run again after its node was lost must make them in the same order.
+        Without a `call_id`, calls are told apart by their order since the agent was last spoken
+        to: an agent that `restarts` must make them in the same order each time.
         `body` runs in place of the assistant's own tool of that name, for agents that bring
         tools along; `idempotent` then says whether it may run twice.
         """
@@ -152,6 +153,13 @@ class AgentLoop(Protocol):
     @property
     def reads_history(self) -> bool:
         """False: the history is not read from the log for it."""
+        ...
+
+    @property
+    def restarts(self) -> bool:
+        """True: it does not go on from the history, but is run from the top after its node was
+        lost. The runtime answers its tool calls from the log, and passes over the messages that
+        are in it already."""
         ...
 
     def run(self, turn: TurnContext, history: History, tools: Tools) -> AsyncIterator[AgentEvent]:

@@ -1,0 +1,129 @@
+"""The message that a turn is writing, and how far the turn is: deltas before they are entries."""
+
+from typing import Literal
+
+from sessile.core.codec import clean
+from sessile.core.events import (
+    Event,
+    JsonObject,
+    MessageAdded,
+    MessageDelta,
+    Progress,
+    TurnProgress,
+)
+from sessile.core.ids import MessageId
+from sessile.core.session import Turn
+from sessile.ports.agent import AgentFailed
+from sessile.ports.clock import IdSource
+
+Channel = Literal["text", "thinking"]
+
+
+class Draft:
+    """Coalesces: what was added since `take` was last called is one delta a channel."""
+
+    def __init__(self, *, turn: Turn, ids: IdSource, chars_max: int) -> None:
+        self._turn = turn
+        self._ids = ids
+        self._chars_max = chars_max
+        self._message_id: MessageId | None = None
+        self._written: dict[Channel, list[str]] = {"thinking": [], "text": []}
+        self._fresh: dict[Channel, list[str]] = {"thinking": [], "text": []}
+        self._offset: dict[Channel, int] = {"thinking": 0, "text": 0}
+        self._chars = 0
+        self._notes: list[TurnProgress] = []
+        self.progress = turn.progress
+        self.text = ""
+        """Of the last message that was ended: in the end, the turn's output."""
+
+    def add(self, text: str, *, thinking: bool = False) -> None:
+        """Raises AgentFailed where the message grows too large."""
+        if not text:
+            return
+        text = clean(text).replace("\0", "\ufffd")
+        self._chars += len(text)
+        if self._chars > self._chars_max:
+            message = f"The agent's message is longer than {self._chars_max} characters."
+            raise AgentFailed("output_too_large", message)
+        if self._message_id is None:
+            self._message_id = self._ids.message_id()
+        self._fresh["thinking" if thinking else "text"].append(text)
+
+    def note_progress(self, progress: Progress, note: str) -> bool:
+        """Whether there is anything new to tell."""
+        raised = self.progress.raised_to(progress)
+        if raised == self.progress and not note:
+            return False
+        self.progress = raised
+        told = TurnProgress(
+            turn_id=self._turn.turn_id,
+            note=note,
+            current_iteration=raised.current_iteration,
+            total_iterations=raised.total_iterations,
+            tokens_used=raised.tokens_used,
+            total_tokens=raised.total_tokens,
+        )
+        if self._notes and not self._notes[-1].note:
+            self._notes.pop()
+        self._notes.append(told)
+        return True
+
+    def take(self) -> tuple[Event, ...]:
+        """What was added since, as entries to be written now."""
+        events: list[Event] = []
+        channels: tuple[Channel, ...] = ("thinking", "text")
+        for channel in channels:
+            if not self._fresh[channel]:
+                continue
+            assert self._message_id is not None
+            text = "".join(self._fresh[channel])
+            events.append(
+                MessageDelta(
+                    turn_id=self._turn.turn_id,
+                    message_id=self._message_id,
+                    offset=self._offset[channel],
+                    text=text,
+                    channel=channel,
+                )
+            )
+            self._written[channel].append(text)
+            self._fresh[channel].clear()
+            self._offset[channel] += len(text)
+        events.extend(self._notes)
+        self._notes.clear()
+        return tuple(events)
+
+    def end(self, parts: tuple[JsonObject, ...] | None) -> MessageAdded:
+        """The whole message; it replaces the deltas, written or not."""
+        return self._ended(self._parts() if parts is None else parts, whole=True)
+
+    def end_open(self, *, whole: bool) -> MessageAdded | None:
+        """The message that is open, if there is one, as the turn's last."""
+        if self._message_id is None:
+            return None
+        return self._ended(self._parts(), whole=whole)
+
+    def _ended(self, parts: tuple[JsonObject, ...], *, whole: bool) -> MessageAdded:
+        message = MessageAdded(
+            turn_id=self._turn.turn_id,
+            message_id=self._message_id or self._ids.message_id(),
+            role="assistant",
+            parts=parts,
+            state="complete" if whole else "partial",
+        )
+        self._message_id = None
+        self._chars = 0
+        self._offset = {"thinking": 0, "text": 0}
+        for kept in (*self._written.values(), *self._fresh.values()):
+            kept.clear()
+        self.text = "".join(part["text"] for part in parts if part["type"] == "text")
+        return message
+
+    def _parts(self) -> tuple[JsonObject, ...]:
+        parts: list[JsonObject] = []
+        channels: tuple[Channel, ...] = ("thinking", "text")
+        for channel in channels:
+            text = "".join((*self._written[channel], *self._fresh[channel]))
+            if text:
+                parts.append({"type": channel, "text": text})
+        return tuple(parts)

@@ -1,0 +1,254 @@
+"""The one way out: a session's log from a cursor on, without a gap, for as long as one reads."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Collection
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+from sessile.core.context import Principal
+from sessile.core.errors import SessionNotFound
+from sessile.core.events import Entry
+from sessile.core.ids import Seq, SessionId, SessionKey
+from sessile.ports.notifier import Hint, Notifier
+from sessile.ports.store import Found, Store
+from sessile.runtime.telemetry import Telemetry
+from sessile.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """Entries that follow the reader's cursor without a gap."""
+
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """The cursor was ahead of the log: start again from this state, whose last entry is
+    `found.head.head`."""
+
+    found: Found
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Nothing more can come: the session is `closed` or `gone` (deleted, or no longer yours)."""
+
+    reason: Literal["closed", "gone"]
+
+
+FeedItem = Grown | Reset | Ended
+
+
+class _Tail:
+    """The end of one followed session's log, shared by its readers on this node."""
+
+    __slots__ = ("_entries", "deleted", "head", "readers")
+
+    def __init__(self, entries_max: int) -> None:
+        self._entries: deque[Entry] = deque(maxlen=entries_max)
+        self.head = 0
+        self.deleted = False
+        self.readers: set[Reader] = set()
+
+    def grow(self, hint: Hint) -> None:
+        self.deleted = self.deleted or hint.deleted
+        if hint.head <= self.head and not hint.deleted:
+            return
+        if hint.entries:
+            kept = self._entries
+            if kept and hint.entries[0].seq != kept[-1].seq + 1:
+                kept.clear()
+            kept.extend(hint.entries)
+        self.head = max(self.head, hint.head)
+        for reader in self.readers:
+            reader.ring()
+
+    def since(self, cursor: int, limit: int) -> tuple[Entry, ...]:
+        """The entries behind the cursor; none where they are not all here."""
+        kept = self._entries
+        if not kept or kept[0].seq > cursor + 1 or kept[-1].seq <= cursor:
+            return ()
+        skip = cursor + 1 - kept[0].seq
+        end = min(len(kept), skip + limit)
+        return tuple(kept[i] for i in range(skip, end))
+
+
+class Reader:
+    """One reader of one session. Its buffer is its cursor: what it has not read is in the log,
+    so a slow one costs no memory."""
+
+    __slots__ = (
+        "_access_seconds", "_bell", "_checked", "_closing", "_first", "_page", "_principal",
+        "_store", "_tail", "cursor", "key",
+    )  # fmt: skip
+
+    def __init__(
+        self, store: Store, settings: Settings, tail: _Tail, key: SessionKey, principal: Principal
+    ) -> None:
+        self._store = store
+        self._page = settings.page_entries_max
+        self._access_seconds = settings.access_check_seconds
+        self._tail = tail
+        self._principal = principal
+        self._bell: asyncio.Future[None] | None = None
+        self._checked = asyncio.get_running_loop().time()
+        self._first: list[FeedItem] = []
+        self._closing = False
+        self.key = key
+        self.cursor = 0
+
+    def ring(self) -> None:
+        if self._bell is not None and not self._bell.done():
+            self._bell.set_result(None)
+
+    async def begin(self, after: int) -> None:
+        """Raises SessionNotFound where the caller may not read the session."""
+        found = await self._reached()
+        if found is None:
+            raise SessionNotFound()
+        if after > found.head.head:
+            self._first.append(Reset(found))
+            after = found.head.head
+        self.cursor = after
+        self._closing = found.head.status == "closed"
+
+    async def read(self, *, timeout_seconds: float | None = None) -> FeedItem | None:
+        """What comes next; None where nothing came in time. After Ended, nothing more does."""
+        if self._first:
+            return self._first.pop(0)
+        loop = asyncio.get_running_loop()
+        end = None if timeout_seconds is None else loop.time() + timeout_seconds
+        while True:
+            # The bell is hung before the log is looked at: an entry that is appended between
+            # the two rings it, and is not left waiting for the sweep.
+            self._bell = loop.create_future()
+            if self._tail.deleted:
+                return Ended("gone")
+            if entries := await self._unread():
+                self.cursor = entries[-1].seq
+                self._closing = self._closing or entries[-1].kind == "session.closed"
+                self._closing = self._closing or any(e.kind == "session.closed" for e in entries)
+                return Grown(entries)
+            now = loop.time()
+            if self._closing or now - self._checked >= self._access_seconds:
+                if item := await self._checked_again():
+                    return item
+                now = loop.time()
+            if end is not None and now >= end:
+                return None
+            due = self._checked + self._access_seconds
+            await self._wait(min(due, end) - now if end is not None else due - now)
+
+    async def _unread(self) -> tuple[Entry, ...]:
+        if self._tail.head <= self.cursor:
+            return ()
+        if entries := self._tail.since(self.cursor, self._page):
+            return entries
+        return await self._store.read(self.key, after=self.cursor, limit=self._page)
+
+    async def _checked_again(self) -> Ended | None:
+        found = await self._reached()
+        self._checked = asyncio.get_running_loop().time()
+        if found is None:
+            return Ended("gone")
+        head = found.head
+        if head.head == self.cursor and head.status == "closed" and head.running_turn_id is None:
+            return Ended("closed")
+        self._closing = False
+        return None
+
+    async def _reached(self) -> Found | None:
+        found = await self._store.find(self.key)
+        if found is None or not self._principal.may_reach(self.key, found.head.user_id):
+            return None
+        self._tail.grow(Hint(key=self.key, head=found.head.head))
+        return found
+
+    async def _wait(self, seconds: float) -> None:
+        assert self._bell is not None
+        timer = asyncio.get_running_loop().call_later(max(seconds, 0), self.ring)
+        try:
+            await self._bell
+        finally:
+            timer.cancel()
+
+
+class Feed:
+    """Feeds every reader of this node from the logs, told by hints and by the sweep."""
+
+    def __init__(
+        self, *, store: Store, notifier: Notifier, settings: Settings, telemetry: Telemetry
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._telemetry = telemetry
+        self._tails: dict[SessionKey, _Tail] = {}
+        self._stop_listening = notifier.listen(self._on_hint)
+
+    def close(self) -> None:
+        """Ends no reader, but tells them nothing more."""
+        self._stop_listening()
+
+    @property
+    def following(self) -> Collection[SessionKey]:
+        """The sessions that somebody reads here, for the sweep."""
+        return tuple(self._tails)
+
+    @property
+    def readers(self) -> int:
+        return sum(len(tail.readers) for tail in self._tails.values())
+
+    def swept(self, asked: Collection[SessionKey], heads: dict[SessionKey, Seq]) -> None:
+        """What the sweep found: it stands behind every hint that was lost."""
+        for key in asked:
+            if (tail := self._tails.get(key)) is not None:
+                head = heads.get(key)
+                tail.grow(Hint(key=key, head=head or Seq(0), deleted=head is None))
+
+    def subscribe(
+        self, principal: Principal, session_id: SessionId, *, after: int
+    ) -> AbstractAsyncContextManager[Reader]:
+        """A reader of the session from the entry behind `after` on.
+
+        Raises SessionNotFound on entry. A cursor ahead of the log gets a Reset first.
+        """
+        return self._subscribed(principal, session_id, after)
+
+    async def follow(
+        self, principal: Principal, session_id: SessionId, *, after: int = 0
+    ) -> AsyncIterator[FeedItem]:
+        """All that `subscribe` would read, up to and with Ended."""
+        async with self.subscribe(principal, session_id, after=after) as reader:
+            while True:
+                item = await reader.read()
+                assert item is not None
+                yield item
+                if isinstance(item, Ended):
+                    return
+
+    @asynccontextmanager
+    async def _subscribed(
+        self, principal: Principal, session_id: SessionId, after: int
+    ) -> AsyncIterator[Reader]:
+        key = SessionKey(principal.tenant_id, session_id)
+        tail = self._tails.get(key)
+        if tail is None:
+            tail = self._tails[key] = _Tail(self._settings.tail_entries_max)
+        reader = Reader(self._store, self._settings, tail, key, principal)
+        tail.readers.add(reader)
+        self._telemetry.streams.inc()
+        try:
+            await reader.begin(after)
+            yield reader
+        finally:
+            self._telemetry.streams.dec()
+            tail.readers.discard(reader)
+            if not tail.readers and self._tails.get(key) is tail:
+                del self._tails[key]
+
+    def _on_hint(self, hint: Hint) -> None:
+        if (tail := self._tails.get(hint.key)) is not None:
+            tail.grow(hint)

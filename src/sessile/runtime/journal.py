@@ -1,0 +1,124 @@
+"""A running turn's appends: under its fence, in order, each applied once."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+from sessile.core.context import Holding
+from sessile.core.errors import LeaseLost, StorageBusy, StorageFull
+from sessile.core.events import Entry, Event
+from sessile.core.transcript import TEXT_KINDS
+from sessile.ports.store import Committed, Store
+
+RETRY_SECONDS = 0.25
+
+
+class Journal:
+    """One at a time and batched: what was put while an append was on its way goes with the next.
+
+    A caller that is cancelled in the middle of an append leaves it behind as unknown; whoever
+    comes next sends it again with the same step, which the store applies once.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        holding: Holding,
+        publish: Callable[[Committed], None],
+        spawn: Callable[[Coroutine[Any, Any, None]], None],
+        delay_seconds: float,
+    ) -> None:
+        self._store = store
+        self._holding = holding
+        self._publish = publish
+        self._spawn = spawn
+        self._delay_seconds = delay_seconds
+        self._lock = asyncio.Lock()
+        self._pending: list[Event] = []
+        self._sent: list[Event] = []
+        self._put = 0
+        self._durable = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self.buffered: Callable[[], tuple[Event, ...]] = tuple
+        """Hands over deltas and progress that still wait to be coalesced."""
+        self.step = 0
+        self.said: list[Entry] = []
+        """What this attempt added to the transcript."""
+        self.said_is_whole = True
+        """False after an append whose answer was lost: then only the log knows."""
+
+    def put(self, *events: Event) -> None:
+        """Append soon: with the next write, or after the delay."""
+        self._pending.extend(events)
+        self._put += len(events)
+        self.flush_soon()
+
+    def flush_soon(self) -> None:
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._delay_seconds, self._on_timer)
+
+    async def write(self, *events: Event) -> None:
+        """Append behind what waits, durable on return. Raises LeaseLost."""
+        events = (*self.buffered(), *events)
+        self._pending.extend(events)
+        self._put += len(events)
+        ticket = self._put
+        async with self._lock:
+            while self._durable < ticket:
+                await self._append()
+
+    async def drain(self) -> tuple[Event, ...]:
+        """What was put and not yet sent, to be written with the turn's end; nothing is on its
+        way any more, and no timer is left."""
+        self.stop()
+        async with self._lock:
+            if self._sent:
+                with suppress(LeaseLost):
+                    await self._append()
+        left, self._pending = tuple(self._pending), []
+        self._durable = self._put
+        return left
+
+    def stop(self) -> None:
+        """Forget the timer; write nothing more by itself."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    async def _append(self) -> None:
+        """Send what is pending; or again what was sent, where nobody saw the answer."""
+        if not self._sent:
+            self._sent, self._pending = self._pending, []
+        try:
+            committed = await patiently(
+                lambda: self._store.append(self._holding, self.step, self._sent)
+            )
+        except LeaseLost:
+            # The turn's end may still be ours to write, where the session was closed.
+            self._sent, self._pending = [], [*self._sent, *self._pending]
+            raise
+        self._durable += len(self._sent)
+        self._sent = []
+        self.step += 1
+        self.said.extend(entry for entry in committed.entries if entry.kind in TEXT_KINDS)
+        self.said_is_whole = self.said_is_whole and not committed.repeated
+        self._publish(committed)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._spawn(self.write())
+
+
+async def patiently(call: Callable[[], Awaitable[Committed]]) -> Committed:
+    """Ask the store again while it is full or busy, when nothing was written.
+
+    Without an end of its own: the turn's deadline and lease end the wait.
+    """
+    while True:
+        try:
+            return await call()
+        except (StorageBusy, StorageFull):
+            await asyncio.sleep(RETRY_SECONDS)

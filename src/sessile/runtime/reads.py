@@ -1,0 +1,160 @@
+"""What callers may read: each read checks that the session is theirs, and none of them writes."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from sessile.core.context import Principal
+from sessile.core.errors import CursorAhead, SessionNotFound, TurnNotFound
+from sessile.core.events import Entry
+from sessile.core.ids import Seq, SessionId, SessionKey, TurnId
+from sessile.core.policy import Verdict
+from sessile.core.session import Turn
+from sessile.core.transcript import TEXT_KINDS, Message, messages
+from sessile.ports.store import Found
+from sessile.runtime.tools import verdicts
+from sessile.runtime.turns import Node
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContextReport:
+    """What the assistant would be given now. Entries are counted in the window it may see."""
+
+    assistant: str
+    messages: int
+    characters: int
+    history_entries: int
+    history_entries_max: int
+    last_summary_seq: Seq | None
+
+
+class Reads:
+    """Raises SessionNotFound wherever the caller may not reach the session."""
+
+    def __init__(self, *, node: Node) -> None:
+        self._node = node
+        self._store = node.store
+        self._page_max = node.settings.page_items_max
+
+    async def found(
+        self, principal: Principal, session_id: SessionId, turn_id: TurnId | None = None
+    ) -> Found:
+        key = SessionKey(principal.tenant_id, session_id)
+        found = await self._store.find(key, turn_id)
+        if found is None or not principal.may_reach(key, found.head.user_id):
+            raise SessionNotFound()
+        return found
+
+    async def sessions(
+        self, principal: Principal, *, before: SessionId | None = None, limit: int
+    ) -> tuple[Found, ...]:
+        """The caller's sessions, the youngest first; an admin's are all of its tenant."""
+        user_id = None if "admin" in principal.roles else principal.user_id
+        return await self._store.sessions(
+            principal.tenant_id, user_id=user_id, before=before, limit=self._page(limit)
+        )
+
+    async def turn(self, principal: Principal, session_id: SessionId, turn_id: TurnId) -> Turn:
+        """Raises TurnNotFound."""
+        found = await self.found(principal, session_id, turn_id)
+        if found.turn is None:
+            raise TurnNotFound()
+        return found.turn
+
+    async def turns(
+        self,
+        principal: Principal,
+        session_id: SessionId,
+        *,
+        after: int = 0,
+        queued: bool = False,
+        limit: int,
+    ) -> tuple[Turn, ...]:
+        """By position, from behind `after` on; `queued`: only those that wait."""
+        found = await self.found(principal, session_id)
+        limit = self._page(limit)
+        return await self._store.turns(found.head.key, after=after, queued=queued, limit=limit)
+
+    async def messages(
+        self,
+        principal: Principal,
+        session_id: SessionId,
+        *,
+        before: int | None = None,
+        limit: int,
+    ) -> tuple[Message, ...]:
+        """The newest messages before the entry `before`, oldest first."""
+        found = await self.found(principal, session_id)
+        limit = self._page(limit)
+        newest_first: list[Entry] = []
+        async for entry in self.backwards(found.head.key, before=before):
+            if entry.kind in TEXT_KINDS:
+                newest_first.append(entry)
+            if len(newest_first) == limit:
+                break
+        return tuple(messages(reversed(newest_first)))
+
+    async def entries(
+        self, principal: Principal, session_id: SessionId, *, after: int, limit: int
+    ) -> tuple[Entry, ...]:
+        """The log behind the cursor. Raises CursorAhead."""
+        found = await self.found(principal, session_id)
+        if after > found.head.head:
+            raise CursorAhead(head=found.head.head)
+        limit = min(limit, self._node.settings.page_entries_max)
+        return await self._store.read(found.head.key, after=after, limit=limit)
+
+    async def export(self, principal: Principal, session_id: SessionId) -> AsyncIterator[Entry]:
+        """The whole log as it is now. Raises SessionNotFound before the first entry."""
+        found = await self.found(principal, session_id)
+        return self._forwards(found.head.key, upto=found.head.head)
+
+    async def tools(self, principal: Principal, session_id: SessionId) -> tuple[Verdict, ...]:
+        """For each tool of the session's assistant: whether it may be used, and why not."""
+        found = await self.found(principal, session_id)
+        agent = self._node.agents.get(found.session.assistant)
+        return () if agent is None else verdicts(agent)
+
+    async def context(self, principal: Principal, session_id: SessionId) -> ContextReport:
+        found = await self.found(principal, session_id)
+        most = self._node.settings.history_entries_max
+        newest_first = await self._store.read(
+            found.head.key, history=True, newest_first=True, limit=most
+        )
+        summary: Seq | None = None
+        seen: list[Entry] = []
+        for entry in newest_first:
+            seen.append(entry)
+            if entry.kind == "session.summarized":
+                summary = entry.seq
+                break
+        said = tuple(messages(reversed(seen)))
+        return ContextReport(
+            assistant=found.session.assistant,
+            messages=len(said),
+            characters=sum(len(message.text) for message in said),
+            history_entries=len(seen),
+            history_entries_max=most,
+            last_summary_seq=summary,
+        )
+
+    async def backwards(
+        self, key: SessionKey, *, before: int | None = None
+    ) -> AsyncIterator[Entry]:
+        """The log without deltas from the end, or from `before`, to its beginning."""
+        page = self._node.settings.page_entries_max
+        while entries := await self._store.read(
+            key, before=before, history=True, newest_first=True, limit=page
+        ):
+            for entry in entries:
+                yield entry
+            before = entries[-1].seq
+
+    async def _forwards(self, key: SessionKey, *, upto: int) -> AsyncIterator[Entry]:
+        page, after = self._node.settings.page_entries_max, 0
+        while entries := await self._store.read(key, after=after, before=upto + 1, limit=page):
+            for entry in entries:
+                yield entry
+            after = entries[-1].seq
+
+    def _page(self, limit: int) -> int:
+        return max(1, min(limit, self._page_max))

@@ -1,0 +1,109 @@
+"""What a lost attempt left in the log, and what the next one must know before it goes on."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from sessile.core.codec import decode, to_json
+from sessile.core.events import (
+    Entry,
+    Event,
+    MessageAdded,
+    MessageDelta,
+    MessageReset,
+    ToolOutcome,
+    ToolStarted,
+    TurnStarted,
+    TurnSteered,
+)
+from sessile.core.ids import MessageId, SessionKey, TurnId
+from sessile.ports.store import Store
+from sessile.runtime.tools import Calls, interrupted, result_of
+
+
+@dataclass(slots=True)
+class Remains:
+    """A turn so far, folded from its entries. A fresh turn has none."""
+
+    calls: Calls = field(default_factory=Calls)
+    open_message: MessageId | None = None
+    """Has deltas, and was never completed."""
+    text: str = ""
+    """Of the last whole message that the agent wrote."""
+    messages: int = 0
+    """Whole messages that the agent wrote since it was last spoken to."""
+    steers: dict[TurnId, TurnSteered] = field(default_factory=dict[TurnId, TurnSteered])
+    """Steered inputs that no message has delivered."""
+
+    def closing(self, turn_id: TurnId) -> tuple[Event, ...]:
+        """What the next attempt writes first: the partial text is void, and a call that may or
+        may not have taken effect is not run again."""
+        unsafe = [call for call in self.calls.started.values() if not call.idempotent]
+        outcomes = interrupted(unsafe, "The server was lost while this call ran.")
+        for outcome in outcomes:
+            self._add(outcome)
+        if self.open_message is None:
+            return outcomes
+        reset = MessageReset(turn_id=turn_id, message_id=self.open_message)
+        self.open_message = None
+        return (reset, *outcomes)
+
+    def fold(self, entries: Iterable[Entry], turn_id: TurnId) -> None:
+        """Take in further entries; those of other turns are passed over."""
+        for entry in entries:
+            if entry.turn_id == turn_id:
+                self._add(decode(entry))
+
+    def _add(self, event: Event) -> None:
+        calls = self.calls
+        match event:
+            case TurnSteered():
+                self.steers[event.steer_id] = event
+            case MessageAdded(role="assistant"):
+                self.open_message = None
+                self.text = "".join(p["text"] for p in event.parts if p["type"] == "text")
+                self.messages += 1
+                for part in event.parts:
+                    if part["type"] == "tool_call":
+                        calls.announced[part["call_id"]] = (part["name"], part["arguments"])
+            case MessageAdded(steer_id=steer_id) if steer_id is not None:
+                self.steers.pop(steer_id, None)
+                self.messages = 0
+                calls.unnamed.clear()
+            case MessageDelta():
+                self.open_message = event.message_id
+            case MessageReset():
+                self.open_message = None
+            case ToolStarted():
+                self._begun(event)
+                calls.started[event.call_id] = event
+            case _ if isinstance(event, ToolOutcome):
+                self._begun(event)
+                calls.started.pop(event.call_id, None)
+                calls.announced.pop(event.call_id, None)
+                calls.outcomes[event.call_id] = result_of(event)
+            case _:
+                pass
+
+    def _begun(self, event: ToolStarted | ToolOutcome) -> None:
+        calls = self.calls
+        if event.call_id in calls.announced or event.call_id in calls.started:
+            return
+        if event.call_id not in calls.outcomes:
+            calls.unnamed.append((event.call_id, event.name, to_json(event.arguments)))
+
+
+async def turn_entries(store: Store, key: SessionKey, turn_id: TurnId, *, page: int) -> list[Entry]:
+    """The log from the turn's first attempt on, oldest first."""
+    newest_first: list[Entry] = []
+    before: int | None = None
+    while True:
+        entries = await store.read(key, before=before, newest_first=True, limit=page)
+        for entry in entries:
+            newest_first.append(entry)
+            if entry.kind == "turn.started" and entry.turn_id == turn_id:
+                event = decode(entry)
+                if isinstance(event, TurnStarted) and event.attempt == 1:
+                    return newest_first[::-1]
+        if not entries:
+            return newest_first[::-1]
+        before = entries[-1].seq

@@ -1,0 +1,352 @@
+"""The one way in: every request of every surface becomes a command here, or a read."""
+
+import asyncio
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, get_args
+
+from sessile.core.codec import clean, decode, to_json
+from sessile.core.context import Principal
+from sessile.core.decide import (
+    CancelTurn,
+    CloseSession,
+    Command,
+    DeleteSession,
+    EditTurn,
+    Once,
+    OpenSession,
+    SubmitTurn,
+    UpdateSession,
+)
+from sessile.core.errors import (
+    InvalidInput,
+    TooLarge,
+    TurnNotEnded,
+    TurnNotFound,
+    UnknownAssistant,
+)
+from sessile.core.events import Event, JsonObject, MessageAdded, SessionForked, ToolOutcome, WhenBusy
+from sessile.core.ids import Seq, SessionId, SessionKey, TurnId
+from sessile.core.session import Turn
+from sessile.core.transcript import TEXT_KINDS
+from sessile.ports.notifier import Hint, Notifier
+from sessile.ports.store import Committed, Found
+from sessile.runtime.announce import Announcer
+from sessile.runtime.reads import Reads
+from sessile.runtime.turns import Node
+from sessile.runtime.workers import Workers
+
+INPUT_TYPES = ("message", "task")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """`created` is False where the exclusive session that there is was found."""
+
+    found: Found
+    created: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submitted:
+    """The turn as it stands. `seq`: the entry behind which all that it does is found."""
+
+    turn: Turn
+    seq: Seq
+    repeated: bool
+
+
+class Sessions:
+    """Commands. Each raises SessionNotFound where the caller may not reach the session."""
+
+    def __init__(
+        self,
+        *,
+        node: Node,
+        workers: Workers,
+        announcer: Announcer,
+        notifier: Notifier,
+        reads: Reads,
+        default_assistant: str,
+    ) -> None:
+        self._node = node
+        self._workers = workers
+        self._announcer = announcer
+        self._notifier = notifier
+        self._reads = reads
+        self._default_assistant = default_assistant
+
+    async def open(
+        self,
+        principal: Principal,
+        *,
+        assistant: str | None = None,
+        title: str | None = None,
+        metadata: JsonObject | None = None,
+        idempotency_key: str | None = None,
+    ) -> Opened:
+        """A new session; of an exclusive assistant, the caller's active one if there is one.
+
+        Raises UnknownAssistant, IdempotencyConflict.
+        """
+        name = self._default_assistant if assistant is None else assistant
+        agent = self._node.agents.get(name)
+        if agent is None:
+            raise UnknownAssistant(assistant=name, known=sorted(self._node.agents))
+        command = OpenSession(
+            principal=principal,
+            assistant=name,
+            title=self._title(title),
+            metadata=self._metadata(metadata or {}),
+            exclusive_key=f"{name}:{principal.user_id}" if agent.exclusive else None,
+            once=_once(principal, "open", idempotency_key, [name, title, metadata]),
+        )
+        return await self._opened(principal, command)
+
+    async def fork(
+        self,
+        principal: Principal,
+        session_id: SessionId,
+        turn_id: TurnId,
+        *,
+        title: str | None = None,
+    ) -> Opened:
+        """A new session with what was said up to the end of this turn: no queue, no grant, no
+        exclusive key.
+
+        Raises TurnNotFound, TurnNotEnded, TooLarge.
+        """
+        found = await self._reads.found(principal, session_id, turn_id)
+        if found.turn is None:
+            raise TurnNotFound()
+        if not found.turn.ended:
+            raise TurnNotEnded(status=found.turn.status)
+        inherited: list[Event] = []
+        cut: Seq | None = None
+        async for entry in self._reads.backwards(found.head.key):
+            if cut is None:
+                ended = entry.turn_id == turn_id and entry.kind.startswith("turn.")
+                cut = entry.seq if ended else None
+            elif entry.kind in TEXT_KINDS:
+                inherited.append(_unbound(decode(entry)))
+            if len(inherited) > self._node.settings.fork_entries_max:
+                raise TooLarge(entries_max=self._node.settings.fork_entries_max)
+        assert cut is not None, "an ended turn has its end in the log"
+        command = OpenSession(
+            principal=principal,
+            assistant=found.session.assistant,
+            title=self._title(title) if title is not None else found.session.title,
+            metadata=found.session.metadata,
+            forked=SessionForked(from_session_id=session_id, from_turn_id=turn_id, from_seq=cut),
+            inherited=tuple(reversed(inherited)),
+        )
+        return await self._opened(principal, command)
+
+    async def submit(
+        self,
+        principal: Principal,
+        session_id: SessionId,
+        given: JsonObject,
+        *,
+        when_busy: WhenBusy = "enqueue",
+        idempotency_key: str | None = None,
+        wait_seconds: float = 0,
+    ) -> Submitted:
+        """Accept an input: it is durable on return. `given`: `{type: message|task, text, …}`.
+
+        With `wait_seconds`, until the turn has ended or the time is over: the record says which.
+        Raises InvalidInput, SessionClosed, SessionBusy, QueueFull, IdempotencyConflict.
+        """
+        given = self._input(given)
+        if when_busy not in get_args(WhenBusy):
+            raise InvalidInput(f"when_busy is one of {', '.join(get_args(WhenBusy))}")
+        key = SessionKey(principal.tenant_id, session_id)
+        ids = self._node.ids
+        turn_id = ids.turn_id()
+        runner = self._workers.reserve()
+        command = SubmitTurn(
+            principal=principal,
+            turn_id=turn_id,
+            message_id=ids.message_id(),
+            input=given,
+            when_busy=when_busy,
+            queue_max=self._node.settings.queue_turns_max,
+            runner=runner,
+            once=_once(principal, session_id, idempotency_key, [given, when_busy]),
+        )
+        try:
+            committed = await self._node.store.transact(key, command)
+        except asyncio.CancelledError:
+            if runner is not None:
+                self._workers.adopt(key)
+            raise
+        except BaseException:
+            if runner is not None:
+                self._workers.release()
+            raise
+        turn = committed.turn
+        assert turn is not None
+        started = turn.turn_id == turn_id and turn.status == "running"
+        with self._announcer.waiting(turn.turn_id) as ended:
+            self._announcer.publish(committed)
+            if started:
+                self._workers.launch(committed)
+            elif runner is not None:
+                self._workers.release()
+            if wait_seconds > 0 and not turn.ended:
+                turn = await self._wait(principal, turn, ended, wait_seconds)
+        seq = committed.entries[0].seq if committed.entries else turn.seq
+        return Submitted(turn=turn, seq=seq, repeated=committed.repeated)
+
+    async def edit(
+        self, principal: Principal, session_id: SessionId, turn_id: TurnId, given: JsonObject
+    ) -> Turn:
+        """Replace the input of a queued turn. Raises TurnNotFound, TurnNotQueued."""
+        command = EditTurn(principal=principal, turn_id=turn_id, input=self._input(given))
+        return self._turn(await self._transact(principal, session_id, command))
+
+    async def cancel(self, principal: Principal, session_id: SessionId, turn_id: TurnId) -> Turn:
+        """Withdraw a queued turn, or ask a running one to stop; asking again changes nothing.
+
+        Raises TurnNotFound, TurnEnded.
+        """
+        command = CancelTurn(principal=principal, turn_id=turn_id)
+        return self._turn(await self._transact(principal, session_id, command))
+
+    async def update(
+        self,
+        principal: Principal,
+        session_id: SessionId,
+        *,
+        title: str | None = None,
+        retitle: bool = False,
+        metadata: JsonObject | None = None,
+    ) -> Found:
+        """Merge `metadata` key by key (null removes a key); set `title` where `retitle`."""
+        command = UpdateSession(
+            principal=principal,
+            title=self._title(title),
+            retitle=retitle,
+            metadata=self._metadata(metadata or {}),
+        )
+        await self._transact(principal, session_id, command)
+        return await self._reads.found(principal, session_id)
+
+    async def close(self, principal: Principal, session_id: SessionId) -> Found:
+        """For good: what is queued is cancelled, what runs is stopped."""
+        await self._transact(principal, session_id, CloseSession(principal=principal))
+        return await self._reads.found(principal, session_id)
+
+    async def delete(self, principal: Principal, session_id: SessionId) -> None:
+        """Every row of the session; its readers end."""
+        committed = await self._transact(principal, session_id, DeleteSession(principal=principal))
+        key = SessionKey(principal.tenant_id, committed.session_id)
+        self._notifier.publish(Hint(key=key, head=Seq(0), deleted=True))
+
+    async def wait(
+        self, principal: Principal, session_id: SessionId, turn_id: TurnId, *, seconds: float
+    ) -> Turn:
+        """The turn's record when it ends, or as it stands when the time is over."""
+        with self._announcer.waiting(turn_id) as ended:
+            turn = await self._reads.turn(principal, session_id, turn_id)
+            return turn if turn.ended else await self._wait(principal, turn, ended, seconds)
+
+    # -- parts
+
+    async def _opened(self, principal: Principal, command: OpenSession) -> Opened:
+        session_id = self._node.ids.session_id()
+        key = SessionKey(principal.tenant_id, session_id)
+        committed = await self._node.store.transact(key, command)
+        self._announcer.publish(committed)
+        if committed.session_id == session_id:
+            assert committed.head is not None
+            assert committed.session is not None
+            return Opened(found=Found(head=committed.head, session=committed.session), created=True)
+        found = await self._reads.found(principal, committed.session_id)
+        return Opened(found=found, created=committed.repeated)
+
+    async def _transact(
+        self, principal: Principal, session_id: SessionId, command: Command
+    ) -> Committed:
+        key = SessionKey(principal.tenant_id, session_id)
+        committed = await self._node.store.transact(key, command)
+        self._announcer.publish(committed)
+        return committed
+
+    async def _wait(
+        self, principal: Principal, turn: Turn, ended: asyncio.Future[Turn], seconds: float
+    ) -> Turn:
+        """The turn may end on another node: then the sweep's beat finds it in the store."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + min(seconds, self._node.settings.wait_seconds_max)
+        while not turn.ended and (left := end - loop.time()) > 0:
+            beat = min(left, self._node.settings.sweep_seconds)
+            done, _ = await asyncio.wait({ended}, timeout=beat)
+            if done:
+                return ended.result()
+            turn = await self._reads.turn(principal, turn.session_id, turn.turn_id)
+        return turn
+
+    @staticmethod
+    def _turn(committed: Committed) -> Turn:
+        assert committed.turn is not None
+        return committed.turn
+
+    def _input(self, given: JsonObject) -> JsonObject:
+        text = given.get("text")
+        if given.get("type") not in INPUT_TYPES:
+            raise InvalidInput(f"input.type is one of {', '.join(INPUT_TYPES)}", field="input.type")
+        if not isinstance(text, str) or not text.strip():
+            raise InvalidInput("input.text is a text that is not empty", field="input.text")
+        chars_max = self._node.settings.text_chars_max
+        if len(text) > chars_max:
+            raise InvalidInput(f"input.text has at most {chars_max} characters", field="input.text")
+        if "\0" in text or clean(text) is not text:
+            raise InvalidInput("input.text has a NUL or a lone surrogate", field="input.text")
+        return given
+
+    def _title(self, title: str | None) -> str | None:
+        chars_max = self._node.settings.title_chars_max
+        if title is not None and (len(title) > chars_max or not _storable(title)):
+            raise InvalidInput(
+                f"title has at most {chars_max} characters, no NUL and no lone surrogate",
+                field="title",
+            )
+        return title
+
+    def _metadata(self, metadata: JsonObject) -> JsonObject:
+        bytes_max = self._node.settings.metadata_bytes_max
+        text = to_json(metadata)
+        if len(text.encode()) > bytes_max:
+            raise InvalidInput(f"metadata has at most {bytes_max} bytes as JSON", field="metadata")
+        return metadata
+
+
+def _storable(text: str) -> bool:
+    return "\0" not in text and clean(text) is text
+
+
+def _once(principal: Principal, scope: str, key: str | None, body: list[Any]) -> Once | None:
+    if key is None:
+        return None
+    digest = hashlib.sha256(to_json(_sorted(body)).encode()).hexdigest()
+    return Once(user_id=principal.user_id, scope=scope, key=key, request_hash=digest)
+
+
+def _sorted(value: Any) -> Any:
+    """The same JSON, however its keys were ordered."""
+    if isinstance(value, Mapping):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    if isinstance(value, list | tuple):
+        return [_sorted(each) for each in value]
+    return value
+
+
+def _unbound(event: Event) -> Event:
+    """A copy for a fork, where the turn that it came from does not exist."""
+    if isinstance(event, MessageAdded):
+        return replace(event, turn_id=None, steer_id=None)
+    if isinstance(event, ToolOutcome):
+        return replace(event, turn_id=None)
+    return event

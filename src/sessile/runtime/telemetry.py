@@ -1,0 +1,59 @@
+"""Counters and log lines. Every line carries ids as fields, and never a message's text."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from sessile.core.session import Turn
+
+
+class Telemetry:
+    """This node's figures. Those named `must_stay_zero` are faults of Sessile itself."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.turns_ended = Counter(
+            "sessile_turns_ended", "Turns by how they ended", ["status"], registry=self.registry
+        )
+        self.turns_running = Gauge(
+            "sessile_turns_running", "Turns that run on this node", registry=self.registry
+        )
+        self.turn_seconds = Histogram(
+            "sessile_turn_seconds", "From accepted to ended", registry=self.registry
+        )
+        self.entries = Counter(
+            "sessile_entries_appended", "Entries written by this node", registry=self.registry
+        )
+        self.attempts_recovered = Counter(
+            "sessile_attempts_recovered",
+            "Turns taken over after their node was lost, or handed back",
+            registry=self.registry,
+        )
+        self.fence_refusals = Counter(
+            "sessile_fence_refusals",
+            "Late writes that the store refused: each is a fault that was stopped",
+            registry=self.registry,
+        )
+        self.streams = Gauge(
+            "sessile_streams_open", "Readers that follow a session", registry=self.registry
+        )
+        self.sweep_finds = Counter(
+            "sessile_sweep_finds", "Due turns that no hint had told of", registry=self.registry
+        )
+        self.mismatches = Counter(
+            "sessile_session_mismatches_must_stay_zero",
+            "A context used in another turn than its own",
+            registry=self.registry,
+        )
+        self.orphans = Counter(
+            "sessile_orphaned_calls_must_stay_zero",
+            "Tool calls whose turn ended without their outcome",
+            registry=self.registry,
+        )
+        self._by_status = {
+            status: self.turns_ended.labels(status)
+            for status in ("completed", "failed", "cancelled", "interrupted")
+        }
+
+    def turn_ended(self, turn: Turn) -> None:
+        self._by_status[turn.status].inc()
+        if turn.ended_at_ms is not None:
+            self.turn_seconds.observe((turn.ended_at_ms - turn.created_at_ms) / 1000)
