@@ -1,0 +1,120 @@
+"""The log, the heads and the turns that are folds of it, and what was answered to which key."""
+
+from alembic import op
+
+revision = "0001"
+down_revision = None
+
+SQLITE = (
+    # Narrow, and updated by each append; no index covers a column that an append changes.
+    """
+    CREATE TABLE session_head (
+        tenant_id TEXT NOT NULL,
+        session_id TEXT NOT NULL,
+        user_id TEXT NOT NULL,
+        exclusive_key TEXT,
+        status TEXT NOT NULL,
+        head INTEGER NOT NULL,
+        fence INTEGER NOT NULL,
+        step INTEGER NOT NULL,
+        next_position INTEGER NOT NULL,
+        queued INTEGER NOT NULL,
+        running_turn_id TEXT,
+        awaiting_until_ms INTEGER,
+        cancel_turn_id TEXT,
+        steers_unread INTEGER NOT NULL,
+        lease_owner TEXT,
+        lease_until_ms INTEGER NOT NULL,
+        due_at_ms INTEGER,
+        PRIMARY KEY (tenant_id, session_id)
+    )
+    """,
+    """
+    CREATE UNIQUE INDEX session_head_exclusive ON session_head (tenant_id, exclusive_key)
+    WHERE status = 'active' AND exclusive_key IS NOT NULL
+    """,
+    "CREATE INDEX session_head_due ON session_head (due_at_ms) WHERE due_at_ms IS NOT NULL",
+    """
+    CREATE TABLE session (
+        tenant_id TEXT NOT NULL,
+        session_id TEXT NOT NULL,
+        user_id TEXT NOT NULL,
+        assistant TEXT NOT NULL,
+        title TEXT,
+        metadata TEXT NOT NULL,
+        grants TEXT NOT NULL,
+        created_at_ms INTEGER NOT NULL,
+        updated_at_ms INTEGER NOT NULL,
+        PRIMARY KEY (tenant_id, session_id)
+    )
+    """,
+    "CREATE INDEX session_user ON session (tenant_id, user_id, session_id)",
+    """
+    CREATE TABLE entry (
+        tenant_id TEXT NOT NULL,
+        session_id TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        turn_id TEXT,
+        kind TEXT NOT NULL,
+        at_ms INTEGER NOT NULL,
+        body TEXT NOT NULL,
+        PRIMARY KEY (tenant_id, session_id, seq)
+    )
+    """,
+    """
+    CREATE INDEX entry_history ON entry (tenant_id, session_id, seq)
+    WHERE kind NOT IN ('message.delta', 'turn.progress')
+    """,
+    # What is long comes last: a row's other columns are then read without its overflow pages.
+    """
+    CREATE TABLE turn (
+        tenant_id TEXT NOT NULL,
+        session_id TEXT NOT NULL,
+        turn_id TEXT NOT NULL,
+        position INTEGER NOT NULL,
+        message_id TEXT NOT NULL,
+        user_id TEXT NOT NULL,
+        status TEXT NOT NULL,
+        attempt INTEGER NOT NULL,
+        strikes INTEGER NOT NULL,
+        progressed INTEGER NOT NULL,
+        cancel_reason TEXT,
+        cancel_by TEXT,
+        current_iteration INTEGER NOT NULL,
+        total_iterations INTEGER NOT NULL,
+        tokens_used INTEGER NOT NULL,
+        total_tokens INTEGER NOT NULL,
+        created_at_ms INTEGER NOT NULL,
+        started_at_ms INTEGER,
+        ended_at_ms INTEGER,
+        error TEXT,
+        input TEXT NOT NULL,
+        output TEXT,
+        PRIMARY KEY (tenant_id, session_id, turn_id)
+    )
+    """,
+    "CREATE UNIQUE INDEX turn_position ON turn (tenant_id, session_id, position)",
+    """
+    CREATE INDEX turn_queued ON turn (tenant_id, session_id, position) WHERE status = 'queued'
+    """,
+    # The scope leads the user, so that the keys of a deleted session are found by it.
+    """
+    CREATE TABLE idempotency (
+        tenant_id TEXT NOT NULL,
+        scope TEXT NOT NULL,
+        user_id TEXT NOT NULL,
+        key TEXT NOT NULL,
+        request_hash TEXT NOT NULL,
+        session_id TEXT NOT NULL,
+        turn_id TEXT,
+        at_ms INTEGER NOT NULL,
+        PRIMARY KEY (tenant_id, scope, user_id, key)
+    )
+    """,
+)
+
+
+def upgrade() -> None:
+    statements = {"sqlite": SQLITE}[op.get_bind().dialect.name]
+    for statement in statements:
+        op.execute(statement)

@@ -1,0 +1,84 @@
+"""The data directory, which one server at a time may use, and connections to the file in it."""
+
+import fcntl
+import os
+import sqlite3
+import time
+from pathlib import Path
+
+from sessile.core.errors import SessileError
+
+WAL_BYTES_MAX = 64 * 1024 * 1024
+"""To this size the write-ahead log is cut when a checkpoint has emptied it."""
+
+
+class DataDirectoryLocked(SessileError):
+    """Another server uses the data directory."""
+
+    code = "data_directory_locked"
+
+
+class DirectoryLock:
+    """The right to use a data directory. The system takes it back when the process dies."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._file = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._file)
+            raise DataDirectoryLocked(
+                f"another server uses the data directory {directory}", directory=str(directory)
+            ) from None
+
+    def release(self) -> None:
+        os.close(self._file)
+
+
+def connect_writer(path: Path, *, busy_seconds: float) -> sqlite3.Connection:
+    """The one connection that writes. It is handed to the writer's thread once it is set up."""
+    connection = sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, cached_statements=256
+    )
+    connection.execute(f"PRAGMA busy_timeout = {busy_ms(busy_seconds)}")
+    mode = _switch_to_wal(connection, busy_seconds=busy_seconds)
+    assert mode == "wal", f"{path} cannot be written in WAL mode, but only in mode {mode}"
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_MAX}")
+    connection.execute("PRAGMA temp_store = MEMORY")
+    # What is deleted is gone from the file too.
+    connection.execute("PRAGMA secure_delete = ON")
+    return connection
+
+
+def _switch_to_wal(connection: sqlite3.Connection, *, busy_seconds: float) -> str:
+    # Refused at once where another connection reads, busy_timeout or not: so it is retried.
+    deadline = time.monotonic() + busy_seconds
+    while True:
+        try:
+            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                connection.close()
+                raise
+            time.sleep(0.01)
+        else:
+            return str(mode)
+
+
+def connect_reader(path: Path, *, busy_seconds: float) -> sqlite3.Connection:
+    """A connection that cannot write, used by one thread at a time."""
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    connection.execute(f"PRAGMA busy_timeout = {busy_ms(busy_seconds)}")
+    return connection
+
+
+def busy_ms(busy_seconds: float) -> int:
+    """How long SQLite itself waits for a lock before the caller looks at the time again."""
+    return int(min(busy_seconds, 1.0) * 1000)

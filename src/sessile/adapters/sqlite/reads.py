@@ -1,0 +1,202 @@
+"""What readers ask. Each is one statement, and so sees one state of the database.
+
+A page comes as one JSON array: one step of SQLite for all its rows (see `rows.spread`).
+"""
+
+import json
+import sqlite3
+from collections.abc import Collection
+
+from sessile.adapters.sqlite.rows import Row, head_of, session_of, turn_of
+from sessile.core.events import Entry
+from sessile.core.ids import Seq, SessionId, SessionKey, TenantId, TurnId, UserId
+from sessile.core.session import Turn
+from sessile.ports.store import Found
+
+_SEQ_END = 2**63 - 1
+_ID_END = "~"
+"""No id contains it, and every id sorts before it."""
+
+
+def due(connection: sqlite3.Connection, *, now_ms: int, due_max: int) -> tuple[SessionKey, ...]:
+    sql = """
+        SELECT json_group_array(json_array(tenant_id, session_id))
+        FROM (
+            SELECT tenant_id, session_id FROM session_head
+            WHERE due_at_ms <= ? ORDER BY due_at_ms, tenant_id, session_id LIMIT ?
+        )
+    """
+    return tuple(SessionKey(*row) for row in _page(connection, sql, now_ms, due_max))
+
+
+def heads(
+    connection: sqlite3.Connection, following: Collection[SessionKey]
+) -> dict[SessionKey, Seq]:
+    sql = """
+        SELECT json_group_array(json_array(tenant_id, session_id, head))
+        FROM json_each(?) AS followed
+        CROSS JOIN session_head ON tenant_id = json_extract(followed.value, '$[0]')
+            AND session_id = json_extract(followed.value, '$[1]')
+    """
+    rows = _page(connection, sql, json.dumps(list(following)))
+    return {SessionKey(row[0], row[1]): row[2] for row in rows}
+
+
+def find(connection: sqlite3.Connection, key: SessionKey, turn_id: TurnId | None) -> Found | None:
+    sql = """
+        SELECT json_group_array(json_array(
+            h.user_id, exclusive_key, h.status, head, fence, next_position, queued,
+            running_turn_id, awaiting_until_ms, cancel_turn_id, steers_unread,
+            s.user_id, assistant, title, metadata, grants, s.created_at_ms, updated_at_ms,
+            turn_id, position, message_id, t.user_id, t.status, attempt, strikes, progressed,
+            cancel_reason, cancel_by, current_iteration, total_iterations, tokens_used,
+            total_tokens, t.created_at_ms, started_at_ms, ended_at_ms, error, input, output
+        ))
+        FROM session_head AS h
+        JOIN session AS s ON s.tenant_id = h.tenant_id AND s.session_id = h.session_id
+        LEFT JOIN turn AS t
+            ON t.tenant_id = h.tenant_id AND t.session_id = h.session_id AND t.turn_id = ?
+        WHERE h.tenant_id = ? AND h.session_id = ?
+    """
+    for row in _page(connection, sql, turn_id, *key):
+        return Found(
+            head=head_of(row[:11], key=key),
+            session=session_of(row[11:18], key=key),
+            turn=None if row[18] is None else turn_of(row[18:], key=key),
+        )
+    return None
+
+
+def sessions(
+    connection: sqlite3.Connection,
+    tenant_id: TenantId,
+    *,
+    user_id: UserId | None,
+    before: SessionId | None,
+    limit: int,
+) -> tuple[Found, ...]:
+    if user_id is None:
+        sql = """
+            SELECT json_group_array(json_array(
+                h.session_id, h.user_id, exclusive_key, status, head, fence, next_position,
+                queued, running_turn_id, awaiting_until_ms, cancel_turn_id, steers_unread,
+                s.user_id, assistant, title, metadata, grants, created_at_ms, updated_at_ms
+            ))
+            FROM (
+                SELECT * FROM session WHERE tenant_id = ? AND session_id < ?
+                ORDER BY session_id DESC LIMIT ?
+            ) AS s
+            CROSS JOIN session_head AS h
+                ON h.tenant_id = s.tenant_id AND h.session_id = s.session_id
+        """
+        rows = _page(connection, sql, tenant_id, before or _ID_END, limit)
+    else:
+        sql = """
+            SELECT json_group_array(json_array(
+                h.session_id, h.user_id, exclusive_key, status, head, fence, next_position,
+                queued, running_turn_id, awaiting_until_ms, cancel_turn_id, steers_unread,
+                s.user_id, assistant, title, metadata, grants, created_at_ms, updated_at_ms
+            ))
+            FROM (
+                SELECT * FROM session WHERE tenant_id = ? AND user_id = ? AND session_id < ?
+                ORDER BY session_id DESC LIMIT ?
+            ) AS s
+            CROSS JOIN session_head AS h
+                ON h.tenant_id = s.tenant_id AND h.session_id = s.session_id
+        """
+        rows = _page(connection, sql, tenant_id, user_id, before or _ID_END, limit)
+    keyed = ((SessionKey(tenant_id, row[0]), row) for row in rows)
+    return tuple(
+        Found(head=head_of(row[1:12], key=key), session=session_of(row[12:], key=key))
+        for key, row in keyed
+    )
+
+
+def turns(
+    connection: sqlite3.Connection, key: SessionKey, *, after: int, queued: bool, limit: int
+) -> tuple[Turn, ...]:
+    if queued:
+        sql = """
+            SELECT json_group_array(json_array(
+                turn_id, position, message_id, user_id, status, attempt, strikes, progressed,
+                cancel_reason, cancel_by, current_iteration, total_iterations, tokens_used,
+                total_tokens, created_at_ms, started_at_ms, ended_at_ms, error, input, output
+            ))
+            FROM (
+                SELECT * FROM turn
+                WHERE tenant_id = ? AND session_id = ? AND position > ? AND status = 'queued'
+                ORDER BY position LIMIT ?
+            )
+        """
+    else:
+        sql = """
+            SELECT json_group_array(json_array(
+                turn_id, position, message_id, user_id, status, attempt, strikes, progressed,
+                cancel_reason, cancel_by, current_iteration, total_iterations, tokens_used,
+                total_tokens, created_at_ms, started_at_ms, ended_at_ms, error, input, output
+            ))
+            FROM (
+                SELECT * FROM turn WHERE tenant_id = ? AND session_id = ? AND position > ?
+                ORDER BY position LIMIT ?
+            )
+        """
+    return tuple(turn_of(row, key=key) for row in _page(connection, sql, *key, after, limit))
+
+
+def entries(
+    connection: sqlite3.Connection,
+    key: SessionKey,
+    *,
+    after: int,
+    before: int | None,
+    history: bool,
+    newest_first: bool,
+    limit: int,
+) -> tuple[Entry, ...]:
+    match history, newest_first:
+        case False, False:
+            sql = """
+                SELECT json_group_array(json_array(seq, kind, turn_id, at_ms, body))
+                FROM (
+                    SELECT * FROM entry
+                    WHERE tenant_id = ? AND session_id = ? AND seq > ? AND seq < ?
+                    ORDER BY seq LIMIT ?
+                )
+            """
+        case False, True:
+            sql = """
+                SELECT json_group_array(json_array(seq, kind, turn_id, at_ms, body))
+                FROM (
+                    SELECT * FROM entry
+                    WHERE tenant_id = ? AND session_id = ? AND seq > ? AND seq < ?
+                    ORDER BY seq DESC LIMIT ?
+                )
+            """
+        case True, False:
+            sql = """
+                SELECT json_group_array(json_array(seq, kind, turn_id, at_ms, body))
+                FROM (
+                    SELECT * FROM entry INDEXED BY entry_history
+                    WHERE tenant_id = ? AND session_id = ? AND seq > ? AND seq < ?
+                    AND kind NOT IN ('message.delta', 'turn.progress')
+                    ORDER BY seq LIMIT ?
+                )
+            """
+        case _:
+            sql = """
+                SELECT json_group_array(json_array(seq, kind, turn_id, at_ms, body))
+                FROM (
+                    SELECT * FROM entry INDEXED BY entry_history
+                    WHERE tenant_id = ? AND session_id = ? AND seq > ? AND seq < ?
+                    AND kind NOT IN ('message.delta', 'turn.progress')
+                    ORDER BY seq DESC LIMIT ?
+                )
+            """
+    end = _SEQ_END if before is None else before
+    return tuple(Entry(*row) for row in _page(connection, sql, *key, after, end, limit))
+
+
+def _page(connection: sqlite3.Connection, sql: str, *values: object) -> list[Row]:
+    ((text,),) = connection.execute(sql, values).fetchall()
+    rows: list[Row] = json.loads(text)
+    return rows

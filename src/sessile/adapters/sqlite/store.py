@@ -1,0 +1,165 @@
+"""SqliteStore: the port, told to the writer thread and to a few readers."""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Self, TypeVar
+
+from sessile.adapters.migrations import migrate
+from sessile.adapters.sqlite import reads
+from sessile.adapters.sqlite.files import DirectoryLock, connect_reader, connect_writer
+from sessile.adapters.sqlite.writer import Writer
+from sessile.core.context import Holding
+from sessile.core.decide import Command
+from sessile.core.errors import StorageBusy
+from sessile.core.events import Entry, Event
+from sessile.core.ids import NodeId, SessionId, SessionKey, TenantId, TurnId, UserId
+from sessile.core.session import Turn
+from sessile.ports.clock import Clock
+from sessile.ports.store import Committed, Found, Sweep
+
+T = TypeVar("T")
+
+
+class SqliteStore:
+    """One file, which one process at a time may use; see `ports.store.Store` for the promises.
+
+    Opened by `async with`, which locks the file's directory, migrates the schema, and makes the
+    leases that the last process left due at once. Raises DataDirectoryLocked where another
+    server uses the directory. `busy_seconds`: how long a write waits for a lock that another
+    program holds on the file. `batch_max`: jobs in one transaction.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Clock,
+        busy_seconds: float = 10.0,
+        readers: int = 2,
+        batch_max: int = 256,
+    ) -> None:
+        self._path = path
+        self._clock = clock
+        self._busy_seconds = busy_seconds
+        self._batch_max = batch_max
+        self._threads = ThreadPoolExecutor(readers, thread_name_prefix="sessile-sqlite-read")
+        self._readers_max = readers
+        self._readers = SimpleQueue[sqlite3.Connection]()
+
+    async def __aenter__(self) -> Self:
+        connection = await asyncio.to_thread(self._open)
+        self._writer = Writer(
+            connection, self._clock, busy_seconds=self._busy_seconds, batch_max=self._batch_max
+        )
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        try:
+            self._threads.shutdown()
+            for _ in range(self._readers_max):
+                self._readers.get_nowait().close()
+            # Last, because the last connection to close empties the write-ahead log.
+            await self._writer.stop()
+        finally:
+            self._lock.release()
+
+    def _open(self) -> sqlite3.Connection:
+        self._lock = DirectoryLock(self._path.parent)
+        try:
+            migrate(self._path, busy_seconds=self._busy_seconds)
+            connection = connect_writer(self._path, busy_seconds=self._busy_seconds)
+            connection.execute(
+                """
+                UPDATE session_head SET lease_until_ms = 0, due_at_ms = 0
+                WHERE due_at_ms IS NOT NULL AND lease_owner IS NOT NULL
+                """
+            )
+            for _ in range(self._readers_max):
+                self._readers.put(connect_reader(self._path, busy_seconds=self._busy_seconds))
+        except BaseException:
+            self._lock.release()
+            raise
+        return connection
+
+    async def transact(self, key: SessionKey, command: Command) -> Committed:
+        return await self._writer.run((key,), lambda it: it.transact(key, command))
+
+    async def append(self, holding: Holding, step: int, events: Sequence[Event]) -> Committed:
+        return await self._writer.run((holding.key,), lambda it: it.append(holding, step, events))
+
+    async def renew(
+        self, node: NodeId, holdings: Collection[Holding], *, lease_ms: int
+    ) -> frozenset[SessionKey]:
+        keys = [holding.key for holding in holdings]
+        return await self._writer.run(keys, lambda it: it.renew(node, holdings, lease_ms))
+
+    async def sweep(self, *, due_max: int, following: Collection[SessionKey] = ()) -> Sweep:
+        now_ms = self._clock.now_ms()
+
+        def read(connection: sqlite3.Connection) -> Sweep:
+            due = reads.due(connection, now_ms=now_ms, due_max=due_max)
+            return Sweep(due=due, heads=reads.heads(connection, following) if following else {})
+
+        return await self._read(read)
+
+    async def find(self, key: SessionKey, turn_id: TurnId | None = None) -> Found | None:
+        return await self._read(lambda it: reads.find(it, key, turn_id))
+
+    async def sessions(
+        self,
+        tenant_id: TenantId,
+        *,
+        user_id: UserId | None = None,
+        before: SessionId | None = None,
+        limit: int,
+    ) -> tuple[Found, ...]:
+        return await self._read(
+            lambda it: reads.sessions(it, tenant_id, user_id=user_id, before=before, limit=limit)
+        )
+
+    async def turns(
+        self, key: SessionKey, *, after: int = 0, queued: bool = False, limit: int
+    ) -> tuple[Turn, ...]:
+        return await self._read(
+            lambda it: reads.turns(it, key, after=after, queued=queued, limit=limit)
+        )
+
+    async def read(
+        self,
+        key: SessionKey,
+        *,
+        after: int = 0,
+        before: int | None = None,
+        history: bool = False,
+        newest_first: bool = False,
+        limit: int,
+    ) -> tuple[Entry, ...]:
+        return await self._read(
+            lambda it: reads.entries(
+                it,
+                key,
+                after=after,
+                before=before,
+                history=history,
+                newest_first=newest_first,
+                limit=limit,
+            )
+        )
+
+    async def _read(self, read: Callable[[sqlite3.Connection], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._lend, read)
+
+    def _lend(self, read: Callable[[sqlite3.Connection], T]) -> T:
+        connection = self._readers.get_nowait()
+        try:
+            return read(connection)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+                raise StorageBusy() from error
+            raise
+        finally:
+            self._readers.put(connection)

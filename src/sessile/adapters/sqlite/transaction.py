@@ -1,0 +1,302 @@
+"""One database transaction, in which many callers' jobs are answered one after another.
+
+Each job sees what those before it wrote. What they write is gathered, and goes to the database
+in a few statements at the end: a head that five jobs changed is written once.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from sessile.adapters.sqlite.rows import head_of, lease_of, session_of, spread, turn_of
+from sessile.adapters.sqlite.writes import Known, Place, Writes
+from sessile.core.context import Holding
+from sessile.core.decide import (
+    Command,
+    Decision,
+    Named,
+    Once,
+    OpenSession,
+    Remembered,
+    View,
+    check_append,
+    decide,
+    named,
+)
+from sessile.core.events import Entry, Event
+from sessile.core.ids import NodeId, SessionId, SessionKey, TenantId, TurnId
+from sessile.core.session import FREE, Turn, due_at_ms
+from sessile.core.settle import Changes, settle, stepped
+from sessile.ports.clock import Clock
+from sessile.ports.store import Committed
+
+
+class Transaction:
+    """`hot`: what the last transactions knew of leased sessions. It must be emptied when this
+    transaction fails."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, clock: Clock, hot: dict[SessionKey, Known]
+    ) -> None:
+        self._connection = connection
+        self._clock = clock
+        self._hot = hot
+        self._known: dict[SessionKey, Known | None] = {}
+        self._writes = Writes(connection)
+
+    def prepare(self, keys: Iterable[SessionKey]) -> None:
+        """Read these sessions ahead, all in one go."""
+        wanted = [key for key in dict.fromkeys(keys) if key not in self._hot]
+        for begin in range(0, len(wanted), 64):
+            self._load(wanted[begin : begin + 64])
+
+    def transact(self, key: SessionKey, command: Command) -> Committed:
+        """Raises what `decide` raises, and then nothing of the job will be written."""
+        names = named(command)
+        known = None if isinstance(command, OpenSession) else self._session(key)
+        view = self._view(key, known, names)
+        decision = decide(view, command)
+        if decision.deleted:
+            assert known is not None
+            return self._delete(key, known)
+        session_id = decision.session_id or key.session_id
+        if names.once is not None and not decision.repeated:
+            answer = Remembered(
+                request_hash=names.once.request_hash,
+                session_id=session_id,
+                turn_id=decision.turn_id,
+            )
+            self._writes.answer(_place(key, names.once), answer, at_ms=view.now_ms)
+        return self._apply(key, known, view, decision, session_id)
+
+    def append(self, holding: Holding, step: int, events: Sequence[Event]) -> Committed:
+        """Raises LeaseLost, and then nothing of the job will be written."""
+        key = holding.key
+        known = self._session(key)
+        view = self._view(key, known, Named())
+        if check_append(view, holding, step=step):
+            decision = Decision(events=tuple(events), lease=stepped(view.lease))
+        else:
+            decision = Decision(repeated=True)
+        return self._apply(key, known, view, decision, key.session_id)
+
+    def renew(
+        self, node: NodeId, holdings: Iterable[Holding], lease_ms: int
+    ) -> frozenset[SessionKey]:
+        """The sessions whose lease was lost."""
+        lost: set[SessionKey] = set()
+        for holding in holdings:
+            known = self._session(holding.key)
+            if known is None or known.lease.owner != node or known.head.fence != holding.fence:
+                lost.add(holding.key)
+                continue
+            until_ms = self._clock.now_ms() + lease_ms
+            known.lease = replace(known.lease, until_ms=until_ms)
+            known.due_at_ms = until_ms
+            self._writes.moved(known)
+        return frozenset(lost)
+
+    def flush(self) -> None:
+        """Write what the jobs decided."""
+        self._writes.flush()
+
+    def keep_hot(self) -> None:
+        """After the commit: what the next transaction need not read again."""
+        for key, known in self._known.items():
+            if known is None or known.lease.owner is None:
+                self._hot.pop(key, None)
+                continue
+            running = known.head.running_turn_id
+            known.turns = {
+                turn_id: turn for turn_id, turn in known.turns.items() if turn_id == running
+            }
+            self._hot[key] = known
+
+    def _view(self, key: SessionKey, known: Known | None, names: Named) -> View:
+        remembered = exclusive = None
+        if names.once is not None:
+            remembered = self._answered(_place(key, names.once))
+        if names.exclusive_key is not None:
+            exclusive = self._holder(key.tenant_id, names.exclusive_key)
+        now_ms = self._clock.now_ms()
+        if known is None:
+            return View(now_ms=now_ms, remembered=remembered, exclusive=exclusive)
+        running = known.head.running_turn_id
+        if running is not None:
+            self._turn(known, running)
+        if names.turn_id is not None:
+            self._turn(known, names.turn_id)
+        if names.queue != "none" and known.head.queued:
+            self._queue(known, limit=known.head.queued if names.queue == "all" else 1)
+        return View(
+            now_ms=now_ms,
+            head=known.head,
+            lease=known.lease,
+            session=known.session,
+            turns=known.turns,
+            remembered=remembered,
+            exclusive=exclusive,
+        )
+
+    def _apply(
+        self,
+        key: SessionKey,
+        known: Known | None,
+        view: View,
+        decision: Decision,
+        session_id: SessionId,
+    ) -> Committed:
+        entries: tuple[Entry, ...] = ()
+        turns: Mapping[TurnId, Turn] = {}
+        if decision.events or decision.lease is not None:
+            changes = settle(view, decision, key=key)
+            known = self._gather(known, changes, now_ms=view.now_ms)
+            entries, turns = changes.entries, changes.turns
+        about = known
+        if about is None or session_id != key.session_id:
+            about = self._session(SessionKey(key.tenant_id, session_id))
+        turn = None
+        if about is not None and decision.turn_id is not None:
+            turn = self._turn(about, decision.turn_id)
+        return Committed(
+            head=None if about is None else about.head,
+            lease=FREE if about is None else about.lease,
+            session_id=session_id,
+            entries=entries,
+            turns=turns,
+            turn=turn,
+            session=None if about is None else about.session,
+            repeated=decision.repeated,
+        )
+
+    def _gather(self, known: Known | None, changes: Changes, *, now_ms: int) -> Known:
+        writes, head = self._writes, changes.head
+        due = due_at_ms(head, changes.lease, now_ms=now_ms)
+        if known is None:
+            assert changes.session is not None
+            known = Known(head, changes.lease, due, changes.session)
+            self._known[head.key] = known
+            writes.born(known)
+        else:
+            if head.status != known.head.status:
+                writes.closes(known)
+            known.head, known.lease, known.due_at_ms = head, changes.lease, due
+            writes.moved(known)
+            if changes.session is not None:
+                known.session = changes.session
+                writes.changed(known)
+        for turn_id, turn in changes.turns.items():
+            writes.turn(known, turn_id, turn)
+        writes.entries(head.key, changes.entries)
+        return known
+
+    def _session(self, key: SessionKey) -> Known | None:
+        if key in self._known:
+            return self._known[key]
+        known = self._hot.get(key)
+        if known is None:
+            self._load([key])
+            return self._known[key]
+        self._known[key] = known
+        return known
+
+    def _load(self, keys: Sequence[SessionKey]) -> None:
+        sql = """
+            SELECT json_group_array(json_array(
+                h.tenant_id, h.session_id,
+                h.user_id, exclusive_key, status, head, fence, next_position, queued,
+                running_turn_id, awaiting_until_ms, cancel_turn_id, steers_unread,
+                lease_owner, lease_until_ms, step,
+                s.user_id, assistant, title, metadata, grants, created_at_ms, updated_at_ms,
+                due_at_ms
+            ))
+            FROM (VALUES (?, ?)) AS wanted
+            CROSS JOIN session_head AS h ON h.tenant_id = column1 AND h.session_id = column2
+            CROSS JOIN session AS s ON s.tenant_id = column1 AND s.session_id = column2
+        """
+        values = [value for key in keys for value in key]
+        ((rows,),) = self._connection.execute(spread(sql, len(keys)), values).fetchall()
+        self._known.update(dict.fromkeys(keys))
+        for row in json.loads(rows):
+            key = SessionKey(row[0], row[1])
+            self._known[key] = Known(
+                head=head_of(row[2:13], key=key),
+                lease=lease_of(row[13:16]),
+                session=session_of(row[16:23], key=key),
+                due_at_ms=row[23],
+            )
+
+    def _turn(self, known: Known, turn_id: TurnId) -> Turn | None:
+        if turn_id not in known.turns:
+            sql = """
+                SELECT turn_id, position, message_id, user_id, status, attempt, strikes,
+                    progressed, cancel_reason, cancel_by, current_iteration, total_iterations,
+                    tokens_used, total_tokens, created_at_ms, started_at_ms, ended_at_ms, error,
+                    input, output
+                FROM turn WHERE tenant_id = ? AND session_id = ? AND turn_id = ?
+            """
+            key = known.head.key
+            for row in self._connection.execute(sql, (*key, turn_id)).fetchall():
+                known.turns[turn_id] = turn_of(row, key=key)
+        return known.turns.get(turn_id)
+
+    def _queue(self, known: Known, *, limit: int) -> None:
+        """The first turns that wait. What was gathered is written first: it may be of them."""
+        self._writes.flush()
+        sql = """
+            SELECT turn_id, position, message_id, user_id, status, attempt, strikes, progressed,
+                cancel_reason, cancel_by, current_iteration, total_iterations, tokens_used,
+                total_tokens, created_at_ms, started_at_ms, ended_at_ms, error, input, output
+            FROM turn WHERE tenant_id = ? AND session_id = ? AND status = 'queued'
+            ORDER BY position LIMIT ?
+        """
+        key = known.head.key
+        for row in self._connection.execute(sql, (*key, limit)).fetchall():
+            turn = turn_of(row, key=key)
+            known.turns[turn.turn_id] = turn
+
+    def _answered(self, place: Place) -> Remembered | None:
+        if place in self._writes.answers:
+            return self._writes.answers[place]
+        sql = """
+            SELECT request_hash, session_id, turn_id FROM idempotency
+            WHERE tenant_id = ? AND scope = ? AND user_id = ? AND key = ?
+        """
+        for row in self._connection.execute(sql, place).fetchall():
+            return Remembered(request_hash=row[0], session_id=row[1], turn_id=row[2])
+        return None
+
+    def _holder(self, tenant_id: TenantId, exclusive_key: str) -> SessionId | None:
+        if holder := self._writes.exclusive.get((tenant_id, exclusive_key)):
+            return holder
+        sql = """
+            SELECT session_id FROM session_head
+            WHERE tenant_id = ? AND exclusive_key = ? AND status = 'active'
+        """
+        for (session_id,) in self._connection.execute(sql, (tenant_id, exclusive_key)).fetchall():
+            if SessionKey(tenant_id, session_id) not in self._writes.closed:
+                return SessionId(session_id)
+        return None
+
+    def _delete(self, key: SessionKey, known: Known) -> Committed:
+        self._writes.flush()
+        run = self._connection.execute
+        run("DELETE FROM session_head WHERE tenant_id = ? AND session_id = ?", key)
+        run("DELETE FROM session WHERE tenant_id = ? AND session_id = ?", key)
+        run("DELETE FROM entry WHERE tenant_id = ? AND session_id = ?", key)
+        run("DELETE FROM turn WHERE tenant_id = ? AND session_id = ?", key)
+        run("DELETE FROM idempotency WHERE tenant_id = ? AND scope = ?", key)
+        run(
+            """
+            DELETE FROM idempotency
+            WHERE tenant_id = ? AND scope = 'open' AND user_id = ? AND session_id = ?
+            """,
+            (key.tenant_id, known.head.user_id, key.session_id),
+        )
+        self._known[key] = None
+        return Committed(head=None, lease=FREE, session_id=key.session_id, deleted=True)
+
+
+def _place(key: SessionKey, once: Once) -> Place:
+    return (key.tenant_id, once.scope, once.user_id, once.key)

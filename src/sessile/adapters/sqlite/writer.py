@@ -1,0 +1,178 @@
+"""The writer thread: drains what many callers asked for into one transaction, and commits once.
+
+There is no timer. Callers that arrive while a commit is on its way share the next.
+"""
+
+import asyncio
+import logging
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+from sessile.adapters.sqlite.transaction import Transaction
+from sessile.adapters.sqlite.writes import Known
+from sessile.core.errors import SessileError, StorageBusy, StorageFull
+from sessile.core.ids import SessionKey
+from sessile.ports.clock import Clock
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    keys: Sequence[SessionKey]
+    """The sessions that it reads."""
+    answer: Callable[[Transaction], Any]
+    future: asyncio.Future[Any]
+    result: Any = None
+    error: BaseException | None = None
+
+
+class Writer:
+    """Owns the only writing connection. Made and stopped in the event loop that it serves."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, clock: Clock, *, busy_seconds: float, batch_max: int
+    ) -> None:
+        self._connection = connection
+        self._clock = clock
+        self._busy_seconds = busy_seconds
+        self._batch_max = batch_max
+        self._hot: dict[SessionKey, Known] = {}
+        self._loop = asyncio.get_running_loop()
+        self._arrived: list[_Job] = []
+        self._handed_over = SimpleQueue[list[_Job] | None]()
+        self._stopped = False
+        self._thread = threading.Thread(target=self._drain, name="sessile-sqlite", daemon=True)
+        self._thread.start()
+
+    async def run(self, keys: Sequence[SessionKey], answer: Callable[[Transaction], T]) -> T:
+        """The answer, once it is durable. A caller that is cancelled meanwhile loses only the
+        answer: the job is done or refused as a whole."""
+        assert not self._stopped, "the store is closed"
+        future: asyncio.Future[T] = self._loop.create_future()
+        if not self._arrived:
+            # All callers that run in this turn of the event loop go over together.
+            self._loop.call_soon(self._hand_over)
+        self._arrived.append(_Job(keys, answer, future))
+        return await future
+
+    async def stop(self) -> None:
+        """Returns when everything asked before is answered, and the connection is closed."""
+        self._stopped = True
+        self._hand_over()
+        self._handed_over.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _hand_over(self) -> None:
+        if self._arrived:
+            self._handed_over.put(self._arrived)
+            self._arrived = []
+
+    def _drain(self) -> None:
+        waiting = deque[_Job]()
+        stopping = False
+        while waiting or not stopping:
+            try:
+                while len(waiting) < self._batch_max and not stopping:
+                    jobs = self._handed_over.get(block=not waiting)
+                    if jobs is None:
+                        stopping = True
+                    else:
+                        waiting.extend(jobs)
+            except Empty:
+                pass
+            batch = [waiting.popleft() for _ in range(min(len(waiting), self._batch_max))]
+            if batch:
+                self._answer(batch)
+                self._tell(batch)
+        self._connection.close()
+
+    def _tell(self, batch: list[_Job]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(_resolve, batch)
+        except RuntimeError:
+            logger.warning("the event loop ended before its store", extra={"jobs": len(batch)})
+
+    def _answer(self, batch: list[_Job]) -> None:
+        """Every job has its result or its error afterwards, and all results are durable."""
+        deadline = time.monotonic() + self._busy_seconds
+        while True:
+            try:
+                self._attempt(batch)
+            except Exception as error:  # noqa: BLE001  # whatever it is, the thread goes on
+                self._roll_back()
+                if _is_busy(error) and time.monotonic() < deadline:
+                    time.sleep(0.001)  # SQLite waited itself, but for the few cases it does not
+                    continue
+                if _is_busy(error) or len(batch) == 1:
+                    self._fail(batch, error)
+                    return
+            else:
+                return
+            # Each in a transaction of its own, so that the culprit alone fails.
+            for job in batch:
+                self._answer([job])
+            return
+
+    def _attempt(self, batch: list[_Job]) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+        transaction = Transaction(self._connection, self._clock, self._hot)
+        transaction.prepare(key for job in batch for key in job.keys)
+        for job in batch:
+            job.result = job.error = None
+            try:
+                job.result = job.answer(transaction)
+            except SessileError as refusal:
+                job.error = refusal
+        transaction.flush()
+        self._connection.execute("COMMIT")
+        transaction.keep_hot()
+
+    def _roll_back(self) -> None:
+        self._hot.clear()
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            logger.exception("rollback failed")
+
+    def _fail(self, batch: Iterable[_Job], error: Exception) -> None:
+        told: Exception = error
+        if _is_busy(error):
+            told = StorageBusy()
+        elif _is_full(error):
+            told = StorageFull()
+        logger.error("nothing was stored", extra={"error": repr(error)})
+        for job in batch:
+            job.result, job.error = None, told
+
+
+def _resolve(batch: Iterable[_Job]) -> None:
+    for job in batch:
+        if job.future.done():
+            continue
+        if job.error is None:
+            job.future.set_result(job.result)
+        else:
+            job.future.set_exception(job.error)
+
+
+def _is_busy(error: Exception) -> bool:
+    return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def _is_full(error: Exception) -> bool:
+    return _code(error) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+
+
+def _code(error: Exception) -> int | None:
+    """SQLite's primary result code."""
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
