@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable
 
-from sessile.core.ids import CallId, MessageId, SessionId, TurnId
+from sessile.core.ids import CallId, MessageId, NodeId, SessionId, TurnId
 
 
 class SystemClock:
@@ -46,3 +46,8 @@ class Uuid7Ids:
             | chance & (1 << 62) - 1
         )
         return f"{value:032x}"
+
+
+def new_node_id() -> NodeId:
+    """Of this process: another after each start, so that no lease is mistaken for one's own."""
+    return NodeId(f"node_{os.getpid()}_{os.urandom(6).hex()}")

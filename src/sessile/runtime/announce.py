@@ -1,7 +1,7 @@
 """What was committed is told: hints to all who listen, ended turns to those who wait."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from sessile.core.ids import TurnId
@@ -44,7 +44,7 @@ class Announcer:
                         waiter.set_result(turn)
 
     @contextmanager
-    def waiting(self, turn_id: TurnId) -> Iterator[asyncio.Future[Turn]]:
+    def waiting(self, turn_id: TurnId) -> Generator[asyncio.Future[Turn], None, None]:
         """A future of the turn's record, set when the turn ends on this node."""
         waiter: asyncio.Future[Turn] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(turn_id, []).append(waiter)

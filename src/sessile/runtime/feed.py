@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -232,7 +232,7 @@ class Feed:
     @asynccontextmanager
     async def _subscribed(
         self, principal: Principal, session_id: SessionId, after: int
-    ) -> AsyncIterator[Reader]:
+    ) -> AsyncGenerator[Reader, None]:
         key = SessionKey(principal.tenant_id, session_id)
         tail = self._tails.get(key)
         if tail is None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
+import json
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
@@ -26,7 +26,14 @@ from sessile.core.errors import (
     TurnNotFound,
     UnknownAssistant,
 )
-from sessile.core.events import Event, JsonObject, MessageAdded, SessionForked, ToolOutcome, WhenBusy
+from sessile.core.events import (
+    Event,
+    JsonObject,
+    MessageAdded,
+    SessionForked,
+    ToolOutcome,
+    WhenBusy,
+)
 from sessile.core.ids import Seq, SessionId, SessionKey, TurnId
 from sessile.core.session import Turn
 from sessile.core.transcript import TEXT_KINDS
@@ -330,17 +337,9 @@ def _storable(text: str) -> bool:
 def _once(principal: Principal, scope: str, key: str | None, body: list[Any]) -> Once | None:
     if key is None:
         return None
-    digest = hashlib.sha256(to_json(_sorted(body)).encode()).hexdigest()
+    canonical = json.dumps(json.loads(to_json(body)), sort_keys=True)
+    digest = hashlib.sha256(canonical.encode()).hexdigest()
     return Once(user_id=principal.user_id, scope=scope, key=key, request_hash=digest)
-
-
-def _sorted(value: Any) -> Any:
-    """The same JSON, however its keys were ordered."""
-    if isinstance(value, Mapping):
-        return {key: _sorted(value[key]) for key in sorted(value)}
-    if isinstance(value, list | tuple):
-        return [_sorted(each) for each in value]
-    return value
 
 
 def _unbound(event: Event) -> Event:

@@ -145,8 +145,8 @@ class TurnTools:
         idempotent: bool | None = None,
     ) -> ToolResult:
         self._context()  # an expired turn calls nothing
-        arguments = json.loads(to_json(arguments or {}))
-        call_id = self._identified(name, arguments, call_id)
+        given: Arguments = json.loads(to_json(arguments or {}))
+        call_id = self._identified(name, given, call_id)
         if (known := self._calls.outcomes.get(call_id)) is not None:
             return known
         assert call_id not in self._running, f"{call_id} is running already"
@@ -159,7 +159,7 @@ class TurnTools:
             call_id=call_id,
             message_id=self._ids.message_id() if started is None else started.message_id,
             name=name,
-            arguments=arguments,
+            arguments=given,
             idempotent=self._idempotent(name) if idempotent is None else idempotent,
         )
         known_tool = name in self._tools or body is not None

@@ -243,7 +243,7 @@ class Attempt:
             self._history = await self._read_history() if agent.reads_history else History(())
         tools = self._tools(agent)
         stream = agent.run(self._context(), self._history, tools)
-        watch = _Watch(self, tools)
+        watch = _Watch(self, tools, self._node.settings)
         said_before = self._remains.messages if agent.restarts else 0
         try:
             async for event in stream:
@@ -466,8 +466,7 @@ class _Early(Exception):
 class _Watch:
     """Stops an attempt whose agent is silent too long while none of its tools runs."""
 
-    def __init__(self, attempt: Attempt, tools: TurnTools) -> None:
-        settings = attempt._node.settings  # noqa: SLF001
+    def __init__(self, attempt: Attempt, tools: TurnTools, settings: Settings) -> None:
         self._loop = asyncio.get_running_loop()
         self._attempt = attempt
         self._tools = tools

@@ -1,0 +1,203 @@
+"""The composition root: settings and assistants in, a running server out. Only it names
+adapters."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any, Self
+
+from sessile.adapters.memory import LocalNotifier, MemoryStore
+from sessile.adapters.system import SystemClock, Uuid7Ids, new_node_id
+from sessile.core.context import Principal
+from sessile.core.decide import Runner
+from sessile.core.events import JsonObject, WhenBusy
+from sessile.core.ids import SessionId, TurnId
+from sessile.core.session import Turn
+from sessile.core.transcript import Message
+from sessile.kit.assistant import Assistant
+from sessile.ports.agent import Agent, AgentLoop
+from sessile.ports.clock import Clock, IdSource
+from sessile.ports.store import Store
+from sessile.runtime.announce import Announcer
+from sessile.runtime.feed import Feed, FeedItem
+from sessile.runtime.reads import Reads
+from sessile.runtime.sessions import Opened, Sessions, Submitted
+from sessile.runtime.telemetry import Telemetry
+from sessile.runtime.tools import Threads
+from sessile.runtime.turns import Node
+from sessile.runtime.workers import Workers
+from sessile.settings import Settings
+
+
+class Server:
+    """Sessile inside a Python program, and what the HTTP surface stands on.
+
+    `async with Server(assistant, …) as server:` opens the store, takes up what an earlier process
+    left, and on leaving drains: turns that run may end, the rest are handed back.
+    """
+
+    def __init__(
+        self,
+        *assistants: Assistant,
+        settings: Settings | None = None,
+        store: Callable[[Settings, Clock], AbstractAsyncContextManager[Store]] | None = None,
+        clock: Clock | None = None,
+        ids: IdSource | None = None,
+    ) -> None:
+        self.settings = Settings() if settings is None else settings
+        self.telemetry = Telemetry()
+        self._agents = {assistant.name: runnable(assistant) for assistant in assistants}
+        if not assistants or len(self._agents) != len(assistants):
+            raise ValueError("a server has assistants, each with a name of its own")
+        self._default = assistants[0].name
+        self._clock = SystemClock() if clock is None else clock
+        self._ids = Uuid7Ids(now_ms=self._clock.now_ms) if ids is None else ids
+        self._open_store = open_store if store is None else store
+        self._stack = AsyncExitStack()
+        self._routers: list[Any] = []
+
+    @property
+    def assistants(self) -> tuple[Agent, ...]:
+        return tuple(self._agents.values())
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            store = await stack.enter_async_context(self._open_store(self.settings, self._clock))
+            notifier = LocalNotifier()
+            announcer = Announcer(notifier=notifier, telemetry=self.telemetry)
+            threads = Threads(threads_max=self.settings.tool_threads_max)
+            stack.callback(threads.close)
+            node = Node(
+                store=store,
+                clock=self._clock,
+                ids=self._ids,
+                settings=self.settings,
+                agents=self._agents,
+                telemetry=self.telemetry,
+                threads=threads,
+                runner=Runner(
+                    node=new_node_id(), lease_ms=int(self.settings.lease_ttl_seconds * 1000)
+                ),
+                publish=announcer.publish,
+            )
+            self.feed = Feed(
+                store=store,
+                notifier=notifier,
+                settings=self.settings,
+                telemetry=self.telemetry,
+            )
+            stack.callback(self.feed.close)
+            self.workers = Workers(node=node, notifier=notifier, feed=self.feed)
+            self.reads = Reads(node=node)
+            self.sessions = Sessions(
+                node=node,
+                workers=self.workers,
+                announcer=announcer,
+                notifier=notifier,
+                reads=self.reads,
+                default_assistant=self._default,
+            )
+            await stack.enter_async_context(self.workers)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._stack.aclose()
+
+    # -- the library's face
+
+    async def open(
+        self,
+        principal: Principal,
+        *,
+        assistant: str | None = None,
+        title: str | None = None,
+        metadata: JsonObject | None = None,
+        idempotency_key: str | None = None,
+    ) -> Opened:
+        """As `runtime.sessions.Sessions.open`."""
+        return await self.sessions.open(
+            principal,
+            assistant=assistant,
+            title=title,
+            metadata=metadata,
+            idempotency_key=idempotency_key,
+        )
+
+    async def submit(
+        self,
+        principal: Principal,
+        session_id: SessionId,
+        text: str,
+        *,
+        when_busy: WhenBusy = "enqueue",
+        idempotency_key: str | None = None,
+        wait_seconds: float = 0,
+    ) -> Submitted:
+        """A message for the session, as `runtime.sessions.Sessions.submit`."""
+        return await self.sessions.submit(
+            principal,
+            session_id,
+            {"type": "message", "text": text},
+            when_busy=when_busy,
+            idempotency_key=idempotency_key,
+            wait_seconds=wait_seconds,
+        )
+
+    def follow(
+        self, principal: Principal, session_id: SessionId, *, after: int = 0
+    ) -> AsyncIterator[FeedItem]:
+        """The session's log from the cursor on, as it grows."""
+        return self.feed.follow(principal, session_id, after=after)
+
+    async def history(
+        self, principal: Principal, session_id: SessionId, *, limit: int = 100
+    ) -> tuple[Message, ...]:
+        """The newest messages, oldest first."""
+        return await self.reads.messages(principal, session_id, limit=limit)
+
+    async def cancel(self, principal: Principal, session_id: SessionId, turn_id: TurnId) -> Turn:
+        """Withdraw a queued turn, or stop a running one."""
+        return await self.sessions.cancel(principal, session_id, turn_id)
+
+    def mount(self, router: Any) -> None:
+        """Add a FastAPI router of your own to the HTTP surface, before it is served."""
+        self._routers.append(router)
+
+    @property
+    def routers(self) -> Iterable[Any]:
+        return tuple(self._routers)
+
+
+def runnable(assistant: Assistant) -> Agent:
+    """The assistant with what drives it; pydantic-ai is imported only where it is used."""
+    return assistant.driven_by(_loop(assistant))
+
+
+def _loop(assistant: Assistant) -> AgentLoop:
+    brought = assistant.brought
+    if brought is not None and not hasattr(brought, "iter"):
+        from sessile.integrations.functions import FunctionLoop  # noqa: PLC0415
+
+        return FunctionLoop(brought)
+    from sessile.integrations.pydantic_ai import PydanticLoop  # noqa: PLC0415
+
+    return PydanticLoop(assistant)
+
+
+@asynccontextmanager
+async def open_store(settings: Settings, clock: Clock) -> AsyncGenerator[Store, None]:
+    """The store that the settings name, migrated and ready."""
+    if settings.store_url == "memory":
+        async with MemoryStore(clock=clock) as memory:
+            yield memory
+    elif settings.store_url == "sqlite":
+        from sessile.adapters.sqlite import SqliteStore  # noqa: PLC0415
+
+        async with SqliteStore(
+            settings.data_dir / "sessile.db",
+            clock=clock,
+            busy_seconds=settings.store_busy_seconds_max,
+        ) as sqlite:
+            yield sqlite
+    else:
+        raise ValueError(f"store_url: {settings.store_url!r} is neither sqlite nor memory")
