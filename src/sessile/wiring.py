@@ -7,8 +7,8 @@ from typing import Any, Self
 
 from sessile.adapters.memory import LocalNotifier, MemoryStore
 from sessile.adapters.system import SystemClock, Uuid7Ids, new_node_id
+from sessile.core.commands import Runner
 from sessile.core.context import Principal
-from sessile.core.decide import Runner
 from sessile.core.events import JsonObject, WhenBusy
 from sessile.core.ids import SessionId, TurnId
 from sessile.core.session import Turn
@@ -19,11 +19,11 @@ from sessile.ports.clock import Clock, IdSource
 from sessile.ports.store import Store
 from sessile.runtime.announce import Announcer
 from sessile.runtime.feed import Feed, FeedItem
+from sessile.runtime.node import Node
 from sessile.runtime.reads import Reads
 from sessile.runtime.sessions import Opened, Sessions, Submitted
 from sessile.runtime.telemetry import Telemetry
 from sessile.runtime.tools import Threads
-from sessile.runtime.turns import Node
 from sessile.runtime.workers import Workers
 from sessile.settings import Settings
 

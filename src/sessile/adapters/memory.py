@@ -6,16 +6,10 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Self
 
+from sessile.core.attempts import check_append
+from sessile.core.commands import Command, Decision, Remembered, View, named
 from sessile.core.context import Holding
-from sessile.core.decide import (
-    Command,
-    Decision,
-    Remembered,
-    View,
-    check_append,
-    decide,
-    named,
-)
+from sessile.core.decide import decide
 from sessile.core.events import EPHEMERAL_KINDS, Entry, Event
 from sessile.core.ids import NodeId, SessionId, SessionKey, TenantId, TurnId, UserId
 from sessile.core.session import FREE, Lease, Session, SessionHead, Turn, due_at_ms

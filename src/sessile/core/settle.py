@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from sessile.core import codec
-from sessile.core.decide import Decision, View
+from sessile.core.commands import Decision, View
 from sessile.core.events import Entry, SessionEvent, SessionOpened
 from sessile.core.ids import Seq, SessionKey, TurnId
 from sessile.core.session import (

@@ -4,8 +4,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from sessile.core.commands import Command
 from sessile.core.context import Holding
-from sessile.core.decide import Command
 from sessile.core.events import Entry, Event
 from sessile.core.ids import NodeId, Seq, SessionId, SessionKey, TenantId, TurnId, UserId
 from sessile.core.session import Lease, Session, SessionHead, Turn

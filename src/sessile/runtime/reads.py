@@ -11,8 +11,8 @@ from sessile.core.policy import Verdict
 from sessile.core.session import Turn
 from sessile.core.transcript import TEXT_KINDS, Message, messages
 from sessile.ports.store import Found
+from sessile.runtime.node import Node
 from sessile.runtime.tools import verdicts
-from sessile.runtime.turns import Node
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

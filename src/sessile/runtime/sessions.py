@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from sessile.core.codec import clean, decode, to_json
-from sessile.core.context import Principal
-from sessile.core.decide import (
+from sessile.core.commands import (
     CancelTurn,
     CloseSession,
     Command,
@@ -19,6 +18,7 @@ from sessile.core.decide import (
     SubmitTurn,
     UpdateSession,
 )
+from sessile.core.context import Principal
 from sessile.core.errors import (
     InvalidInput,
     TooLarge,
@@ -40,8 +40,8 @@ from sessile.core.transcript import TEXT_KINDS
 from sessile.ports.notifier import Hint, Notifier
 from sessile.ports.store import Committed, Found
 from sessile.runtime.announce import Announcer
+from sessile.runtime.node import Node
 from sessile.runtime.reads import Reads
-from sessile.runtime.turns import Node
 from sessile.runtime.workers import Workers
 
 INPUT_TYPES = ("message", "task")

@@ -2,75 +2,34 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
-from contextvars import ContextVar  # noqa: TID251
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Coroutine
+from typing import Any
 
+from sessile.core.attempts import STRIKES_MAX, user_message
+from sessile.core.commands import FinishTurn, ReleaseTurn, Runner
 from sessile.core.context import Holding, Identity, TurnContext
-from sessile.core.decide import STRIKES_MAX, FinishTurn, ReleaseTurn, Runner, user_message
-from sessile.core.errors import ContextExpired, ContextMismatch, LeaseLost, SteerUnread
+from sessile.core.errors import LeaseLost, SteerUnread
 from sessile.core.events import Event, JsonObject, Progress, ToolOutcome, ToolStarted
 from sessile.core.ids import SessionKey
 from sessile.core.transcript import History, Message, messages
 from sessile.ports.agent import Agent, AgentFailed, MessageEnd, TextDelta, ThinkingDelta
-from sessile.ports.clock import Clock, IdSource
 from sessile.ports.notifier import Hint
-from sessile.ports.store import Committed, Store
+from sessile.ports.store import Committed
+from sessile.runtime.door import TurnDoor
 from sessile.runtime.draft import Draft
 from sessile.runtime.journal import Journal, patiently
+from sessile.runtime.node import STOPS, End, Node, failed
 from sessile.runtime.recovery import Remains, turn_entries
-from sessile.runtime.telemetry import Telemetry
-from sessile.runtime.tools import Threads, TurnTools, interrupted
-from sessile.settings import Settings
+from sessile.runtime.tools import TurnTools, interrupted
+from sessile.runtime.watch import Watch
 
 logger = logging.getLogger(__name__)
-
-# A tripwire, not a source of identity: tools are given their context as an argument. This tells
-# only that code which runs for one turn used the context of another.
-_running: ContextVar["Attempt | None"] = ContextVar("running_attempt", default=None)
 
 Spawn = Callable[[Coroutine[Any, Any, None]], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
-    """What all attempts on this node share. None of it belongs to a session."""
-
-    store: Store
-    clock: Clock
-    ids: IdSource
-    settings: Settings
-    agents: Mapping[str, Agent]
-    telemetry: Telemetry
-    threads: Threads
-    runner: Runner
-    publish: Callable[[Committed], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class End:
-    """How an attempt ended. `released` hands the turn back; `lost` writes nothing more."""
-
-    how: Literal["completed", "failed", "cancelled", "interrupted", "released", "lost"]
-    error: JsonObject | None = None
-    reason: str = ""
-
-
-def failed(code: str, message: str, *, retry: bool) -> End:
-    return End(how="failed", error={"code": code, "message": message, "retry": retry})
-
-
-STOPS: Mapping[str, End] = {
-    "cancel": End(how="cancelled", reason="asked"),
-    "lost": End(how="lost"),
-    "drain": End(how="released"),
-    "silent": failed("agent_silent", "The agent gave no sign of life in time.", retry=True),
-}
-
-
 class Attempt:
-    """Made from the commit that started it. It is its own turn context's door."""
+    """Made from the commit that started it."""
 
     def __init__(
         self, node: Node, started: Committed, *, spawn: Spawn, history: History | None
@@ -109,6 +68,11 @@ class Attempt:
             turn=started.turn, ids=node.ids, chars_max=node.settings.output_chars_max
         )
         self._journal.buffered = self._draft.take
+        self._door = TurnDoor(
+            telemetry=node.telemetry,
+            add_text=self._add_text,
+            note_progress=self._note_progress,
+        )
 
     @property
     def key(self) -> SessionKey:
@@ -152,7 +116,7 @@ class Attempt:
         """To the turn's end. Answers the commit that ended it, which may have started the
         session's next turn for `successor`; None where the lease was lost or handed back."""
         self._task = asyncio.current_task()
-        token = _running.set(self)
+        self._door.enter()
         try:
             end = await self._guarded(self._begin())
             while True:
@@ -172,7 +136,7 @@ class Attempt:
         finally:
             self._closed = True
             self._journal.stop()
-            _running.reset(token)
+            self._door.close()
 
     # -- running the agent
 
@@ -243,7 +207,11 @@ class Attempt:
             self._history = await self._read_history() if agent.reads_history else History(())
         tools = self._tools(agent)
         stream = agent.run(self._context(), self._history, tools)
-        watch = _Watch(self, tools, self._node.settings)
+        watch = Watch(
+            settings=self._node.settings,
+            busy=lambda: tools.busy,
+            on_silence=lambda: self.stop("silent"),
+        )
         said_before = self._remains.messages if agent.restarts else 0
         try:
             async for event in stream:
@@ -279,7 +247,7 @@ class Attempt:
         )
 
     def _context(self) -> TurnContext:
-        self.check()
+        self._door.check()
         session, turn = self._session, self._turn
         identity = Identity(
             tenant_id=self.key.tenant_id,
@@ -292,7 +260,7 @@ class Attempt:
             grants=session.grants,
             input=turn.input,
         )
-        return TurnContext(identity, self, self._history or History(()))
+        return TurnContext(identity, self._door, self._history or History(()))
 
     async def _read_history(self) -> History:
         """From the log, at most the setting's entries, from the last summary on."""
@@ -439,55 +407,9 @@ class Attempt:
             "fence": self.holding.fence,
         }
 
-    # -- the context's door
-
-    def check(self) -> None:
-        if self._closed:
-            raise ContextExpired()
-        running = _running.get()
-        if running is not None and running is not self:
-            self._node.telemetry.mismatches.inc()
-            raise ContextMismatch()
-
-    async def progress(self, progress: Progress, note: str) -> None:
-        self._note_progress(progress, note)
-
-    async def emit(self, text: str) -> None:
-        self._add_text(text)
-
 
 class _Early(Exception):
     """The turn is to end before its agent is asked."""
 
     def __init__(self, end: End) -> None:
         self.end = end
-
-
-class _Watch:
-    """Stops an attempt whose agent is silent too long while none of its tools runs."""
-
-    def __init__(self, attempt: Attempt, tools: TurnTools, settings: Settings) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._attempt = attempt
-        self._tools = tools
-        self._idle_seconds = settings.agent_idle_seconds_max
-        self._seen_at = self._loop.time()
-        self._limit = settings.agent_first_seconds_max
-        self._timer = self._loop.call_later(self._limit, self._look)
-
-    def seen(self) -> None:
-        self._seen_at = self._loop.time()
-        self._limit = self._idle_seconds
-
-    def stop(self) -> None:
-        self._timer.cancel()
-
-    def _look(self) -> None:
-        now = self._loop.time()
-        if self._tools.busy:
-            self._seen_at = now
-        left = self._seen_at + self._limit - now
-        if left <= 0:
-            self._attempt.stop("silent")
-        else:
-            self._timer = self._loop.call_later(left, self._look)

@@ -6,14 +6,15 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Self
 
-from sessile.core.decide import Runner, StartTurn
+from sessile.core.commands import Runner, StartTurn
 from sessile.core.errors import StorageBusy, StorageFull
 from sessile.core.ids import SessionKey
 from sessile.core.transcript import History
 from sessile.ports.notifier import Hint, Notifier
 from sessile.ports.store import Committed
 from sessile.runtime.feed import Feed
-from sessile.runtime.turns import Attempt, Node
+from sessile.runtime.node import Node
+from sessile.runtime.turns import Attempt
 
 logger = logging.getLogger(__name__)
 

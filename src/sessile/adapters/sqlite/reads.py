@@ -48,7 +48,7 @@ def find(connection: sqlite3.Connection, key: SessionKey, turn_id: TurnId | None
             h.user_id, exclusive_key, h.status, head, fence, next_position, queued,
             running_turn_id, awaiting_until_ms, cancel_turn_id, steers_unread,
             s.user_id, assistant, title, metadata, grants, s.created_at_ms, updated_at_ms,
-            turn_id, position, message_id, t.user_id, t.status, attempt, strikes, progressed,
+            turn_id, seq, position, message_id, t.user_id, t.status, attempt, strikes, progressed,
             cancel_reason, cancel_by, current_iteration, total_iterations, tokens_used,
             total_tokens, t.created_at_ms, started_at_ms, ended_at_ms, error, input, output
         ))
@@ -118,7 +118,7 @@ def turns(
     if queued:
         sql = """
             SELECT json_group_array(json_array(
-                turn_id, position, message_id, user_id, status, attempt, strikes, progressed,
+                turn_id, seq, position, message_id, user_id, status, attempt, strikes, progressed,
                 cancel_reason, cancel_by, current_iteration, total_iterations, tokens_used,
                 total_tokens, created_at_ms, started_at_ms, ended_at_ms, error, input, output
             ))
@@ -131,7 +131,7 @@ def turns(
     else:
         sql = """
             SELECT json_group_array(json_array(
-                turn_id, position, message_id, user_id, status, attempt, strikes, progressed,
+                turn_id, seq, position, message_id, user_id, status, attempt, strikes, progressed,
                 cancel_reason, cancel_by, current_iteration, total_iterations, tokens_used,
                 total_tokens, created_at_ms, started_at_ms, ended_at_ms, error, input, output
             ))

@@ -72,33 +72,34 @@ def session_of(row: Row, *, key: SessionKey) -> Session:
 
 
 def turn_of(row: Row, *, key: SessionKey) -> Turn:
-    """turn_id, position, message_id, user_id, status, attempt, strikes, progressed,
+    """turn_id, seq, position, message_id, user_id, status, attempt, strikes, progressed,
     cancel_reason, cancel_by, current_iteration, total_iterations, tokens_used, total_tokens,
     created_at_ms, started_at_ms, ended_at_ms, error, input, output"""
     return Turn(
         session_id=key.session_id,
         turn_id=row[0],
-        position=row[1],
-        message_id=row[2],
-        by=row[3],
-        status=row[4],
-        attempt=row[5],
-        strikes=row[6],
-        progressed=bool(row[7]),
-        cancel_reason=row[8],
-        cancel_by=row[9],
+        seq=row[1],
+        position=row[2],
+        message_id=row[3],
+        by=row[4],
+        status=row[5],
+        attempt=row[6],
+        strikes=row[7],
+        progressed=bool(row[8]),
+        cancel_reason=row[9],
+        cancel_by=row[10],
         progress=Progress(
-            current_iteration=row[10],
-            total_iterations=row[11],
-            tokens_used=row[12],
-            total_tokens=row[13],
+            current_iteration=row[11],
+            total_iterations=row[12],
+            tokens_used=row[13],
+            total_tokens=row[14],
         ),
-        created_at_ms=row[14],
-        started_at_ms=row[15],
-        ended_at_ms=row[16],
-        error=None if row[17] is None else json.loads(row[17]),
-        input=json.loads(row[18]),
-        output=row[19],
+        created_at_ms=row[15],
+        started_at_ms=row[16],
+        ended_at_ms=row[17],
+        error=None if row[18] is None else json.loads(row[18]),
+        input=json.loads(row[19]),
+        output=row[20],
     )
 
 
@@ -145,11 +146,12 @@ def session_row(session: Session) -> Row:
 
 
 def born_turn_row(turn: Turn, *, key: SessionKey) -> Row:
-    """tenant_id, session_id, turn_id, position, message_id, user_id, created_at_ms, input, and
+    """tenant_id, session_id, turn_id, seq, position, message_id, user_id, created_at_ms, input, and
     what `turn_row` begins with"""
     return (
         *key,
         turn.turn_id,
+        turn.seq,
         turn.position,
         turn.message_id,
         turn.by,

@@ -12,8 +12,8 @@ from sessile.adapters.migrations import migrate
 from sessile.adapters.sqlite import reads
 from sessile.adapters.sqlite.files import DirectoryLock, connect_reader, connect_writer
 from sessile.adapters.sqlite.writer import Writer
+from sessile.core.commands import Command
 from sessile.core.context import Holding
-from sessile.core.decide import Command
 from sessile.core.errors import StorageBusy
 from sessile.core.events import Entry, Event
 from sessile.core.ids import NodeId, SessionId, SessionKey, TenantId, TurnId, UserId

@@ -11,8 +11,8 @@ from dataclasses import replace
 
 from sessile.adapters.sqlite.rows import head_of, lease_of, session_of, spread, turn_of
 from sessile.adapters.sqlite.writes import Known, Place, Writes
-from sessile.core.context import Holding
-from sessile.core.decide import (
+from sessile.core.attempts import check_append
+from sessile.core.commands import (
     Command,
     Decision,
     Named,
@@ -20,10 +20,10 @@ from sessile.core.decide import (
     OpenSession,
     Remembered,
     View,
-    check_append,
-    decide,
     named,
 )
+from sessile.core.context import Holding
+from sessile.core.decide import decide
 from sessile.core.events import Entry, Event
 from sessile.core.ids import NodeId, SessionId, SessionKey, TenantId, TurnId
 from sessile.core.session import FREE, Turn, due_at_ms
@@ -230,7 +230,7 @@ class Transaction:
     def _turn(self, known: Known, turn_id: TurnId) -> Turn | None:
         if turn_id not in known.turns:
             sql = """
-                SELECT turn_id, position, message_id, user_id, status, attempt, strikes,
+                SELECT turn_id, seq, position, message_id, user_id, status, attempt, strikes,
                     progressed, cancel_reason, cancel_by, current_iteration, total_iterations,
                     tokens_used, total_tokens, created_at_ms, started_at_ms, ended_at_ms, error,
                     input, output
@@ -245,7 +245,7 @@ class Transaction:
         """The first turns that wait. What was gathered is written first: it may be of them."""
         self._writes.flush()
         sql = """
-            SELECT turn_id, position, message_id, user_id, status, attempt, strikes, progressed,
+            SELECT turn_id, seq, position, message_id, user_id, status, attempt, strikes, progressed,
                 cancel_reason, cancel_by, current_iteration, total_iterations, tokens_used,
                 total_tokens, created_at_ms, started_at_ms, ended_at_ms, error, input, output
             FROM turn WHERE tenant_id = ? AND session_id = ? AND status = 'queued'

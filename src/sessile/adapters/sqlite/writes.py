@@ -18,7 +18,7 @@ from sessile.adapters.sqlite.rows import (
     spread,
     turn_row,
 )
-from sessile.core.decide import Remembered
+from sessile.core.commands import Remembered
 from sessile.core.events import Entry
 from sessile.core.ids import SessionId, SessionKey, TenantId, TurnId
 from sessile.core.session import Lease, Session, SessionHead, Turn
@@ -182,11 +182,11 @@ class Writes:
         if self._turns_born:
             sql = """
                 INSERT OR ROLLBACK INTO turn
-                    (tenant_id, session_id, turn_id, position, message_id, user_id,
+                    (tenant_id, session_id, turn_id, seq, position, message_id, user_id,
                     created_at_ms, input, status, attempt, strikes, progressed, cancel_reason,
                     cancel_by, current_iteration, total_iterations, tokens_used, total_tokens,
                     started_at_ms, ended_at_ms, error, output)
-                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
             """
             born = self._turns_born.items()
             rows = [born_turn_row(it.turns[turn_id], key=key) for (key, turn_id), it in born]

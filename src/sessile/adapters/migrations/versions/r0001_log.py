@@ -71,6 +71,7 @@ SQLITE = (
         tenant_id TEXT NOT NULL,
         session_id TEXT NOT NULL,
         turn_id TEXT NOT NULL,
+        seq INTEGER NOT NULL,
         position INTEGER NOT NULL,
         message_id TEXT NOT NULL,
         user_id TEXT NOT NULL,

@@ -1,0 +1,180 @@
+"""The fenced side of the rules: how attempts of turns begin, write and end."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import assert_never
+
+from sessile.core.commands import Decision, FinishTurn, Runner, StartTurn, View
+from sessile.core.context import Holding
+from sessile.core.errors import LeaseLost, SteerUnread
+from sessile.core.events import (
+    Event,
+    JsonObject,
+    MessageAdded,
+    TurnCancelled,
+    TurnCompleted,
+    TurnFailed,
+    TurnInterrupted,
+    TurnQueued,
+    TurnStarted,
+)
+from sessile.core.ids import Fence, MessageId, TurnId
+from sessile.core.session import FREE, Lease, SessionHead, Turn
+
+STRIKES_MAX = 3
+"""Attempts lost in a row without a durable step, after which a turn ends `interrupted`."""
+
+
+def check_append(view: View, holding: Holding, *, step: int) -> bool:
+    """Whether a fenced append is still to be written; False where a retry finds it applied.
+
+    Raises LeaseLost under a newer fence, or after the session was closed: then the fenced end
+    of the turn is the only thing that may follow.
+    """
+    head = held(view, holding)
+    if head.status == "closed":
+        raise LeaseLost("the session was closed")
+    if view.lease.step == step + 1:
+        return False
+    if view.lease.step != step:
+        raise LeaseLost(f"step {step} does not follow {view.lease.step}")
+    return True
+
+
+def start(view: View, command: StartTurn) -> Decision:
+    head = view.head
+    leased = view.lease.owner is not None
+    if head is None or (leased and view.lease.until_ms > view.now_ms):
+        return Decision()
+    if head.running_turn_id is not None:
+        turn = view.turns[head.running_turn_id]
+        strikes = 0 if turn.progressed else turn.strikes + leased
+        if strikes and not command.suspects:
+            return Decision()
+        started = TurnStarted(
+            turn_id=turn.turn_id,
+            attempt=turn.attempt + 1,
+            fence=Fence(head.fence + 1),
+            node=command.runner.node,
+            strikes=strikes,
+        )
+        lease = _taken(command.runner, now_ms=view.now_ms)
+        return Decision(events=(started,), lease=lease, turn_id=turn.turn_id)
+    for turn in queue(view)[:1]:
+        events, lease = first_attempt(turn, head.fence, command.runner, now_ms=view.now_ms)
+        return Decision(events=events, lease=lease, turn_id=turn.turn_id)
+    return Decision()
+
+
+def finish(view: View, command: FinishTurn) -> Decision:
+    holding = command.holding
+    turn = view.turns.get(holding.turn_id)
+    if turn is not None and turn.ended and turn.attempt == holding.attempt:
+        # A retry whose first try was applied: only the last attempt can have ended the turn.
+        return Decision(repeated=True, turn_id=turn.turn_id)
+    head = held(view, holding)
+    assert turn is not None
+    if view.lease.step != command.step:
+        raise LeaseLost(f"step {command.step} does not follow {view.lease.step}")
+    cancelled = head.cancel_turn_id == turn.turn_id
+    if len(command.unread) != head.steers_unread:
+        raise SteerUnread(steers_unread=head.steers_unread)
+    if command.unread and command.end == "completed" and not cancelled:
+        raise SteerUnread(steers_unread=head.steers_unread)
+    end = _terminal(turn, command, cancelled=cancelled)
+    closing = tuple(_marked(event) if cancelled else event for event in command.closing)
+    requeued = tuple(_requeue(head, command))
+    events: tuple[Event, ...] = (*closing, end, *requeued)
+    waiting: list[Turn | TurnQueued] = list(queue(view))
+    waiting.extend(event for event in requeued if isinstance(event, TurnQueued))
+    if command.successor is None or head.status == "closed" or not waiting:
+        return Decision(events=events, lease=FREE, turn_id=turn.turn_id)
+    started, lease = first_attempt(waiting[0], head.fence, command.successor, now_ms=view.now_ms)
+    return Decision(events=(*events, *started), lease=lease, turn_id=turn.turn_id)
+
+
+def _marked(event: Event) -> Event:
+    """What was never read as a whole before the cancel says so."""
+    if isinstance(event, MessageAdded):
+        return replace(event, state="partial")
+    return event
+
+
+def _terminal(turn: Turn, command: FinishTurn, *, cancelled: bool) -> Event:
+    numbers = command.progress.raised_to(turn.progress).settled()
+    counts = {
+        "current_iteration": numbers.current_iteration,
+        "total_iterations": numbers.total_iterations,
+        "tokens_used": numbers.tokens_used,
+        "total_tokens": numbers.total_tokens,
+    }
+    turn_id, output = turn.turn_id, command.output
+    if cancelled or command.end == "cancelled":
+        reason = turn.cancel_reason or command.reason
+        by = turn.cancel_by or turn.by
+        return TurnCancelled(turn_id=turn_id, reason=reason, by=by, output=output, **counts)
+    match command.end:
+        case "completed":
+            return TurnCompleted(turn_id=turn_id, output=output, **counts)
+        case "failed":
+            error = command.error or {}
+            return TurnFailed(turn_id=turn_id, error=error, output=output, **counts)
+        case "interrupted":
+            return TurnInterrupted(turn_id=turn_id, reason=command.reason, output=output, **counts)
+        case _:
+            assert_never(command.end)
+
+
+def _requeue(head: SessionHead, command: FinishTurn) -> Iterator[Event]:
+    """Steered inputs that were never read become turns; in a closed session, cancelled ones."""
+    for position, steer in enumerate(command.unread, start=head.next_position):
+        yield TurnQueued(
+            turn_id=steer.steer_id,
+            position=position,
+            input=steer.input,
+            message_id=steer.message_id,
+            by=steer.by,
+            when_busy="steer",
+        )
+        if head.status == "closed":
+            yield TurnCancelled(turn_id=steer.steer_id, reason="closed", by=steer.by)
+
+
+def held(view: View, holding: Holding) -> SessionHead:
+    head = view.head
+    if head is None or head.fence != holding.fence or head.running_turn_id != holding.turn_id:
+        raise LeaseLost()
+    return head
+
+
+def queue(view: View) -> list[Turn]:
+    return sorted(
+        (turn for turn in view.turns.values() if turn.status == "queued"),
+        key=lambda turn: turn.position,
+    )
+
+
+def first_attempt(
+    turn: Turn | TurnQueued, fence: Fence, runner: Runner, *, now_ms: int
+) -> tuple[tuple[Event, Event], Lease]:
+    """A turn that waited joins the history now, under a new fence."""
+    started = TurnStarted(turn_id=turn.turn_id, attempt=1, fence=Fence(fence + 1), node=runner.node)
+    message = user_message(turn.turn_id, turn.message_id, turn.input)
+    return (started, message), _taken(runner, now_ms=now_ms)
+
+
+def user_message(
+    turn_id: TurnId, message_id: MessageId, given: JsonObject, *, steer_id: TurnId | None = None
+) -> MessageAdded:
+    """The message by which an input joins the history."""
+    return MessageAdded(
+        turn_id=turn_id,
+        message_id=message_id,
+        role="user",
+        parts=({"type": "text", "text": given["text"]},),
+        steer_id=steer_id,
+    )
+
+
+def _taken(runner: Runner, *, now_ms: int) -> Lease:
+    return Lease(owner=runner.node, until_ms=now_ms + runner.lease_ms, step=0)

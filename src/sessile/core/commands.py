@@ -1,0 +1,217 @@
+"""What can be asked of a session, what a store must read for it, and what comes of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, assert_never
+
+from sessile.core.context import Holding, Principal
+from sessile.core.events import Event, JsonObject, Progress, SessionForked, TurnSteered, WhenBusy
+from sessile.core.ids import MessageId, NodeId, SessionId, TurnId, UserId
+from sessile.core.session import FREE, Lease, Session, SessionHead, Turn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Once:
+    """An idempotency key as its user sent it. `scope`: the session, or `open`."""
+
+    user_id: UserId
+    scope: str
+    key: str
+    request_hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remembered:
+    """What was answered under an idempotency key."""
+
+    request_hash: str
+    session_id: SessionId
+    turn_id: TurnId | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runner:
+    """A node that has a slot free for a turn, and what its lease would be."""
+
+    node: NodeId
+    lease_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenSession:
+    """`inherited`: what a fork copies, after `forked` says from where."""
+
+    principal: Principal
+    assistant: str
+    title: str | None = None
+    metadata: JsonObject = field(default_factory=dict[str, Any])
+    exclusive_key: str | None = None
+    forked: SessionForked | None = None
+    inherited: tuple[Event, ...] = ()
+    once: Once | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmitTurn:
+    """`runner`: starts the turn at once if the session is free; `None`: it is queued only."""
+
+    principal: Principal
+    turn_id: TurnId
+    message_id: MessageId
+    input: JsonObject
+    when_busy: WhenBusy
+    queue_max: int
+    runner: Runner | None = None
+    once: Once | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditTurn:
+    principal: Principal
+    turn_id: TurnId
+    input: JsonObject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelTurn:
+    principal: Principal
+    turn_id: TurnId
+    reason: str = "asked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateSession:
+    """Merges `metadata` key by key (a null removes its key); `title` only where `retitle`."""
+
+    principal: Principal
+    title: str | None = None
+    retitle: bool = False
+    metadata: JsonObject = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloseSession:
+    principal: Principal
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteSession:
+    principal: Principal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartTurn:
+    """Claims what is due: a lost or handed-back turn first, else the queue's first.
+
+    `suspects`: whether to take a turn whose last attempt was lost without a durable step.
+    """
+
+    runner: Runner
+    suspects: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseTurn:
+    """Hands the lease back unfinished; the next attempt is no strike."""
+
+    holding: Holding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishTurn:
+    """Ends the turn. `closing`: what must be written before the end, in the same transaction.
+
+    `unread`: the steered inputs that the agent has not read. `successor`: take the session's
+    next turn under a new fence; `None`: release the lease.
+    """
+
+    holding: Holding
+    step: int
+    end: Literal["completed", "failed", "cancelled", "interrupted"]
+    output: str = ""
+    error: JsonObject | None = None
+    reason: str = ""
+    progress: Progress = Progress()
+    closing: tuple[Event, ...] = ()
+    unread: tuple[TurnSteered, ...] = ()
+    successor: Runner | None = None
+
+
+Command = (
+    OpenSession
+    | SubmitTurn
+    | EditTurn
+    | CancelTurn
+    | UpdateSession
+    | CloseSession
+    | DeleteSession
+    | StartTurn
+    | ReleaseTurn
+    | FinishTurn
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What a store shows `decide`, read inside the session's lock."""
+
+    now_ms: int
+    head: SessionHead | None = None
+    lease: Lease = FREE
+    session: Session | None = None
+    turns: Mapping[TurnId, Turn] = field(default_factory=dict[TurnId, Turn])
+    """The turn that the command names, the running one, and as much of the queue as it named."""
+    remembered: Remembered | None = None
+    exclusive: SessionId | None = None
+    """The active session that holds the exclusive key of an `OpenSession`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What to write, in one transaction. `lease=None` leaves the lease alone."""
+
+    events: tuple[Event, ...] = ()
+    lease: Lease | None = None
+    turn_id: TurnId | None = None
+    """The turn that the answer is about."""
+    session_id: SessionId | None = None
+    """The session that the answer is about, where it is not the one that was locked."""
+    repeated: bool = False
+    """Nothing is written: the answer was given before."""
+    deleted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """The rows that a command needs beside the head, the lease and the running turn."""
+
+    turn_id: TurnId | None = None
+    queue: Literal["none", "first", "all"] = "none"
+    session: bool = False
+    once: Once | None = None
+    exclusive_key: str | None = None
+
+
+def named(command: Command) -> Named:
+    """What a store must read for `decide`. Stated apart, so that a batch is read in one go."""
+    match command:
+        case OpenSession():
+            return Named(once=command.once, exclusive_key=command.exclusive_key)
+        case SubmitTurn():
+            queue: Literal["none", "all"] = "all" if command.when_busy == "interrupt" else "none"
+            return Named(once=command.once, queue=queue)
+        case EditTurn() | CancelTurn():
+            return Named(turn_id=command.turn_id)
+        case UpdateSession():
+            return Named(session=True)
+        case CloseSession():
+            return Named(queue="all", session=True)
+        case DeleteSession() | ReleaseTurn():
+            return Named()
+        case StartTurn():
+            return Named(queue="first")
+        case FinishTurn():
+            return Named(turn_id=command.holding.turn_id, queue="first")
+        case _:
+            assert_never(command)

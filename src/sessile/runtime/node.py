@@ -1,0 +1,50 @@
+"""What all attempts on a node share, and the ways in which one can end."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from sessile.core.commands import Runner
+from sessile.core.events import JsonObject
+from sessile.ports.agent import Agent
+from sessile.ports.clock import Clock, IdSource
+from sessile.ports.store import Committed, Store
+from sessile.runtime.telemetry import Telemetry
+from sessile.runtime.tools import Threads
+from sessile.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """What all attempts on this node share. None of it belongs to a session."""
+
+    store: Store
+    clock: Clock
+    ids: IdSource
+    settings: Settings
+    agents: Mapping[str, Agent]
+    telemetry: Telemetry
+    threads: Threads
+    runner: Runner
+    publish: Callable[[Committed], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """How an attempt ended. `released` hands the turn back; `lost` writes nothing more."""
+
+    how: Literal["completed", "failed", "cancelled", "interrupted", "released", "lost"]
+    error: JsonObject | None = None
+    reason: str = ""
+
+
+def failed(code: str, message: str, *, retry: bool) -> End:
+    return End(how="failed", error={"code": code, "message": message, "retry": retry})
+
+
+STOPS: Mapping[str, End] = {
+    "cancel": End(how="cancelled", reason="asked"),
+    "lost": End(how="lost"),
+    "drain": End(how="released"),
+    "silent": failed("agent_silent", "The agent gave no sign of life in time.", retry=True),
+}
