@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from sessile.core.context import Holding
 from sessile.core.errors import LeaseLost, StorageBusy, StorageFull
@@ -12,6 +12,7 @@ from sessile.core.transcript import TEXT_KINDS
 from sessile.ports.store import Committed, Store
 
 RETRY_SECONDS = 0.25
+T = TypeVar("T")
 
 
 class Journal:
@@ -112,7 +113,7 @@ class Journal:
         self._spawn(self.write())
 
 
-async def patiently(call: Callable[[], Awaitable[Committed]]) -> Committed:
+async def patiently(call: Callable[[], Awaitable[T]]) -> T:
     """Ask the store again while it is full or busy, when nothing was written.
 
     Without an end of its own: the turn's deadline and lease end the wait.

@@ -268,7 +268,10 @@ class Attempt:
         fresh = self._fresh.entries
         if fresh and fresh[0].seq == 2:
             return History(fresh)  # the session's first turn: nothing else has been said
-        entries = await self._node.store.read(self.key, history=True, newest_first=True, limit=most)
+        store = self._node.store
+        entries = await patiently(
+            lambda: store.read(self.key, history=True, newest_first=True, limit=most)
+        )
         return History(reversed(entries)).bounded(most)
 
     def _add_text(self, text: str, *, thinking: bool = False) -> None:
@@ -295,7 +298,8 @@ class Attempt:
         """The turn so far, from the log."""
         page = self._node.settings.page_entries_max
         turn_id = self._turn.turn_id
-        entries = await turn_entries(self._node.store, self.key, turn_id, page=page)
+        store = self._node.store
+        entries = await patiently(lambda: turn_entries(store, self.key, turn_id, page=page))
         remains = Remains()
         remains.fold(entries, turn_id)
         return remains

@@ -245,9 +245,10 @@ class Transaction:
         """The first turns that wait. What was gathered is written first: it may be of them."""
         self._writes.flush()
         sql = """
-            SELECT turn_id, seq, position, message_id, user_id, status, attempt, strikes, progressed,
-                cancel_reason, cancel_by, current_iteration, total_iterations, tokens_used,
-                total_tokens, created_at_ms, started_at_ms, ended_at_ms, error, input, output
+            SELECT turn_id, seq, position, message_id, user_id, status, attempt, strikes,
+                progressed, cancel_reason, cancel_by, current_iteration, total_iterations,
+                tokens_used, total_tokens, created_at_ms, started_at_ms, ended_at_ms, error,
+                input, output
             FROM turn WHERE tenant_id = ? AND session_id = ? AND status = 'queued'
             ORDER BY position LIMIT ?
         """
