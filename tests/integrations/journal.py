@@ -134,9 +134,15 @@ class Journal:
         turn = TurnContext(identity(self.session_id, self.turn_id), self.door, history)
         text: list[str] = []
         thinking: list[str] = []
+        passed_over = (
+            sum(isinstance(e, MessageAdded) for e in self.since_asked()) if loop.restarts else 0
+        )
         async with aclosing(loop.run(turn, history, Desk(self, turn))) as yielded:  # type: ignore[type-var]
             async for event in yielded:
                 self.yielded.append(event)
+                if passed_over:
+                    passed_over -= isinstance(event, MessageEnd)
+                    continue
                 match event:
                     case TextDelta():
                         text.append(event.text)
@@ -151,6 +157,15 @@ class Journal:
         replies = [e for e in self.of(MessageAdded) if e.role == "assistant"]
         parts = replies[-1].parts if replies else ()
         return "".join(part["text"] for part in parts if part["type"] == "text")
+
+    def since_asked(self) -> list[Event]:
+        """What was appended since the user last spoke."""
+        asked = [
+            at
+            for at, event in enumerate(self.events)
+            if isinstance(event, MessageAdded) and event.role == "user"
+        ]
+        return self.events[asked[-1] + 1 :]
 
     def _end(
         self, parts: Sequence[JsonObject] | None, text: list[str], thinking: list[str]
@@ -187,7 +202,6 @@ class Desk:
         self._turn = turn
         self._tools = {tool.name: tool for tool in journal.tools}
         self._unnamed = 0
-        self._since = len(journal.of(MessageAdded))
 
     @property
     def offered(self) -> tuple[Tool, ...]:
@@ -249,17 +263,13 @@ class Desk:
         return await tool.invoke(self._turn, arguments)
 
     def _by_order(self) -> CallId:
-        """The call of that place since the turn's last message, or a new one."""
-        messages_now = len(self._journal.of(MessageAdded))
-        if messages_now != self._since:
-            self._since, self._unnamed = messages_now, 0
-        last = max(
-            (at for at, e in enumerate(self._journal.events) if isinstance(e, MessageAdded)),
-            default=-1,
-        )
+        """The unannounced call of that place since the user last spoke, or a new one."""
         calls: list[CallId] = []
-        for event in self._journal.events[last + 1 :]:
-            if isinstance(event, ToolEvent) and event.call_id not in calls:
+        announced: set[CallId] = set()
+        for event in self._journal.since_asked():
+            if isinstance(event, MessageAdded):
+                announced |= {p["call_id"] for p in event.parts if p["type"] == "tool_call"}
+            elif isinstance(event, ToolEvent) and event.call_id not in (*calls, *announced):
                 calls.append(event.call_id)
         self._unnamed += 1
         return calls[self._unnamed - 1] if self._unnamed <= len(calls) else self.new_call_id()

@@ -1,0 +1,1 @@
+"""Assistants to try the server with, written on the public names alone."""
