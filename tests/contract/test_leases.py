@@ -1,0 +1,188 @@
+"""Leases: taken with a new fence, renewed, lost, handed back; and the sweep that finds what is
+due."""
+
+import asyncio
+
+import pytest
+from tests.contract.desk import LEASE_MS, NODE, NODE_2, Desk, holding
+
+from sessile.core.errors import LeaseLost
+
+
+async def test_a_live_lease_is_not_taken(desk: Desk) -> None:
+    key = await desk.open()
+    await desk.run(key)
+    desk.clock.advance(milliseconds=LEASE_MS - 1)
+    before = await desk.everything(key)
+
+    nothing = await desk.start(key, node=NODE_2)
+
+    assert nothing.entries == ()
+    assert nothing.turn is None
+    assert await desk.everything(key) == before
+
+
+async def test_an_expired_lease_is_taken_with_a_new_fence_and_a_strike(desk: Desk) -> None:
+    key = await desk.open()
+    held = await desk.run(key)
+    strikes = []
+    for attempt in (2, 3, 4):
+        desk.clock.advance(milliseconds=LEASE_MS)
+        taken = await desk.start(key, node=NODE_2)
+        assert (holding(taken).fence, holding(taken).attempt) == (attempt, attempt)
+        assert taken.turn is not None
+        assert taken.turn.turn_id == held.turn_id
+        strikes.append(taken.turn.strikes)
+
+    assert strikes == [1, 2, 3]
+    assert (await desk.kinds(key)).count("message.added") == 1
+
+
+async def test_a_durable_step_wipes_the_strikes_out(desk: Desk) -> None:
+    key = await desk.open()
+    await desk.run(key)
+    desk.clock.advance(milliseconds=LEASE_MS)
+    held = holding(await desk.start(key))
+    await desk.append(held, 0, "text that passes is none")
+    desk.clock.advance(milliseconds=LEASE_MS)
+    held = holding(again := await desk.start(key))
+    assert again.turn is not None
+    assert again.turn.strikes == 2
+    await desk.store.append(held, 0, [desk.reply(held, "step")])
+    desk.clock.advance(milliseconds=LEASE_MS)
+
+    taken = await desk.start(key)
+
+    assert taken.turn is not None
+    assert taken.turn.strikes == 0
+
+
+async def test_a_hand_back_is_no_strike_and_due_at_once(desk: Desk) -> None:
+    key = await desk.open()
+    held = await desk.run(key)
+
+    released = await desk.release(held)
+
+    assert released.lease.owner is None
+    assert released.entries == ()
+    assert await desk.due() == [key]
+    taken = await desk.start(key, node=NODE_2, suspects=False)
+    assert taken.turn is not None
+    assert (taken.turn.strikes, taken.turn.attempt) == (0, 2)
+    with pytest.raises(LeaseLost):
+        await desk.release(held)
+
+
+async def test_suspects_are_left_to_those_who_take_them(desk: Desk) -> None:
+    key = await desk.open()
+    await desk.run(key)
+    desk.clock.advance(milliseconds=LEASE_MS)
+    before = await desk.everything(key)
+
+    left = await desk.start(key, suspects=False)
+
+    assert left.entries == ()
+    assert await desk.everything(key) == before
+    assert await desk.due() == [key]
+    assert (await desk.start(key, suspects=True)).entries
+
+
+async def test_one_of_many_claims_at_once_wins(desk: Desk) -> None:
+    key = await desk.open()
+    await desk.submit(key, run=False)
+
+    claims = await asyncio.gather(*(desk.start(key) for _ in range(10)))
+
+    assert sum(bool(claim.entries) for claim in claims) == 1
+    assert (await desk.look(key)).head.fence == 1
+
+
+async def test_a_start_of_an_idle_session_does_nothing(desk: Desk) -> None:
+    key = await desk.open()
+    before = await desk.everything(key)
+
+    nothing = await desk.start(key)
+
+    assert nothing.head == (await desk.look(key)).head
+    assert nothing.entries == ()
+    assert await desk.everything(key) == before
+
+
+async def test_a_renewed_lease_lives_on(desk: Desk) -> None:
+    keys = [await desk.open() for _ in range(3)]
+    held = [await desk.run(key) for key in keys]
+    desk.clock.advance(milliseconds=LEASE_MS - 1)
+
+    lost = await desk.store.renew(NODE, held[:2], lease_ms=LEASE_MS)
+    desk.clock.advance(milliseconds=LEASE_MS - 1)
+
+    assert lost == frozenset()
+    assert await desk.due() == [keys[2]]
+    assert (await desk.start(keys[0], node=NODE_2)).entries == ()
+    await desk.append(held[0], 0, "x")
+    await desk.append(held[2], 0, "late, but nobody took it")
+
+
+async def test_a_renewal_does_not_disturb_the_steps(desk: Desk) -> None:
+    key = await desk.open()
+    held = await desk.run(key)
+    await desk.append(held, 0, "a")
+
+    await desk.store.renew(NODE, [held], lease_ms=LEASE_MS)
+    committed = await desk.append(held, 1, "b")
+
+    assert committed.lease.step == 2
+    assert committed.lease.until_ms == desk.clock.now_ms() + LEASE_MS
+
+
+async def test_a_lost_lease_is_not_renewed(desk: Desk) -> None:
+    keys = [await desk.open() for _ in range(4)]
+    held = [await desk.run(key) for key in keys]
+    desk.clock.advance(milliseconds=LEASE_MS)
+    taken = holding(await desk.start(keys[0], node=NODE_2))
+    await desk.finish(held[1])
+    await desk.delete(keys[2])
+
+    lost = await desk.store.renew(NODE, held, lease_ms=LEASE_MS)
+
+    assert lost == frozenset(keys[:3])
+    assert await desk.due() == []
+    assert await desk.store.renew(NODE_2, [taken], lease_ms=LEASE_MS) == frozenset()
+    desk.clock.advance(milliseconds=LEASE_MS)
+    assert sorted(await desk.due()) == sorted([keys[0], keys[3]])
+
+
+async def test_the_sweep_finds_what_is_due_and_leaves_the_rest(desk: Desk) -> None:
+    idle, running, queued, ended, closed = [await desk.open() for _ in range(5)]
+    await desk.run(running)
+    await desk.submit(queued, run=False)
+    await desk.finish(await desk.run(ended))
+    await desk.submit(closed, run=False)
+    await desk.close(closed)
+
+    assert await desk.due() == [queued]
+    desk.clock.advance(milliseconds=LEASE_MS)
+    assert await desk.due() == [queued, running]
+    assert idle not in await desk.due()
+
+
+async def test_the_sweep_takes_the_longest_due_first_and_no_more_than_asked(desk: Desk) -> None:
+    keys = []
+    for _ in range(5):
+        keys.append(await desk.open())
+        await desk.submit(keys[-1], run=False)
+        desk.clock.advance(milliseconds=1)
+
+    sweep = await desk.store.sweep(due_max=3)
+
+    assert list(sweep.due) == keys[:3]
+
+
+async def test_what_runs_is_due_when_its_lease_ends(desk: Desk) -> None:
+    key = await desk.open()
+    await desk.run(key)
+
+    desk.clock.advance(milliseconds=LEASE_MS - 1)
+    assert await desk.due() == []
+    desk.clock.advance(milliseconds=1)
+    assert await desk.due() == [key]
