@@ -1,0 +1,1 @@
+"""The real runtime on a simulated loop: a failing seed is the reproduction."""
