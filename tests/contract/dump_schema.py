@@ -1,0 +1,62 @@
+"""Writes `data/schema_<revision>.sql`, the database that later versions must be able to open.
+
+Run once for each new revision, `python -m tests.contract.dump_schema`; a released one is kept.
+"""
+
+import asyncio
+import sqlite3
+import tempfile
+from pathlib import Path
+
+from tests.contract.desk import BOB, STRANGER, Desk, once
+from tests.doubles import CountingIds, ManualClock
+
+from sessile.adapters.migrations import HEAD
+from sessile.adapters.sqlite import SqliteStore
+
+
+async def fill(path: Path) -> None:
+    clock = ManualClock()
+    async with SqliteStore(path, clock=clock) as store:
+        desk = Desk(store, clock, CountingIds())
+        await orders(desk)
+        await desk.close(await desk.open(BOB), BOB)
+        await desk.submit(await desk.open(STRANGER), "q", run=False, principal=STRANGER)
+        broken = await desk.open()
+        error = {"code": "model_error", "message": "no", "retry": True}
+        await desk.finish(await desk.run(broken, "x"), end="failed", error=error)
+        await desk.update(broken, title="Broken", retitle=True)
+
+
+async def orders(desk: Desk) -> None:
+    """One turn has ended, one runs, one waits, one was withdrawn."""
+    key = await desk.open(
+        title="Orders ünï",
+        metadata={"shop": 7},
+        exclusive_key="ann@support",
+        once=once("k0", "open"),
+    )
+    held = await desk.run(key, "where is 7?")
+    desk.clock.advance(milliseconds=5)
+    await desk.append(held, 0, "on its", " way")
+    await desk.finish(held, step=1, output="on its way", closing=[desk.reply(held, "on its way")])
+    await desk.append(await desk.run(key, "and 8?"), 0, "it")
+    await desk.submit(key, "and 9?", once=once("k1", key.session_id))
+    withdrawn = (await desk.submit(key, "never mind")).turn
+    assert withdrawn is not None
+    await desk.cancel(key, withdrawn.turn_id)
+
+
+def dump() -> str:
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "sessile.db"
+        asyncio.run(fill(path))
+        connection = sqlite3.connect(path)
+        lines = [line.replace(" \n", "\n") for line in connection.iterdump()]
+        connection.close()
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    target = Path(__file__).parent / "data" / f"schema_{HEAD}.sql"
+    target.write_text(dump(), encoding="utf-8")

@@ -1,0 +1,431 @@
+"""What only the SQLite store promises: one server at a time, durable on return, and a clear word
+where the file is locked or the disk is full."""
+
+import asyncio
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.contract import acknowledging
+from tests.contract.desk import ACME, ANN, Desk, holding
+from tests.doubles import CountingIds, ManualClock
+
+from sessile.adapters.sqlite import DataDirectoryLocked, SqliteStore, reads
+from sessile.core.commands import OpenSession
+from sessile.core.errors import StorageBusy, StorageFull
+from sessile.core.ids import SessionKey, UserId
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "sessile.db"
+
+
+@pytest.fixture
+async def desk(path: Path, clock: ManualClock) -> AsyncIterator[Desk]:
+    async with SqliteStore(path, clock=clock, busy_seconds=0.05) as store:
+        desk = Desk(store, clock, CountingIds())
+        yield desk
+        await desk.check_folds()
+
+
+def writing(desk: Desk) -> sqlite3.Connection:
+    """The writer's own connection, which rests between two awaits of a test."""
+    assert isinstance(desk.store, SqliteStore)
+    return desk.store._writer._connection
+
+
+class Failing:
+    """A connection that fails at one statement, a number of times."""
+
+    def __init__(self, connection: sqlite3.Connection, statement: str, code: int) -> None:
+        self.connection = connection
+        self.statement = statement
+        self.code = code
+        self.left = 0
+
+    def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+        if self.left and sql.startswith(self.statement):
+            self.left -= 1
+            error = sqlite3.OperationalError("planted")
+            error.sqlite_errorcode = self.code
+            raise error
+        return self.connection.execute(sql, *values)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.connection, name)
+
+
+@contextmanager
+def failing(desk: Desk, statement: str, code: int, *, times: int) -> Iterator[None]:
+    assert isinstance(desk.store, SqliteStore)
+    whole = writing(desk)
+    planted = Failing(whole, statement, code)
+    desk.store._writer._connection = planted  # type: ignore[assignment]
+    planted.left = times
+    yield
+    assert planted.left == 0
+    desk.store._writer._connection = whole
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[sqlite3.Connection]:
+    """Another program that is in the middle of a write."""
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    yield other
+    other.close()
+
+
+async def test_a_second_store_on_a_data_directory_is_refused(
+    desk: Desk, path: Path, clock: ManualClock
+) -> None:
+    await desk.open()
+
+    with pytest.raises(DataDirectoryLocked, match=str(path.parent)):
+        await SqliteStore(path, clock=clock).__aenter__()
+
+    await desk.open()
+
+
+async def test_another_process_on_a_data_directory_is_refused(desk: Desk, path: Path) -> None:
+    ended = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, acknowledging.__file__, path],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ended.returncode != 0
+    assert "DataDirectoryLocked" in ended.stderr
+    assert str(path.parent) in ended.stderr
+    await desk.open()
+
+
+async def test_a_data_directory_is_free_again_after_its_store_closed(
+    path: Path, clock: ManualClock
+) -> None:
+    for _ in range(2):
+        async with SqliteStore(path, clock=clock):
+            pass
+
+
+def made_by_others(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text("This is no database. " * 100, encoding="utf-8")
+
+
+async def test_a_store_that_could_not_open_leaves_the_directory_free(
+    path: Path, clock: ManualClock
+) -> None:
+    made_by_others(path)
+
+    with pytest.raises(sqlite3.DatabaseError):
+        await SqliteStore(path, clock=clock).__aenter__()
+
+    async with SqliteStore(path.with_name("other.db"), clock=clock):
+        pass
+
+
+async def test_the_writer_writes_ahead_and_syncs_each_commit(desk: Desk) -> None:
+    pragmas = {
+        name: writing(desk).execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("journal_mode", "synchronous", "secure_delete", "journal_size_limit")
+    }
+
+    assert pragmas == {
+        "journal_mode": "wal",
+        "synchronous": 2,
+        "secure_delete": 1,
+        "journal_size_limit": 64 * 1024 * 1024,
+    }
+
+
+async def test_readers_cannot_write(desk: Desk) -> None:
+    def write(connection: sqlite3.Connection) -> None:
+        connection.execute("DELETE FROM entry")
+
+    assert isinstance(desk.store, SqliteStore)
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        await desk.store._read(write)
+
+
+async def test_what_was_written_is_there_after_a_restart(path: Path, clock: ManualClock) -> None:
+    ids = CountingIds()
+    async with SqliteStore(path, clock=clock) as store:
+        desk = Desk(store, clock, ids)
+        key = await desk.open(title="Orders")
+        held = await desk.run(key)
+        await desk.append(held, 0, "a")
+        await desk.submit(key, "b")
+        before = await desk.log(key), await desk.store.turns(key, limit=10), await desk.look(key)
+
+    async with SqliteStore(path, clock=clock) as store:
+        desk = Desk(store, clock, ids)
+        after = await desk.log(key), await desk.store.turns(key, limit=10), await desk.look(key)
+
+    assert after == before
+
+
+async def test_the_next_start_takes_leases_over_at_once(path: Path, clock: ManualClock) -> None:
+    ids = CountingIds()
+    async with SqliteStore(path, clock=clock) as store:
+        desk = Desk(store, clock, ids)
+        idle, running, handed_back = [await desk.open() for _ in range(3)]
+        old = await desk.run(running)
+        await desk.release(await desk.run(handed_back))
+
+    async with SqliteStore(path, clock=clock) as store:
+        desk = Desk(store, clock, ids)
+        assert set(await desk.due()) == {running, handed_back}
+        assert idle not in await desk.due()
+        assert (await desk.start(running, suspects=False)).entries == ()
+        taken = await desk.start(running)
+
+    assert taken.turn is not None
+    assert (taken.turn.strikes, holding(taken).fence) == (1, old.fence + 1)
+
+
+async def test_a_lock_held_too_long_is_storage_busy_and_nothing_is_stored(
+    desk: Desk, path: Path
+) -> None:
+    key = await desk.open()
+    before = await desk.everything(key)
+
+    with locked(path):
+        refused = await asyncio.gather(
+            *(desk.submit(key, f"{n}") for n in range(5)), return_exceptions=True
+        )
+
+    assert [type(each) for each in refused] == [StorageBusy] * 5
+    assert await desk.everything(key) == before
+    await desk.submit(key)
+
+
+async def test_a_lock_that_is_given_up_in_time_is_waited_for(
+    path: Path, clock: ManualClock
+) -> None:
+    async with SqliteStore(path, clock=clock) as store:
+        desk = Desk(store, clock, CountingIds())
+        key = await desk.open()
+        begun = threading.Event()
+        writing(desk).set_trace_callback(lambda _: begun.set())
+
+        with locked(path) as other:
+            submitted = asyncio.gather(*(desk.submit(key, f"{n}") for n in range(5)))
+            await asyncio.sleep(0)  # the submits run
+            await asyncio.to_thread(begun.wait, 10)
+            assert not submitted.done()
+            other.rollback()
+            await submitted
+
+        assert len(await desk.store.turns(key, limit=10)) == 5
+
+
+async def test_a_busy_moment_that_sqlite_does_not_wait_for_is_tried_again(desk: Desk) -> None:
+    key = await desk.open()
+
+    with failing(desk, "BEGIN", sqlite3.SQLITE_BUSY_SNAPSHOT, times=3):
+        await desk.submit(key)
+
+    assert len(await desk.log(key)) == 4
+
+
+async def test_a_commit_that_failed_acknowledges_nothing(desk: Desk) -> None:
+    key = await desk.open()
+    held = await desk.run(key)
+    await desk.append(held, 0, "a")
+    before = await desk.everything(key)
+
+    with failing(desk, "COMMIT", sqlite3.SQLITE_IOERR_FSYNC, times=1), pytest.raises(StorageFull):
+        await desk.append(held, 1, "b")
+
+    assert await desk.everything(key) == before
+    assert (await desk.append(held, 1, "b")).lease.step == 2
+
+
+async def test_one_job_of_many_at_a_failed_commit_is_not_the_others_fault(desk: Desk) -> None:
+    keys = [await desk.open() for _ in range(5)]
+
+    with failing(desk, "COMMIT", sqlite3.SQLITE_FULL, times=2):
+        answers = await asyncio.gather(*(desk.submit(key) for key in keys), return_exceptions=True)
+
+    assert [isinstance(answer, StorageFull) for answer in answers] == [True] + [False] * 4
+    assert [len(await desk.log(key)) for key in keys] == [1, 4, 4, 4, 4]
+
+
+async def test_a_bug_in_one_job_fails_that_job_alone(desk: Desk) -> None:
+    keys = [await desk.open() for _ in range(3)]
+    twice = desk.store.transact(keys[0], OpenSession(principal=ANN, assistant="support"))
+
+    first, bug, last = await asyncio.gather(
+        desk.submit(keys[1]), twice, desk.submit(keys[2]), return_exceptions=True
+    )
+
+    assert isinstance(bug, sqlite3.IntegrityError)
+    assert not isinstance(first, BaseException)
+    assert not isinstance(last, BaseException)
+    assert len(await desk.log(keys[0])) == 1
+
+
+async def test_a_full_disk_is_said_so_and_does_no_harm(desk: Desk) -> None:
+    keys = [await desk.open() for _ in range(5)]
+    (pages,) = writing(desk).execute("PRAGMA page_count").fetchone()
+    writing(desk).execute(f"PRAGMA max_page_count = {pages + 20}")
+    before = await desk.everything(keys[2])
+
+    answers = await asyncio.gather(
+        *(desk.submit(key, "x" * (1_000_000 if key is keys[2] else 10)) for key in keys),
+        return_exceptions=True,
+    )
+
+    assert [isinstance(answer, StorageFull) for answer in answers] == [n == 2 for n in range(5)]
+    assert await desk.everything(keys[2]) == before
+    assert [len(await desk.log(key)) for key in keys] == [4, 4, 1, 4, 4]
+    writing(desk).execute("PRAGMA max_page_count = 1000000")
+    assert (await desk.submit(keys[2], "x" * 1_000_000)).entries
+
+
+async def test_a_caller_that_goes_away_leaves_its_job_whole(desk: Desk, path: Path) -> None:
+    key = await desk.open()
+
+    with locked(path) as other:
+        submitted = asyncio.ensure_future(desk.submit(key, "a"))  # noqa: TID251
+        await asyncio.sleep(0)
+        submitted.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await submitted
+        other.rollback()
+    await desk.submit(key, "b")
+
+    assert [turn.input["text"] for turn in await desk.store.turns(key, limit=9)] == ["a", "b"]
+
+
+async def test_jobs_that_were_asked_for_before_the_end_are_done(
+    path: Path, clock: ManualClock
+) -> None:
+    async with SqliteStore(path, clock=clock) as store:
+        desk = Desk(store, clock, CountingIds())
+        key = await desk.open()
+        submits = asyncio.gather(*(desk.submit(key, run=False, queue_max=600) for _ in range(600)))
+        await asyncio.sleep(0)
+    await submits
+
+    async with SqliteStore(path, clock=clock) as store:
+        assert len(await store.read(key, limit=1000)) == 601
+
+
+@pytest.mark.parametrize("kills", range(3))
+async def test_every_acknowledged_write_survives_kill_9(
+    path: Path, clock: ManualClock, kills: int
+) -> None:
+    told = await asyncio.to_thread(killed_after, path, 50 + 70 * kills)
+
+    async with SqliteStore(path, clock=clock) as store:
+        desk = Desk(store, clock, CountingIds())
+        desk.opened = [found.head.key for found in await store.sessions(ACME, limit=100)]
+        logs = {key.session_id: len(await desk.log(key)) for key in desk.opened}
+        await desk.check_folds()
+
+    assert len(told) >= 50 + 70 * kills
+    assert all(logs[session_id] >= int(seq) for session_id, seq in told)
+
+
+def killed_after(path: Path, lines: int) -> list[list[str]]:
+    """What a writing process told that it had been acknowledged, until it was killed."""
+    command = [sys.executable, acknowledging.__file__, path]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        told = [writer.stdout.readline() for _ in range(lines)]
+        os.kill(writer.pid, signal.SIGKILL)
+        told += writer.stdout.readlines()
+    return [line.split() for line in told if line.endswith("\n")]
+
+
+def explain(read: Any, connection: sqlite3.Connection) -> str:
+    class Explaining:
+        plan = ""
+
+        def execute(self, sql: str, values: Any) -> sqlite3.Cursor:
+            steps = connection.execute(f"EXPLAIN QUERY PLAN {sql}", values).fetchall()
+            self.plan = " | ".join(step[3] for step in steps)
+            return connection.execute(sql, values)
+
+    explaining = Explaining()
+    read(explaining)
+    return explaining.plan
+
+
+PLANS = {
+    "due": (
+        lambda it: reads.due(it, now_ms=1, due_max=1),
+        "USING INDEX session_head_due (due_at_ms<?)",
+    ),
+    "queued": (
+        lambda it: reads.turns(it, KEY, after=0, queued=True, limit=1),
+        "USING INDEX turn_queued (tenant_id=? AND session_id=? AND position>?)",
+    ),
+    "turns": (
+        lambda it: reads.turns(it, KEY, after=0, queued=False, limit=1),
+        "USING INDEX turn_position (tenant_id=? AND session_id=? AND position>?)",
+    ),
+    "history": (
+        lambda it: page(it, history=True),
+        "USING INDEX entry_history (tenant_id=? AND session_id=? AND seq>? AND seq<?)",
+    ),
+    "log": (
+        lambda it: page(it, history=False),
+        "USING INDEX sqlite_autoindex_entry_1 (tenant_id=? AND session_id=? AND seq>? AND seq<?)",
+    ),
+    "sessions": (
+        lambda it: reads.sessions(it, ACME, user_id=None, before=None, limit=1),
+        "USING INDEX sqlite_autoindex_session_1 (tenant_id=? AND session_id<?)",
+    ),
+    "sessions of a user": (
+        lambda it: reads.sessions(it, ACME, user_id=UserId("ann"), before=None, limit=1),
+        "USING INDEX session_user (tenant_id=? AND user_id=? AND session_id<?)",
+    ),
+}
+KEY = SessionKey(ACME, CountingIds().session_id())
+
+
+def page(connection: Any, *, history: bool) -> None:
+    for newest_first in (True, False):
+        reads.entries(
+            connection,
+            KEY,
+            after=0,
+            before=9,
+            history=history,
+            newest_first=newest_first,
+            limit=1,
+        )
+
+
+@pytest.mark.parametrize("name", PLANS)
+async def test_every_page_is_read_by_its_index_and_never_sorted(desk: Desk, name: str) -> None:
+    read, index = PLANS[name]
+
+    plan = explain(read, writing(desk))
+
+    assert index in plan
+    assert "SCAN session_head" not in plan
+    # Only sessions that are due at the same millisecond are sorted.
+    assert "TEMP B-TREE" not in plan.replace("TEMP B-TREE FOR RIGHT PART OF ORDER BY", "")
