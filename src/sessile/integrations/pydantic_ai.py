@@ -18,8 +18,8 @@ tools are journalled like an assistant's. What to know of them:
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from contextlib import aclosing, contextmanager
 from typing import Any, Protocol
 
 from pydantic_ai import Agent, AgentRun, DeferredToolRequests
@@ -127,8 +127,11 @@ class PydanticLoop:
                 capabilities=[journal],
                 infer_name=False,
             ) as run:
-                async for event in _Drive(run, journal, responses=folded.responses).events():
-                    yield event
+                drive = _Drive(run, journal, responses=folded.responses)
+                # What is left half-way is closed from the inside out, the model's stream first.
+                async with aclosing(drive.events()) as events:
+                    async for event in events:
+                        yield event
 
 
 class _Drive:
@@ -141,15 +144,16 @@ class _Drive:
         self._text: list[str] = []
         self._thinking: list[str] = []
 
-    async def events(self) -> AsyncIterator[AgentEvent]:
+    async def events(self) -> AsyncGenerator[AgentEvent]:
         node = self._run.next_node
         parts: tuple[JsonObject, ...] = ()
         while not isinstance(node, End):
             if Agent.is_model_request_node(node):
                 if refused := rejected(parts, _feedback(node.request)):
                     yield MessageEnd(refused)
-                async for event in self._asked(node):
-                    yield event
+                async with aclosing(self._asked(node)) as events:
+                    async for event in events:
+                        yield event
                 node = await self._run.next(node)
                 response = self._run.all_messages()[-1]
                 parts = ()
@@ -167,7 +171,7 @@ class _Drive:
         for event in self._final(parts):
             yield event
 
-    async def _asked(self, node: Any) -> AsyncIterator[AgentEvent]:
+    async def _asked(self, node: Any) -> AsyncGenerator[AgentEvent]:
         """One request to the model: what the user has steered in goes along."""
         for message in await self._journal.tools.steered():
             self._run.enqueue(message.text)
