@@ -51,6 +51,7 @@ class Settings:
     tail_entries_max: int = _setting(512, "Recent entries kept for a session that is followed.")
     heartbeat_seconds: float = _setting(15.0, "A comment on an event stream that is silent.")
     access_check_seconds: float = _setting(4.0, "How often a stream's access is checked again.")
+    slow_reader_seconds_max: float = _setting(30.0, "How long a stream waits for its reader.")
     streams_max: int = _setting(5_000, "Event streams open at once on this node.")
 
     @classmethod

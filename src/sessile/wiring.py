@@ -3,8 +3,9 @@ adapters."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
+from sessile.adapters.dev_tokens import DevTokens, check_host, load_or_create
 from sessile.adapters.memory import LocalNotifier, MemoryStore
 from sessile.adapters.system import SystemClock, Uuid7Ids, new_node_id
 from sessile.core.commands import Runner
@@ -15,6 +16,7 @@ from sessile.core.session import Turn
 from sessile.core.transcript import Message
 from sessile.kit.assistant import Assistant
 from sessile.ports.agent import Agent, AgentLoop
+from sessile.ports.auth import Authenticator
 from sessile.ports.clock import Clock, IdSource
 from sessile.ports.store import Store
 from sessile.runtime.announce import Announcer
@@ -26,6 +28,9 @@ from sessile.runtime.telemetry import Telemetry
 from sessile.runtime.tools import Threads
 from sessile.runtime.workers import Workers
 from sessile.settings import Settings
+
+if TYPE_CHECKING:
+    from sessile.http.app import App
 
 
 class Server:
@@ -159,6 +164,16 @@ class Server:
         """Withdraw a queued turn, or stop a running one."""
         return await self.sessions.cancel(principal, session_id, turn_id)
 
+    def app(self, authenticator: Authenticator | None = None) -> "App":
+        """The HTTP surface, an ASGI application. The server must be open while it is served.
+
+        Without an authenticator, development tokens: see `dev_tokens`.
+        """
+        from sessile.http.app import create_app  # noqa: PLC0415
+
+        known = dev_tokens(self.settings) if authenticator is None else authenticator
+        return create_app(self, known, node=new_node_id().rpartition("_")[2])
+
     def mount(self, router: Any) -> None:
         """Add a FastAPI router of your own to the HTTP surface, before it is served."""
         self._routers.append(router)
@@ -182,6 +197,12 @@ def _loop(assistant: Assistant) -> AgentLoop:
     from sessile.integrations.pydantic_ai import PydanticLoop  # noqa: PLC0415
 
     return PydanticLoop(assistant)
+
+
+def dev_tokens(settings: Settings) -> DevTokens:
+    """The logins of this machine's developer. Raises ValueError where others could reach it."""
+    check_host(settings.host)
+    return load_or_create(settings.data_dir / "dev-tokens", settings.dev_token)
 
 
 @asynccontextmanager

@@ -165,7 +165,7 @@ class Sessions:
         With `wait_seconds`, until the turn has ended or the time is over: the record says which.
         Raises InvalidInput, SessionClosed, SessionBusy, QueueFull, IdempotencyConflict.
         """
-        given = self._input(given)
+        self.check_input(given)
         if when_busy not in get_args(WhenBusy):
             raise InvalidInput(f"when_busy is one of {', '.join(get_args(WhenBusy))}")
         key = SessionKey(principal.tenant_id, session_id)
@@ -210,7 +210,8 @@ class Sessions:
         self, principal: Principal, session_id: SessionId, turn_id: TurnId, given: JsonObject
     ) -> Turn:
         """Replace the input of a queued turn. Raises TurnNotFound, TurnNotQueued."""
-        command = EditTurn(principal=principal, turn_id=turn_id, input=self._input(given))
+        self.check_input(given)
+        command = EditTurn(principal=principal, turn_id=turn_id, input=given)
         return self._turn(await self._transact(principal, session_id, command))
 
     async def cancel(self, principal: Principal, session_id: SessionId, turn_id: TurnId) -> Turn:
@@ -259,6 +260,19 @@ class Sessions:
             turn = await self._reads.turn(principal, session_id, turn_id)
             return turn if turn.ended else await self._wait(principal, turn, ended, seconds)
 
+    def check_input(self, given: JsonObject) -> None:
+        """Raises InvalidInput where `submit` and `edit` would."""
+        text = given.get("text")
+        if given.get("type") not in INPUT_TYPES:
+            raise InvalidInput(f"input.type is one of {', '.join(INPUT_TYPES)}", field="input.type")
+        if not isinstance(text, str) or not text.strip():
+            raise InvalidInput("input.text is a text that is not empty", field="input.text")
+        chars_max = self._node.settings.text_chars_max
+        if len(text) > chars_max:
+            raise InvalidInput(f"input.text has at most {chars_max} characters", field="input.text")
+        if "\0" in text or clean(text) is not text:
+            raise InvalidInput("input.text has a NUL or a lone surrogate", field="input.text")
+
     # -- parts
 
     async def _opened(self, principal: Principal, command: OpenSession) -> Opened:
@@ -299,19 +313,6 @@ class Sessions:
     def _turn(committed: Committed) -> Turn:
         assert committed.turn is not None
         return committed.turn
-
-    def _input(self, given: JsonObject) -> JsonObject:
-        text = given.get("text")
-        if given.get("type") not in INPUT_TYPES:
-            raise InvalidInput(f"input.type is one of {', '.join(INPUT_TYPES)}", field="input.type")
-        if not isinstance(text, str) or not text.strip():
-            raise InvalidInput("input.text is a text that is not empty", field="input.text")
-        chars_max = self._node.settings.text_chars_max
-        if len(text) > chars_max:
-            raise InvalidInput(f"input.text has at most {chars_max} characters", field="input.text")
-        if "\0" in text or clean(text) is not text:
-            raise InvalidInput("input.text has a NUL or a lone surrogate", field="input.text")
-        return given
 
     def _title(self, title: str | None) -> str | None:
         chars_max = self._node.settings.title_chars_max

@@ -1,0 +1,131 @@
+"""Development logins: random tokens in a file that only their owner may read."""
+
+import hashlib
+import ipaddress
+import os
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sessile.core.context import Principal
+from sessile.core.ids import TenantId, UserId
+
+FILE_MODE = 0o600
+ROLES = frozenset({"admin", "user"})
+FIRST = (("demo", "admin", "admin"), ("demo", "alice", "user"), ("other", "bob", "user"))
+HEADER = "# Development tokens of Sessile: token, tenant, user, role.\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Login:
+    """One line of the file."""
+
+    token: str
+    tenant_id: str
+    user_id: str
+    role: str
+
+    def principal(self) -> Principal:
+        return Principal(
+            tenant_id=TenantId(self.tenant_id),
+            user_id=UserId(self.user_id),
+            roles=frozenset({"admin"}) if self.role == "admin" else frozenset(),
+        )
+
+
+class DevTokens:
+    """An `Authenticator`. Tokens are looked up by their hash, so that the time that it takes
+    says nothing of how much of a guess was right."""
+
+    def __init__(self, logins: Iterable[Login]) -> None:
+        self.logins = tuple(logins)
+        self._principals = {_hash(login.token): login.principal() for login in self.logins}
+
+    async def principal(self, token: str) -> Principal | None:
+        return self._principals.get(_hash(token))
+
+
+def check_host(host: str) -> None:
+    """Raises ValueError: development tokens are for this machine alone."""
+    if host == "localhost":
+        return
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise ValueError(
+            f"host: {host} can be reached from other machines, and development tokens are for "
+            "this one alone; listen on 127.0.0.1, or bring an authenticator"
+        )
+
+
+def load_or_create(path: Path, admin_token: str = "") -> DevTokens:
+    """The logins of the file; on the first start, an admin and two users in two tenants.
+
+    `admin_token`: the admin's, in place of a random one or of the one in the file.
+    Raises ValueError, with the line, for a file that it cannot read.
+    """
+    if admin_token and not _plain(admin_token):
+        raise ValueError("dev_token: has to be printable ASCII without spaces")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        logins = [
+            Login(token=secrets.token_urlsafe(24), tenant_id=tenant, user_id=user, role=role)
+            for tenant, user, role in FIRST
+        ]
+        return DevTokens(_saved(path, _with_admin(logins, admin_token)))
+    if path.stat().st_mode & 0o077:
+        path.chmod(FILE_MODE)
+    logins = list(_read(path))
+    wanted = _with_admin(logins, admin_token)
+    return DevTokens(logins if wanted == logins else _saved(path, wanted))
+
+
+def _with_admin(logins: list[Login], admin_token: str) -> list[Login]:
+    if not admin_token:
+        return logins
+    tenant, user, role = FIRST[0]
+    admin = Login(token=admin_token, tenant_id=tenant, user_id=user, role=role)
+    others = [
+        login
+        for login in logins
+        if (login.tenant_id, login.user_id) != (tenant, user) and login.token != admin_token
+    ]
+    return [admin, *others]
+
+
+def _read(path: Path) -> Iterable[Login]:
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        fields = line.partition("#")[0].split()
+        if not fields:
+            continue
+        if len(fields) != 4 or fields[3] not in ROLES or not all(map(_plain, fields)):
+            raise ValueError(
+                f"{path}, line {number}: should be a token, a tenant, a user and a role "
+                f"({' or '.join(sorted(ROLES))}), with spaces between"
+            )
+        token, tenant, user, role = fields
+        yield Login(token=token, tenant_id=tenant, user_id=user, role=role)
+
+
+def _saved(path: Path, logins: list[Login]) -> list[Login]:
+    """Written whole beside the file and then put in its place: never half a file, and never
+    readable to others."""
+    beside = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(HEADER)
+        for each in logins:
+            file.write(f"{each.token} {each.tenant_id} {each.user_id} {each.role}\n")
+    beside.replace(path)
+    return logins
+
+
+def _plain(text: str) -> bool:
+    return text.isascii() and text.isprintable() and " " not in text and "#" not in text
+
+
+def _hash(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()

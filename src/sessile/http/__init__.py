@@ -1,0 +1,1 @@
+"""The HTTP surface: parses, authenticates, asks the runtime, encodes. It decides nothing."""

@@ -1,0 +1,120 @@
+"""The whole HTTP surface as one ASGI application."""
+
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from sessile.core.errors import SessileError
+from sessile.http.guard import Guard
+from sessile.http.health import HealthRoutes
+from sessile.http.problems import InvalidFields, plain_problem, problem
+from sessile.http.route import LeanRoute, exchange
+from sessile.http.schemas import Problem
+from sessile.http.served import Served
+from sessile.http.sessions import SessionRoutes
+from sessile.http.stream import EventRoutes, Streams
+from sessile.http.traffic import Traffic
+from sessile.http.turns import TurnRoutes
+from sessile.ports.auth import Authenticator
+
+DESCRIPTION = """\
+A session server for AI agents: every message, tool call and progress event lands in the session
+that caused it, once and in order.
+
+Every refusal is a problem document (RFC 9457) with a stable `code`. What is not there and what is
+not yours is the same answer. A field of a reply is always there: null where unknown, 0 for numbers.
+"""
+
+
+class App:
+    """An ASGI application around a server that is open: it neither opens nor closes it.
+
+    Call `drain` before the listener stops: streams end themselves, and their readers come back
+    elsewhere. `http.listener.Listener` does.
+    """
+
+    def __init__(self, served: Served, authenticator: Authenticator, *, node: str) -> None:
+        self._streams = Streams(served)
+        self.routes = FastAPI(
+            title="Sessile",
+            version=version("sessile"),
+            description=DESCRIPTION,
+            docs_url=None,
+            redoc_url=None,
+            openapi_url="/openapi.json",
+            redirect_slashes=False,
+        )
+        self.routes.state.authenticator = authenticator
+        self.routes.router.route_class = LeanRoute
+        SessionRoutes(served).declare(self.routes)
+        TurnRoutes(served).declare(self.routes)
+        EventRoutes(served, self._streams).declare(self.routes)
+        HealthRoutes(served, self._streams).declare(self.routes)
+        for router in served.routers:
+            self.routes.include_router(router)
+        self.routes.add_exception_handler(HTTPException, _of_http)
+        self.routes.add_exception_handler(RequestValidationError, _of_fastapi)
+        self.routes.add_exception_handler(SessileError, _of_sessile)
+        self.routes.add_exception_handler(Exception, _of_a_fault)
+        self.routes.openapi = self._openapi  # type: ignore[method-assign]
+        self._guarded: ASGIApp = Guard(
+            self.routes,
+            settings=served.settings,
+            node=node,
+            traffic=Traffic(served.telemetry.registry),
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._guarded(scope, receive, send)
+
+    def drain(self) -> None:
+        """End the streams; turns go on."""
+        self._streams.drain()
+
+    def _openapi(self) -> dict[str, Any]:
+        if self.routes.openapi_schema is None:
+            schema = get_openapi(
+                title=self.routes.title,
+                version=self.routes.version,
+                description=self.routes.description,
+                routes=self.routes.routes,
+            )
+            schema["components"]["schemas"]["Problem"] = Problem.model_json_schema(
+                ref_template="#/components/schemas/{model}"
+            )
+            self.routes.openapi_schema = schema
+        return self.routes.openapi_schema
+
+
+def create_app(served: Served, authenticator: Authenticator, *, node: str = "here") -> App:
+    """The HTTP surface of an open server."""
+    return App(served, authenticator, node=node)
+
+
+async def _of_http(request: Request, error: Exception) -> Any:
+    assert isinstance(error, HTTPException)
+    headers = [(n.lower().encode(), v.encode()) for n, v in (error.headers or {}).items()]
+    request_id = exchange(request.scope).request_id
+    return plain_problem(error.status_code, request_id=request_id, headers=headers)
+
+
+async def _of_fastapi(request: Request, error: Exception) -> Any:
+    assert isinstance(error, RequestValidationError)
+    faults = ((".".join(map(str, each["loc"][1:])), each["msg"]) for each in error.errors())
+    return problem(InvalidFields(faults), request_id=exchange(request.scope).request_id)
+
+
+async def _of_sessile(request: Request, error: Exception) -> Any:
+    assert isinstance(error, SessileError)
+    return problem(error, request_id=exchange(request.scope).request_id)
+
+
+async def _of_a_fault(request: Request, _error: Exception) -> Any:
+    """Starlette raises it again after this reply, and `guard` logs it."""
+    return plain_problem(500, request_id=exchange(request.scope).request_id)

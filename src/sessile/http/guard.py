@@ -1,0 +1,172 @@
+"""What holds for every request, outside all routes: its id, its size, where it may come from,
+the headers of its reply, its line in the log."""
+
+import ipaddress
+import logging
+import re
+from itertools import count
+from time import perf_counter
+
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sessile.core.errors import SessileError
+from sessile.http.problems import BodyTooLarge, HostRefused, OriginRefused, plain_problem, problem
+from sessile.http.reply import Header
+from sessile.http.route import Exchange
+from sessile.http.traffic import Traffic
+from sessile.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+REPLY_HEADERS: list[Header] = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+]
+UNLESS_SET: dict[bytes, bytes] = {
+    b"cache-control": b"no-store",
+    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
+}
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+ONCE_ONLY = (b"authorization", b"host", b"idempotency-key", b"last-event-id", b"origin")
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+
+
+class Guard:
+    """Pure ASGI. What it adds to a request is counted in microseconds: every turn pays it."""
+
+    def __init__(self, app: ASGIApp, *, settings: Settings, node: str, traffic: Traffic) -> None:
+        self._app = app
+        self._traffic = traffic
+        self._body_bytes_max = settings.body_bytes_max
+        self._loopback = is_loopback(settings.host)
+        self._ids = (f"req_{node}_{number:x}" for number in count(1))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = perf_counter()
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        here = Exchange(self._request_id(headers), headers)
+        scope["sessile"] = here
+        request_id = (b"x-request-id", here.request_id.encode())
+        status = 0
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                given = message["headers"]
+                names = {name for name, _ in given}
+                message["headers"] = [
+                    *given,
+                    *((n, v) for n, v in UNLESS_SET.items() if n not in names),
+                    *REPLY_HEADERS,
+                    request_id,
+                ]
+            await send(message)
+
+        try:
+            self._check(scope, headers)
+            if b"content-length" not in headers:
+                receive = self._bounded(receive)
+            await self._app(scope, receive, answer)
+        except ClientDisconnect:
+            status = status or 499
+        except SessileError as error:
+            await problem(error, request_id=here.request_id)(scope, receive, answer)
+        except Exception:
+            logger.exception("a request failed", extra={"request_id": here.request_id})
+            if status:
+                raise
+            await plain_problem(500, request_id=here.request_id)(scope, receive, answer)
+        finally:
+            self._told(scope, here, status, perf_counter() - began)
+
+    def _request_id(self, headers: dict[bytes, bytes]) -> str:
+        given = headers.get(b"x-request-id")
+        if given is not None and _REQUEST_ID.fullmatch(given):
+            return given.decode()
+        return next(self._ids)
+
+    def _check(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
+        if len(headers) != len(scope["headers"]):
+            names = [name for name, _ in scope["headers"]]
+            if any(names.count(name) > 1 for name in ONCE_ONLY):
+                raise RepeatedHeader()
+        host = headers.get(b"host", b"")
+        if self._loopback and not names_loopback(host):
+            raise HostRefused()
+        origin = headers.get(b"origin")
+        if origin is not None and scope["method"] not in SAFE_METHODS:
+            if origin.partition(b"://")[2].lower() != host.lower():
+                raise OriginRefused()
+        length = headers.get(b"content-length")
+        if length is not None and int(length) > self._body_bytes_max:
+            raise BodyTooLarge(bytes_max=self._body_bytes_max)
+
+    def _bounded(self, receive: Receive) -> Receive:
+        """A body whose length was not announced is measured while it comes."""
+        size = 0
+
+        async def measured() -> Message:
+            nonlocal size
+            message = await receive()
+            if message["type"] == "http.request":
+                size += len(message.get("body", b""))
+                if size > self._body_bytes_max:
+                    raise BodyTooLarge(bytes_max=self._body_bytes_max)
+            return message
+
+        return measured
+
+    def _told(self, scope: Scope, here: Exchange, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "")
+        method = scope["method"] if route else ""
+        self._traffic.answered(method, route, status, seconds)
+        level = logging.DEBUG if status < 400 else logging.INFO
+        if logger.isEnabledFor(level):
+            logger.log(
+                level,
+                "request",
+                extra={
+                    "request_id": here.request_id,
+                    "method": scope["method"],
+                    "route": route,
+                    "status": status,
+                    "ms": round(seconds * 1000, 3),
+                    "session_id": here.session_id,
+                },
+            )
+
+
+class RepeatedHeader(SessileError):
+    """A header that may stand once stands twice."""
+
+    code = "repeated_header"
+    status = 400
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def names_loopback(host: bytes) -> bool:
+    """Whether a Host header names this machine. A page that was loaded from a name that an
+    attacker pointed at 127.0.0.1 has that name in it."""
+    name = host.decode("latin-1")
+    if name.startswith("["):
+        name, bracket, port = name[1:].partition("]")
+        if not bracket or (port and not port.startswith(":")):
+            return False
+    else:
+        name = name.partition(":")[0]
+    return is_loopback(name.lower())

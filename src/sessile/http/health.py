@@ -1,0 +1,62 @@
+"""How the node is, for people, probes and Prometheus."""
+
+import asyncio
+from typing import Any
+
+from fastapi import FastAPI
+from prometheus_client import generate_latest
+
+from sessile.core.context import Principal
+from sessile.core.errors import SessionNotFound
+from sessile.core.ids import SessionId, TenantId, UserId
+from sessile.http import schemas
+from sessile.http.problems import NotReady
+from sessile.http.reply import Reply, json_reply
+from sessile.http.served import Replies, Served, declare
+from sessile.http.stream import Streams
+
+PROBE = Principal(tenant_id=TenantId("probe"), user_id=UserId("probe"))
+PROBE_SECONDS_MAX = 2.0
+
+
+class HealthRoutes:
+    def __init__(self, served: Served, streams: Streams) -> None:
+        self._served = served
+        self._streams = streams
+
+    def declare(self, app: FastAPI) -> None:
+        def add(path: str, endpoint: Any, **more: Any) -> None:
+            declare(app, "GET", path, endpoint, tag="node", status=200, **more)
+
+        text: Replies = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+        add("/", self.get_root, model=schemas.About)
+        add("/healthz", self.get_health, model=schemas.Health, said="The process answers.")
+        add("/readyz", self.get_readiness, model=schemas.Health, problems=(503,))
+        add("/metrics", self.get_metrics, replies=text, said="In the format of Prometheus.")
+
+    async def get_root(self) -> Reply:
+        """What this is."""
+        about = {"name": "sessile", "api": "/v1", "openapi": "/openapi.json"}
+        return json_reply(200, about)
+
+    async def get_health(self) -> Reply:
+        """Whether the process answers; says nothing of its database."""
+        return json_reply(200, {"status": "ok"})
+
+    async def get_readiness(self) -> Reply:
+        """Whether this node takes turns and its database answers."""
+        if self._streams.draining or not self._served.workers.ready:
+            raise NotReady("this node is stopping, or its tools hold all of its threads")
+        try:
+            async with asyncio.timeout(PROBE_SECONDS_MAX):
+                await self._served.reads.found(PROBE, SessionId("ses_"))
+        except SessionNotFound:
+            return json_reply(200, {"status": "ok"})
+        except TimeoutError:
+            raise NotReady("the database does not answer") from None
+        raise AssertionError("nothing has this id")
+
+    async def get_metrics(self) -> Reply:
+        """This node's figures."""
+        text = generate_latest(self._served.telemetry.registry)
+        return Reply(200, text, media_type=b"text/plain; version=0.0.4; charset=utf-8")

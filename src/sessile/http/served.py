@@ -1,0 +1,87 @@
+"""What the HTTP surface stands on, and how its operations are declared."""
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Protocol
+
+from fastapi import FastAPI
+
+from sessile.http.schemas import Problem
+from sessile.runtime.feed import Feed
+from sessile.runtime.reads import Reads
+from sessile.runtime.sessions import Sessions
+from sessile.runtime.telemetry import Telemetry
+from sessile.runtime.workers import Workers
+from sessile.settings import Settings
+
+
+class Served(Protocol):
+    """An open server: `wiring.Server` is one."""
+
+    @property
+    def settings(self) -> Settings: ...
+
+    @property
+    def telemetry(self) -> Telemetry: ...
+
+    @property
+    def sessions(self) -> Sessions: ...
+
+    @property
+    def reads(self) -> Reads: ...
+
+    @property
+    def feed(self) -> Feed: ...
+
+    @property
+    def workers(self) -> Workers: ...
+
+    @property
+    def routers(self) -> Iterable[Any]: ...
+
+
+Replies = dict[int | str, dict[str, Any]]
+PROBLEM = {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}
+TITLES = {
+    400: "The request contradicts itself, or is no JSON.",
+    401: "No valid credentials came with the request.",
+    404: "There is no such thing, or it is not yours: the two are the same answer.",
+    409: "The state of the session or the turn does not allow it; `code` says why.",
+    413: "Larger than this server takes.",
+    415: "The body has to be application/json.",
+    422: "A field is missing, unknown or out of range; `errors` says which.",
+    429: "The session has as many queued turns as it may have.",
+    503: "The node or its database is busy; nothing was stored. Retry-After says when to retry.",
+}
+BODY_PROBLEMS = (400, 413, 415, 422)
+SESSION_PROBLEMS = (401, 404, 503)
+
+
+def declare(
+    app: FastAPI,
+    method: str,
+    path: str,
+    endpoint: Callable[..., Awaitable[Any]],
+    *,
+    tag: str,
+    status: int,
+    model: Any = None,
+    problems: Iterable[int] = (),
+    replies: Replies | None = None,
+    said: str = "Done",
+) -> None:
+    """An operation named after its endpoint, with every refusal that it knows."""
+    responses: Replies = {
+        code: {"description": TITLES[code], "content": {"application/problem+json": PROBLEM}}
+        for code in sorted(problems)
+    }
+    app.add_api_route(
+        path,
+        endpoint,
+        methods=[method],
+        operation_id=endpoint.__name__,
+        response_model=model,
+        status_code=status,
+        response_description=said,
+        responses={**responses, **(replies or {})},
+        tags=[tag],
+    )

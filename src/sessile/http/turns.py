@@ -1,0 +1,151 @@
+"""Turns over HTTP: submit, wait, list, edit, cancel."""
+
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Query
+
+from sessile.core.context import Principal
+from sessile.core.ids import SessionId
+from sessile.http import schemas
+from sessile.http.reply import Reply, json_reply
+from sessile.http.route import Caller, SessionPath, TurnPath
+from sessile.http.served import BODY_PROBLEMS, SESSION_PROBLEMS, Replies, Served, declare
+from sessile.http.sessions import IdempotencyKey, ItemsMax, check_limit
+from sessile.http.wire import page_wire, turn_wire
+
+Wait = Annotated[
+    float,
+    Query(
+        ge=0,
+        allow_inf_nan=False,
+        description="Seconds to wait for the turn's end, at most 60 by default. 200: it ended. "
+        "202: it goes on, whether you wait or not.",
+    ),
+]
+
+
+class TurnRoutes:
+    def __init__(self, served: Served) -> None:
+        self._served = served
+
+    def declare(self, app: FastAPI) -> None:
+        one, page = schemas.Turn, schemas.Page[schemas.Turn]
+        submitted = schemas.SubmittedTurn
+        at = "/v1/sessions/{session_id}/turns"
+        found = SESSION_PROBLEMS
+        changed = (*found, *BODY_PROBLEMS, 409)
+        ended: Replies = {200: {"model": submitted, "description": "It ended while you waited."}}
+        accepted = {"problems": (*changed, 429), "replies": ended, "said": "Durably accepted."}
+        stopped: Replies = {200: {"model": one, "description": "It has ended."}}
+
+        def add(
+            method: str, path: str, endpoint: Any, status: int, model: Any, **more: Any
+        ) -> None:
+            declare(app, method, path, endpoint, tag="turns", status=status, model=model, **more)
+
+        add("POST", at, self.submit_turn, 202, submitted, **accepted)
+        add("POST", "/v1/turns", self.open_turn, 202, submitted, **accepted)
+        add("GET", at, self.list_turns, 200, page, problems=(*found, 422))
+        add("GET", f"{at}/{{turn_id}}", self.get_turn, 200, one, problems=(*found, 422))
+        add("PATCH", f"{at}/{{turn_id}}", self.edit_turn, 200, one, problems=changed)
+        cancel = f"{at}/{{turn_id}}/cancel"
+        add("POST", cancel, self.cancel_turn, 202, one, problems=changed, replies=stopped)
+
+    async def submit_turn(
+        self,
+        caller: Caller,
+        session_id: SessionPath,
+        body: schemas.TurnSubmit,
+        wait: Wait = 0,
+        idempotency_key: IdempotencyKey = None,
+    ) -> Reply:
+        """Say something to a session. It is durable when you have the reply."""
+        return await self._submit(caller, session_id, body, wait, idempotency_key)
+
+    async def open_turn(
+        self,
+        caller: Caller,
+        body: schemas.TurnOpen,
+        wait: Wait = 0,
+        idempotency_key: IdempotencyKey = None,
+    ) -> Reply:
+        """Open a session and say something to it; the reply names the session."""
+        sessions = self._served.sessions
+        sessions.check_input(body.input.given())
+        opened = await sessions.open(
+            caller,
+            assistant=body.assistant,
+            title=body.title,
+            metadata=body.metadata,
+            idempotency_key=idempotency_key,
+        )
+        session_id = opened.found.head.key.session_id
+        return await self._submit(caller, session_id, body, wait, idempotency_key)
+
+    async def list_turns(
+        self,
+        caller: Caller,
+        session_id: SessionPath,
+        after: Annotated[int, Query(ge=0, description="A position; the last page's `next`.")] = 0,
+        queued: Annotated[bool, Query(description="Only those that wait.")] = False,  # noqa: FBT002
+        limit: ItemsMax = 50,
+    ) -> Reply:
+        """The session's turns in the order accepted."""
+        check_limit(limit, self._served.settings.page_items_max)
+        found = await self._served.reads.turns(
+            caller, session_id, after=after, queued=queued, limit=limit
+        )
+        last = found[-1].position if len(found) == limit else None
+        return json_reply(200, page_wire(map(turn_wire, found), after=last))
+
+    async def get_turn(
+        self, caller: Caller, session_id: SessionPath, turn_id: TurnPath, wait: Wait = 0
+    ) -> Reply:
+        """One turn as it stands, or as it has ended within `wait` seconds."""
+        if wait > 0:
+            turn = await self._served.sessions.wait(caller, session_id, turn_id, seconds=wait)
+        else:
+            turn = await self._served.reads.turn(caller, session_id, turn_id)
+        return json_reply(200, turn_wire(turn))
+
+    async def edit_turn(
+        self, caller: Caller, session_id: SessionPath, turn_id: TurnPath, body: schemas.TurnEdit
+    ) -> Reply:
+        """Replace the input of a turn that waits in the queue."""
+        given = body.input.given()
+        turn = await self._served.sessions.edit(caller, session_id, turn_id, given)
+        return json_reply(200, turn_wire(turn))
+
+    async def cancel_turn(
+        self,
+        caller: Caller,
+        session_id: SessionPath,
+        turn_id: TurnPath,
+        body: schemas.Nothing | None = None,
+    ) -> Reply:
+        """Withdraw a queued turn (200), or ask a running one to stop (202)."""
+        turn = await self._served.sessions.cancel(caller, session_id, turn_id)
+        return json_reply(200 if turn.ended else 202, turn_wire(turn))
+
+    async def _submit(
+        self,
+        caller: Principal,
+        session_id: SessionId,
+        body: schemas.TurnSubmit,
+        wait: float,
+        idempotency_key: str | None,
+    ) -> Reply:
+        submitted = await self._served.sessions.submit(
+            caller,
+            session_id,
+            body.input.given(),
+            when_busy=body.when_busy,
+            idempotency_key=idempotency_key,
+            wait_seconds=wait,
+        )
+        turn = submitted.turn
+        record = turn_wire(turn)
+        record["seq"] = submitted.seq
+        status = 200 if wait > 0 and turn.ended else 202
+        location = f"/v1/sessions/{turn.session_id}/turns/{turn.turn_id}".encode()
+        return json_reply(status, record, [(b"location", location)])
