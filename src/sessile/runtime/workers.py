@@ -67,12 +67,13 @@ class Workers:
     def running(self) -> int:
         return self._slots - self._free
 
-    async def drain(self) -> None:
-        """Take no more turns, let those that run end, then hand the rest back."""
+    async def drain(self, *, at_once: bool = False) -> None:
+        """Take no more turns, let those that run end, then hand the rest back. `at_once`: none
+        may end first, not even those that an earlier call waits for."""
         self._open = False
         self._due.clear()
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._node.settings.drain_seconds_max):
+            async with asyncio.timeout(0 if at_once else self._node.settings.drain_seconds_max):
                 await self._idle.wait()
         for attempt in tuple(self._attempts.values()):
             attempt.stop("drain")
