@@ -1,8 +1,13 @@
 """The composition root: settings and assistants in, a running server out. Only it names
 adapters."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+)
 from typing import TYPE_CHECKING, Any, Self
 
 from sessile.adapters.dev_tokens import DevTokens, check_host, load_or_create
@@ -30,6 +35,7 @@ from sessile.runtime.workers import Workers
 from sessile.settings import Settings
 
 if TYPE_CHECKING:
+    from sessile.adapters.sqlite.archive import Archive
     from sessile.http.app import App
 
 
@@ -222,3 +228,27 @@ async def open_store(settings: Settings, clock: Clock) -> AsyncGenerator[Store, 
             yield sqlite
     else:
         raise ValueError(f"store_url: {settings.store_url!r} is neither sqlite nor memory")
+
+
+def open_archive(settings: Settings) -> "AbstractContextManager[Archive]":
+    """The database of the settings, to be read only, beside a server or without one.
+
+    Raises FileNotFoundError where there is none.
+    """
+    from sessile.adapters.sqlite.archive import open_archive  # noqa: PLC0415
+
+    path = settings.data_dir / "sessile.db"
+    if not path.is_file():
+        raise FileNotFoundError(path)
+    return open_archive(path, busy_seconds=settings.store_busy_seconds_max)
+
+
+def migrate(settings: Settings) -> Mapping[str, str | None]:
+    """Bring the database of the settings to the newest revision; makes it if there is none.
+
+    Answers the revisions `before` and `after`. Raises DataDirectoryLocked and SchemaTooNew.
+    """
+    from sessile.adapters.sqlite.archive import migrate_file  # noqa: PLC0415
+
+    path = settings.data_dir / "sessile.db"
+    return migrate_file(path, busy_seconds=settings.store_busy_seconds_max)

@@ -25,7 +25,7 @@ def migrate(path: Path, *, busy_seconds: float = 10.0) -> None:
     All in one transaction. Raises SchemaTooNew, and changes nothing, where this version does not
     know the database's revision.
     """
-    if _revision(path) == HEAD:
+    if revision(path) == HEAD:
         return
     # Alembic takes half a second to import, and most starts have nothing to migrate.
     from sqlalchemy import NullPool, create_engine, event  # noqa: PLC0415
@@ -65,7 +65,7 @@ def upgrade(connection: "Connection", revision: str = "head") -> None:
     command.upgrade(config, revision)
 
 
-def _revision(path: Path) -> str | None:
+def revision(path: Path) -> str | None:
     """The revision of the database, or None where there is none yet."""
     if not path.exists():
         return None
@@ -76,5 +76,5 @@ def _revision(path: Path) -> str | None:
         return None
     finally:
         connection.close()
-    revision: str = row[0]
-    return revision
+    found: str = row[0]
+    return found

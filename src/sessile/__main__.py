@@ -1,0 +1,5 @@
+"""`python -m sessile`."""
+
+from sessile.cli import main
+
+main()

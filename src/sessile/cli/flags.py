@@ -1,0 +1,116 @@
+"""The settings as flags: one for each field, and a variable of the same name beside it."""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import Field, fields
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from sessile.cli.failure import CommandFailed
+from sessile.settings import Settings
+
+# A panel of the help begins at the setting named here, and goes on to the next.
+PANELS = {
+    "host": "Server",
+    "turns_concurrent_max": "Turns",
+    "body_bytes_max": "Sizes",
+    "delta_milliseconds": "Streams",
+}
+CHOICES = {
+    "store_url": ("sqlite", "memory"),
+    "log_level": ("debug", "info", "warning", "error"),
+    "log_format": ("auto", "text", "json"),
+}
+_METAVARS: Mapping[type, str] = {int: "INTEGER", float: "NUMBER", str: "TEXT"}
+
+
+def flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def variable(name: str) -> str:
+    return "SESSILE_" + name.upper()
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with a flag for each setting; it gets those that were given as `**given`."""
+    signature = inspect.signature(command)
+    own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    flags = list(_parameters())
+
+    def called(**arguments: Any) -> None:
+        command(**arguments)
+
+    called.__doc__ = command.__doc__
+    called.__name__ = command.__name__
+    setattr(called, "__signature__", inspect.Signature([*own, *flags]))  # noqa: B010
+    called.__annotations__ = {p.name: p.annotation for p in (*own, *flags)}
+    return called
+
+
+def read_settings(environ: Mapping[str, str], given: Mapping[str, Any]) -> Settings:
+    """Flags, then variables, then defaults. Raises CommandFailed for a value that does not fit,
+    and says where it came from."""
+    try:
+        settings = Settings.read(environ, **given)
+    except ValueError as error:
+        name, colon, why = str(error).partition(":")
+        told = f"{_source(name, given)}:{why}" if colon else str(error)
+        raise CommandFailed(told) from None
+    for name, choices in CHOICES.items():
+        if getattr(settings, name) not in choices:
+            known = ", ".join(choices)
+            raise CommandFailed(
+                f"{_source(name, given)}: {getattr(settings, name)!r} is none of {known}"
+            )
+    return settings
+
+
+def changed(environ: Mapping[str, str], given: Mapping[str, Any]) -> Iterator[str]:
+    """The names of the settings that a flag or a variable sets."""
+    for field in fields(Settings):
+        if given.get(field.name) is not None or variable(field.name) in environ:
+            yield field.name
+
+
+def _source(name: str, given: Mapping[str, Any]) -> str:
+    return flag(name) if given.get(name) is not None else variable(name)
+
+
+def _parameters() -> Iterator[inspect.Parameter]:
+    panel = ""
+    for field in fields(Settings):
+        panel = PANELS.get(field.name, panel)
+        option = typer.Option(
+            None,
+            flag(field.name),
+            metavar=_metavar(field),
+            help=f"{field.metadata['about']} [dim]{_default(field)}; {variable(field.name)}[/dim]",
+            rich_help_panel=panel,
+            show_default=False,
+        )
+        yield inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=option,
+            annotation=str | None,
+        )
+
+
+def _metavar(field: "Field[Any]") -> str:
+    if choices := CHOICES.get(field.name):
+        return "|".join(choices)
+    return "PATH" if isinstance(field.default, Path) else _METAVARS[type(field.default)]
+
+
+def _default(field: "Field[Any]") -> str:
+    value = field.default
+    return (
+        "no default"
+        if value == ""
+        else f"default {value:g}"
+        if isinstance(value, float)
+        else f"default {value}"
+    )

@@ -1,0 +1,83 @@
+"""`sessile serve`: what to serve is read, the port taken, and then it runs until it is stopped."""
+
+import asyncio
+import os
+import socket
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from uvicorn.loops.auto import auto_loop_factory
+
+from sessile.cli.failure import CommandFailed
+from sessile.cli.flags import changed, read_settings
+from sessile.cli.load import load, served
+from sessile.cli.logs import configure
+from sessile.cli.serving import Serving, leave
+from sessile.http.guard import is_loopback
+from sessile.settings import Settings
+from sessile.wiring import Server
+
+LISTEN_BACKLOG = 2048
+PORT_MAX = 65_535
+
+
+def serve(target: str | None, given: Mapping[str, Any]) -> None:
+    """Until it is told to stop. Raises CommandFailed where it cannot begin."""
+    settings = read_settings(os.environ, given)
+    configure(level=settings.log_level, form=settings.log_format)
+    server = _server(target, settings, given)
+    _refuse_foreign(server.settings.host)
+    with (
+        _listening(server.settings.host, server.settings.port) as listening,
+        asyncio.Runner(loop_factory=auto_loop_factory()) as runner,
+    ):
+        runner.run(Serving(server, listening).run())
+    _leave()
+
+
+def _server(target: str | None, settings: Settings, given: Mapping[str, Any]) -> Server:
+    if target is None:
+        from sessile.demo.assistant import demo_assistant  # noqa: PLC0415
+
+        return served([demo_assistant()], settings, source=None)
+    server = load(target, settings)
+    # A server that the file made has its own settings; flags and variables win over them.
+    names = changed(os.environ, given)
+    server.settings = replace(server.settings, **{name: getattr(settings, name) for name in names})
+    return server
+
+
+def _refuse_foreign(host: str) -> None:
+    if not is_loopback(host):
+        raise CommandFailed(
+            f"--host {host} can be reached from other machines, and development tokens are for"
+            " this one alone; use --host 127.0.0.1, with a proxy that authenticates before it"
+        )
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    if port > PORT_MAX:
+        raise CommandFailed(f"--port: {port} is no port; the last one is {PORT_MAX}")
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listening = socket.socket(family, kind, protocol)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        # At once: until it listens, another process may bind the same port.
+        listening.listen(LISTEN_BACKLOG)
+    except OSError as error:
+        listening.close()
+        raise CommandFailed(
+            f"cannot listen on {host}:{port}: {error.strerror};"
+            " stop what uses the port, or give another by --port (0 takes a free one)"
+        ) from error
+    return listening
+
+
+def _leave() -> None:
+    """A blocking tool whose turn was handed back may hold its thread for ever, and Python would
+    wait for it. All else is closed."""
+    if any(thread is not threading.main_thread() for thread in threading.enumerate()):
+        leave()

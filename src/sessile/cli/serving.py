@@ -1,0 +1,150 @@
+"""A server that is open, from before its first connection to after its last."""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import sqlite3
+import sys
+from collections.abc import Generator
+from contextlib import AsyncExitStack, contextmanager, suppress
+from importlib.metadata import version
+from typing import Any, NoReturn
+
+from sessile.cli.failure import CommandFailed
+from sessile.cli.plain import one_line
+from sessile.core.errors import SessileError
+from sessile.http.app import App
+from sessile.http.listener import Listener
+from sessile.settings import Settings
+from sessile.wiring import Server, dev_tokens
+
+logger = logging.getLogger("sessile.serve")
+
+AT_ONCE_SECONDS_MAX = 2.0
+"""How long a second Ctrl-C leaves for the turns to be handed back."""
+
+
+class Serving:
+    def __init__(self, server: Server, listening: socket.socket) -> None:
+        self._server = server
+        self._listening = listening
+        self._asked = asyncio.Event()
+        self._asked_again = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until a signal ends it. Raises CommandFailed where it cannot begin."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._on_signal)
+        async with AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(self._server)
+            except (SessileError, OSError, sqlite3.Error, ValueError) as error:
+                raise CommandFailed(self._cannot_open(error)) from error
+            await self._serve()
+
+    def _on_signal(self) -> None:
+        (self._asked_again if self._asked.is_set() else self._asked).set()
+
+    def _cannot_open(self, error: Exception) -> str:
+        settings = self._server.settings
+        if getattr(error, "code", "") == "data_directory_locked":
+            return (
+                f"another server uses the data directory {settings.data_dir};"
+                " stop it, or give another directory by --data-dir"
+            )
+        return f"cannot open the database in {settings.data_dir}: {error}"
+
+    async def _serve(self) -> None:
+        settings = self._server.settings
+        try:
+            tokens = dev_tokens(settings)
+        except (ValueError, OSError) as error:
+            raise CommandFailed(f"development tokens: {error}") from error
+        listener = _Listener(self._server.app(tokens), settings, http="httptools")
+        admin = next((login.token for login in tokens.logins if login.role == "admin"), None)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(listener.serve([self._listening]))
+            await listener.listens.wait()
+            self._announce(admin)
+            await self._asked.wait()
+            # Replies are sent and streams are fed until the last turn has ended.
+            left_seconds = await self._drained()
+            listener.config.timeout_graceful_shutdown = max(1, round(left_seconds))
+            listener.force_exit = self._asked_again.is_set()
+            listener.should_exit = True
+        logger.info("stopped")
+
+    async def _drained(self) -> float:
+        """No turn runs here any more. Answers what is left of the time for it."""
+        loop = asyncio.get_running_loop()
+        workers, most = self._server.workers, self._server.settings.drain_seconds_max
+        end = loop.time() + most
+        turns = "1 turn" if workers.running == 1 else f"{workers.running} turns"
+        logger.info("draining", extra={"turns": workers.running})
+        _say(f"Stopping: finishing {turns}, for {most:g} s at most; again to stop at once.")
+        async with asyncio.TaskGroup() as tasks:
+            drained = tasks.create_task(workers.drain())
+            again = tasks.create_task(self._asked_again.wait())
+            await asyncio.wait({drained, again}, return_when=asyncio.FIRST_COMPLETED)
+            again.cancel()
+            if not drained.done():
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(AT_ONCE_SECONDS_MAX):
+                        await workers.drain(at_once=True)
+                if not drained.done():
+                    leave()
+        return end - loop.time()
+
+    def _announce(self, token: str | None) -> None:
+        settings = self._server.settings
+        host, port = self._listening.getsockname()[:2]
+        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        names = [assistant.name for assistant in self._server.assistants]
+        logger.info("serving", extra={"url": url, "assistants": names})
+        data = "memory, which ends with the process"
+        if settings.store_url != "memory":
+            data = str(settings.data_dir.absolute())
+        body = json.dumps({"input": {"type": "message", "text": "Hello"}})
+        asked = [f"'{url}/v1/turns?wait=30'", "-H 'Content-Type: application/json'", f"-d '{body}'"]
+        if token is not None:
+            asked.insert(1, f"-H 'Authorization: Bearer {token}'")
+        _say(f"Sessile {version('sessile')} on {url}")
+        _say(f"  data        {one_line(data)}")
+        _say(f"  assistants  {', '.join(names)}")
+        _say(f"  token       {token or 'none of an admin'}")
+        _say(f"  others      {one_line(str(settings.data_dir / 'dev-tokens'))}")
+        _say(f"  try         curl -s {' '.join(asked)}")
+        _say("  or          sessile chat" + ("" if port == 3006 else f" --url {url}"))
+
+
+class _Listener(Listener):
+    """Leaves the signals to us, and says when it listens."""
+
+    def __init__(self, app: App, settings: Settings, **given: Any) -> None:
+        super().__init__(app, settings, **given)
+        self.listens = asyncio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listens.set()
+
+
+def leave() -> NoReturn:
+    """At once: a thread that is still inside a tool is not waited for."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _say(line: str) -> None:
+    with suppress(BrokenPipeError):
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
