@@ -1,8 +1,10 @@
 """Every setting, once: its default, its unit, what it is for. A flag of `serve` and a variable
 `SESSILE_…` of the same name."""
 
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from math import inf
 from pathlib import Path
 from typing import Any, Self
 
@@ -75,16 +77,26 @@ class Settings:
         return settings
 
 
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen on can be reached from this machine alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def _converted(settings: Settings, name: str, value: Any) -> Any:
-    kind = type(getattr(Settings(), name))
+    kind: type[Any] = type(getattr(Settings(), name))
     if issubclass(kind, Path):
         return Path(value)
     try:
         converted = kind(value)
     except ValueError:
         raise ValueError(f"{name}: {value!r} is not {_article(kind)}") from None
-    if kind in (int, float) and (converted < 0 or (converted == 0 and name != "port")):
-        raise ValueError(f"{name}: must be more than 0, not {value}")
+    if kind in (int, float) and not (0 < converted < inf or (converted == 0 and name == "port")):
+        raise ValueError(f"{name}: must be more than 0 and finite, not {value}")
     return converted
 
 
