@@ -88,7 +88,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _converted(settings: Settings, name: str, value: Any) -> Any:
-    kind: type[Any] = type(getattr(Settings(), name))
+    kind: type[Any] = getattr(Settings(), name).__class__
     if issubclass(kind, Path):
         return Path(value)
     try:
