@@ -15,8 +15,7 @@ from sessile.cli.flags import changed, read_settings
 from sessile.cli.load import load, served
 from sessile.cli.logs import configure
 from sessile.cli.serving import Serving, leave
-from sessile.http.guard import is_loopback
-from sessile.settings import Settings
+from sessile.settings import Settings, is_loopback
 from sessile.wiring import Server
 
 LISTEN_BACKLOG = 2048
