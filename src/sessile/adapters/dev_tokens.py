@@ -1,7 +1,6 @@
 """Development logins: random tokens in a file that only their owner may read."""
 
 import hashlib
-import ipaddress
 import os
 import secrets
 from collections.abc import Iterable
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from sessile.core.context import Principal
 from sessile.core.ids import TenantId, UserId
+from sessile.settings import is_loopback
 
 FILE_MODE = 0o600
 ROLES = frozenset({"admin", "user"})
@@ -48,13 +48,7 @@ class DevTokens:
 
 def check_host(host: str) -> None:
     """Raises ValueError: development tokens are for this machine alone."""
-    if host == "localhost":
-        return
-    try:
-        loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
+    if not is_loopback(host):
         raise ValueError(
             f"host: {host} can be reached from other machines, and development tokens are for "
             "this one alone; listen on 127.0.0.1, or bring an authenticator"

@@ -1,5 +1,6 @@
 """The whole HTTP surface as one ASGI application."""
 
+from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
 
@@ -8,9 +9,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sessile.core.errors import SessileError
+from sessile.http.events import EventRoutes
 from sessile.http.guard import Guard
 from sessile.http.health import HealthRoutes
 from sessile.http.problems import InvalidFields, plain_problem, problem
@@ -18,7 +21,7 @@ from sessile.http.route import LeanRoute, exchange
 from sessile.http.schemas import Problem
 from sessile.http.served import Served
 from sessile.http.sessions import SessionRoutes
-from sessile.http.stream import EventRoutes, Streams
+from sessile.http.stream import Streams
 from sessile.http.traffic import Traffic
 from sessile.http.turns import TurnRoutes
 from sessile.ports.auth import Authenticator
@@ -40,7 +43,8 @@ class App:
     """
 
     def __init__(self, served: Served, authenticator: Authenticator, *, node: str) -> None:
-        self._streams = Streams(served)
+        self._served = served
+        self._streams = Streams(served, authenticator)
         self.routes = FastAPI(
             title="Sessile",
             version=version("sessile"),
@@ -74,8 +78,9 @@ class App:
         await self._guarded(scope, receive, send)
 
     def drain(self) -> None:
-        """End the streams; turns go on."""
+        """End the streams, and the waits for turns; the turns themselves go on."""
         self._streams.drain()
+        self._served.sessions.stop_waiting()
 
     def _openapi(self) -> dict[str, Any]:
         if self.routes.openapi_schema is None:
@@ -100,8 +105,17 @@ def create_app(served: Served, authenticator: Authenticator, *, node: str = "her
 async def _of_http(request: Request, error: Exception) -> Any:
     assert isinstance(error, HTTPException)
     headers = [(n.lower().encode(), v.encode()) for n, v in (error.headers or {}).items()]
+    if error.status_code == 405:
+        headers = [(b"allow", ", ".join(sorted(_methods(request))).encode())]
     request_id = exchange(request.scope).request_id
     return plain_problem(error.status_code, request_id=request_id, headers=headers)
+
+
+def _methods(request: Request) -> Iterator[str]:
+    """All that the path takes; the router names those of the first route that fits."""
+    for route in request.app.routes:
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+            yield from route.methods or ()
 
 
 async def _of_fastapi(request: Request, error: Exception) -> Any:

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
@@ -84,7 +84,7 @@ def _faults(value: Any) -> Iterator[tuple[str, str]]:
         if depth > DEPTH_MAX:
             yield path, f"Nested more than {DEPTH_MAX} deep"
             return
-        kind = type(value)
+        kind = cast("type[object]", type(value))
         if kind is str and not storable(value):
             yield path, "Has a NUL or a lone surrogate"
             return

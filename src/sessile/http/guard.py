@@ -1,7 +1,6 @@
 """What holds for every request, outside all routes: its id, its size, where it may come from,
 the headers of its reply, its line in the log."""
 
-import ipaddress
 import logging
 import re
 from itertools import count
@@ -11,11 +10,18 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sessile.core.errors import SessileError
-from sessile.http.problems import BodyTooLarge, HostRefused, OriginRefused, plain_problem, problem
+from sessile.http.problems import (
+    BodyTooLarge,
+    HostRefused,
+    InvalidHeader,
+    OriginRefused,
+    plain_problem,
+    problem,
+)
 from sessile.http.reply import Header
 from sessile.http.route import Exchange
 from sessile.http.traffic import Traffic
-from sessile.settings import Settings
+from sessile.settings import Settings, is_loopback
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +102,7 @@ class Guard:
         if len(headers) != len(scope["headers"]):
             names = [name for name, _ in scope["headers"]]
             if any(names.count(name) > 1 for name in ONCE_ONLY):
-                raise RepeatedHeader()
+                raise InvalidHeader("a header that may stand once stands twice")
         host = headers.get(b"host", b"")
         if self._loopback and not names_loopback(host):
             raise HostRefused()
@@ -105,8 +111,11 @@ class Guard:
             if origin.partition(b"://")[2].lower() != host.lower():
                 raise OriginRefused()
         length = headers.get(b"content-length")
-        if length is not None and int(length) > self._body_bytes_max:
-            raise BodyTooLarge(bytes_max=self._body_bytes_max)
+        if length is not None:
+            if not length.isdigit():
+                raise InvalidHeader("content-length is no number")
+            if int(length) > self._body_bytes_max:
+                raise BodyTooLarge(bytes_max=self._body_bytes_max)
 
     def _bounded(self, receive: Receive) -> Receive:
         """A body whose length was not announced is measured while it comes."""
@@ -141,22 +150,6 @@ class Guard:
                     "session_id": here.session_id,
                 },
             )
-
-
-class RepeatedHeader(SessileError):
-    """A header that may stand once stands twice."""
-
-    code = "repeated_header"
-    status = 400
-
-
-def is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def names_loopback(host: bytes) -> bool:

@@ -58,6 +58,13 @@ class OriginRefused(SessileError):
     status = 403
 
 
+class InvalidHeader(SessileError):
+    """A header of the request is not one that HTTP allows."""
+
+    code = "invalid_header"
+    status = 400
+
+
 class NotReady(SessileError):
     """This node takes no work now."""
 

@@ -1,5 +1,6 @@
 """Sessions over HTTP: open, list, look at, rename, fork, export, close, delete."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
@@ -132,7 +133,9 @@ class SessionRoutes:
 
     async def export_session(self, caller: Caller, session_id: SessionPath) -> "Export":
         """The whole log as JSON Lines: one entry a line, the first one first."""
-        return Export(session_id, await self._served.reads.export(caller, session_id))
+        entries = await self._served.reads.export(caller, session_id)
+        most = self._served.settings.slow_reader_seconds_max
+        return Export(session_id, entries, send_seconds_max=most)
 
     async def list_messages(
         self,
@@ -172,11 +175,14 @@ class SessionRoutes:
 
 
 class Export:
-    """A log as JSON Lines, sent page by page while it is read."""
+    """A log as JSON Lines, sent page by page while it is read, to a client that takes it."""
 
-    def __init__(self, session_id: SessionId, entries: AsyncIterator[Entry]) -> None:
+    def __init__(
+        self, session_id: SessionId, entries: AsyncIterator[Entry], *, send_seconds_max: float
+    ) -> None:
         self._session_id = session_id
         self._entries = entries
+        self._send_seconds_max = send_seconds_max
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         name = f'attachment; filename="{self._session_id}.jsonl"'
@@ -185,6 +191,14 @@ class Export:
             (b"content-disposition", name.encode()),
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
+        async with asyncio.TaskGroup() as tasks:
+            writing = tasks.create_task(self._write(send))
+            leaving = tasks.create_task(_left(receive))
+            await asyncio.wait({writing, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            writing.cancel()
+            leaving.cancel()
+
+    async def _write(self, send: Send) -> None:
         lines: list[str] = []
         size = 0
         async for entry in self._entries:
@@ -192,14 +206,19 @@ class Export:
             lines.append(line)
             size += len(line)
             if size >= CHUNK_BYTES:
-                await send(_chunk(lines, more=True))
+                await self._send(send, lines, more=True)
                 lines, size = [], 0
-        await send(_chunk(lines, more=False))
+        await self._send(send, lines, more=False)
+
+    async def _send(self, send: Send, lines: list[str], *, more: bool) -> None:
+        body = "".join(f"{line}\n" for line in lines).encode()
+        async with asyncio.timeout(self._send_seconds_max):
+            await send({"type": "http.response.body", "body": body, "more_body": more})
 
 
-def _chunk(lines: list[str], *, more: bool) -> dict[str, Any]:
-    body = "".join(f"{line}\n" for line in lines).encode()
-    return {"type": "http.response.body", "body": body, "more_body": more}
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def check_limit(limit: int, most: int) -> None:

@@ -1,45 +1,45 @@
-"""A session's log as server-sent events, or as JSON pages."""
+"""One reader's event stream, and all that are open on this node."""
 
 import asyncio
 import random
-import re
-from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any, Literal
 
-from fastapi import FastAPI, Header, Query, Request
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from sessile.core.codec import entry_json, to_json
 from sessile.core.context import Principal
-from sessile.core.errors import InvalidInput, SessileError
+from sessile.core.errors import NotFound, SessileError, Unauthenticated
 from sessile.core.events import Entry
 from sessile.core.ids import SessionId
-from sessile.http import schemas
 from sessile.http.problems import problem
-from sessile.http.reply import Header as HeaderPair
-from sessile.http.reply import Reply
-from sessile.http.route import Caller, Exchange, SessionPath, exchange
-from sessile.http.served import SESSION_PROBLEMS, Served, declare
-from sessile.http.sessions import ItemsMax
+from sessile.http.reply import Header
+from sessile.http.route import Exchange, authenticate
+from sessile.http.served import Served
 from sessile.http.wire import message_wire, session_wire, turn_wire
+from sessile.ports.auth import Authenticator
 from sessile.ports.store import Found
 from sessile.runtime.feed import Ended, FeedItem, Grown, Reader, Reset
 
-SSE_HEADERS: list[HeaderPair] = [
+HEADERS: list[Header] = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache, no-transform"),
     (b"x-accel-buffering", b"no"),
 ]
 RETRY_MS = 1_000
 RETRY_SPREAD_MS = 4_000
+"""Readers that are sent away together do not come back together."""
+GOODBYE_SECONDS_MAX = 1.0
+LOOKS_PER_SLOW_READER = 4
 FRAMES_MAX = 1_024
 FRAME_BYTES_MAX = 16_384
-AHEAD_OF_ALL = 2**62
-_CURSOR = re.compile(r"[0-9]{1,18}", re.ASCII)
+ABORT = "sessile.abort"
+"""The ASGI extension by which `listener` lets a connection be dropped with what it buffers."""
+
+Stop = Literal["left", "slow", "draining"]
 
 
 class Frames:
-    """Entries as frames. Many readers are fed the same entry; it is encoded once for all."""
+    """Entries as frames. Many readers are fed the same entry: it is encoded once for all."""
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[Entry, bytes]] = {}
@@ -48,7 +48,8 @@ class Frames:
         known = self._known.get(id(entry))
         if known is not None and known[0] is entry:
             return known[1]
-        frame = (f"id: {entry.seq}\nevent: {entry.kind}\ndata: {entry_json(entry)}\n\n").encode()
+        data = entry_json(entry)
+        frame = f"id: {entry.seq}\nevent: {entry.kind}\ndata: {data}\n\n".encode()
         if len(frame) <= FRAME_BYTES_MAX:
             if len(self._known) >= FRAMES_MAX:
                 del self._known[next(iter(self._known))]
@@ -59,104 +60,50 @@ class Frames:
 class Streams:
     """The open streams of this node."""
 
-    def __init__(self, served: Served) -> None:
+    def __init__(self, served: Served, authenticator: Authenticator) -> None:
         self.served = served
+        self.authenticator = authenticator
         self.frames = Frames()
         self.draining = False
-        self._open: dict[object, Callable[[], None]] = {}
+        self._open: set[Stream] = set()
+        self._looks: asyncio.TimerHandle | None = None
 
     @property
     def full(self) -> bool:
         return len(self._open) >= self.served.settings.streams_max
 
     def drain(self) -> None:
-        """Each stream says goodbye, and its reader comes back elsewhere after a while of its
-        own. From here on every new one is sent away in the same way."""
+        """Each stream says goodbye, and its reader comes back elsewhere. From here on every new
+        one is sent away in the same manner."""
         self.draining = True
-        for stop in tuple(self._open.values()):
-            stop()
+        for stream in tuple(self._open):
+            stream.stop("draining")
 
-    def enter(self, stream: object, stop: Callable[[], None]) -> None:
-        self._open[stream] = stop
+    def enter(self, stream: "Stream") -> None:
+        self._open.add(stream)
+        if self._looks is None:
+            self._look()
 
-    def leave(self, stream: object) -> None:
-        del self._open[stream]
+    def leave(self, stream: "Stream") -> None:
+        self._open.discard(stream)
+        if not self._open and self._looks is not None:
+            self._looks.cancel()
+            self._looks = None
 
-
-class EventRoutes:
-    def __init__(self, served: Served, streams: Streams) -> None:
-        self._served = served
-        self._streams = streams
-
-    def declare(self, app: FastAPI) -> None:
-        page = schemas.Page[schemas.Entry]
-        stream: dict[str, Any] = {
-            "description": "A page of JSON, or a stream: `id` is the seq, `event` the kind, `data` "
-            "the entry. Beside entries: `reset` (data: a snapshot; forget what you have), and "
-            "`end` (nothing more can come; the next request gets 204).",
-            "content": {
-                "text/event-stream": {
-                    "schema": {"type": "string"},
-                    "example": "id: 7\nevent: turn.completed\ndata: {…}\n\n",
-                }
-            },
-        }
-        declare(
-            app,
-            "GET",
-            "/v1/sessions/{session_id}/events",
-            self.read_events,
-            tag="events",
-            status=200,
-            model=page,
-            problems=(*SESSION_PROBLEMS, 400, 422),
-            replies={200: stream, 204: {"description": "Nothing more can come."}},
-        )
-
-    async def read_events(
-        self,
-        request: Request,
-        caller: Caller,
-        session_id: SessionPath,
-        after: Annotated[str | None, Query(description="A seq; entries behind it.")] = None,
-        limit: ItemsMax = 200,
-        accept: Annotated[str, Header(include_in_schema=False)] = "",
-        last_event_id: Annotated[
-            str | None, Header(alias="Last-Event-ID", description="Wins over `after`.")
-        ] = None,
-    ) -> Any:
-        """The session's log behind a cursor: a stream, or a page where JSON is asked for."""
-        if "application/json" in accept and "text/event-stream" not in accept:
-            return await self._page(caller, session_id, _cursor(after), limit)
-        cursor = _cursor(after)
-        if last_event_id:
-            known = _CURSOR.fullmatch(last_event_id)
-            cursor = int(last_event_id) if known else AHEAD_OF_ALL
-        return Stream(self._streams, caller, session_id, cursor, exchange(request.scope))
-
-    async def _page(
-        self, caller: Principal, session_id: SessionId, after: int, limit: int
-    ) -> Reply:
-        most = self._served.settings.page_entries_max
-        if limit > most:
-            raise InvalidInput(f"limit is at most {most}", field="limit")
-        entries = await self._served.reads.entries(caller, session_id, after=after, limit=limit)
-        last = str(entries[-1].seq) if len(entries) == limit else "null"
-        items = ",".join(map(entry_json, entries))
-        return Reply(200, f'{{"items":[{items}],"next":{last}}}'.encode())
-
-
-def _cursor(text: str | None) -> int:
-    if text is None:
-        return 0
-    if not _CURSOR.fullmatch(text):
-        raise InvalidInput("after is a whole number", field="after")
-    return int(text)
+    def _look(self) -> None:
+        """One timer for all: a timer for each frame of each reader would cost as much as the
+        frame."""
+        loop = asyncio.get_running_loop()
+        most = self.served.settings.slow_reader_seconds_max
+        for stream in tuple(self._open):
+            if stream.sending_since is not None and loop.time() - stream.sending_since >= most:
+                stream.stop("slow")
+        self._looks = loop.call_later(most / LOOKS_PER_SLOW_READER, self._look)
 
 
 class Stream:
-    """One reader's stream. It ends itself: when its client leaves or is too slow, when nothing
-    more can come, when its access ends, and when the node drains."""
+    """An ASGI application for one reader. It ends when nothing more can come, when its client has
+    left or is too slow, when its access ends, and when the node drains; no turn notices."""
 
     def __init__(
         self,
@@ -167,80 +114,103 @@ class Stream:
         here: Exchange,
     ) -> None:
         self._streams = streams
-        self._settings = streams.served.settings
         self._principal = principal
         self._session_id = session_id
         self._cursor = cursor
         self._here = here
-        self._gone = False
+        self._until = asyncio.timeout(None)
+        self._stopped: Stop | None = None
+        self._begun = self._done = False
+        self.sending_since: float | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._streams.draining or self._streams.full:
-            await _start(send)
-            await _end(send, _goodbye("this node takes no more streams"))
+        streams = self._streams
+        if streams.draining or streams.full:
+            await self._sent_away(send, "this node takes no more streams")
             return
         try:
-            async with self._streams.served.feed.subscribe(
+            async with streams.served.feed.subscribe(
                 self._principal, self._session_id, after=self._cursor
             ) as reader:
-                await self._attended(reader, receive, send, scope)
-        except SessileError as error:
+                await self._attend(reader, receive, send)
+        except NotFound as error:
             await problem(error, request_id=self._here.request_id)(scope, receive, send)
+        except SessileError:
+            await self._sent_away(send, "this node's database does not answer")
+        if self._stopped == "slow" and (abort := scope.get("extensions", {}).get(ABORT)):
+            abort()
 
-    async def _attended(self, reader: Reader, receive: Receive, send: Send, scope: Scope) -> None:
-        """Writes until the client is gone, or the node drains."""
-        loop = asyncio.get_running_loop()
-        until = asyncio.timeout(None)
+    def stop(self, why: Stop) -> None:
+        if self._stopped is None:
+            self._stopped = why
+            self._until.reschedule(asyncio.get_running_loop().time())
 
-        def stop() -> None:
-            if not until.expired():
-                until.reschedule(loop.time())
+    async def _attend(self, reader: Reader, receive: Receive, send: Send) -> None:
+        """Feed the reader until something ends it. What is sent is sent in whole frames."""
 
         async def watch() -> None:
             while (await receive())["type"] != "http.disconnect":
                 pass
-            self._gone = True
-            stop()
+            self.stop("left")
 
         async with asyncio.TaskGroup() as tasks:
             try:
-                async with until:
-                    self._streams.enter(self, stop)
+                async with self._until:
                     watcher = tasks.create_task(watch())
+                    self._streams.enter(self)
                     try:
-                        await self._write(reader, send, scope)
+                        await self._feed(reader, send)
                     finally:
-                        watcher.cancel()
                         self._streams.leave(self)
+                        watcher.cancel()
             except TimeoutError:
-                if until.expired() and not self._gone:
-                    await _end(send, _goodbye("this node is stopping"))
+                assert self._stopped is not None, "only `stop` sets the time"
+            except NotFound:
+                await self._send(send, _end_frame("gone"), more=False)
+            except SessileError:
+                await self._sent_away(send, "this node's database does not answer")
+        if self._stopped == "draining":
+            await self._sent_away(send, "this node is stopping")
 
-    async def _write(self, reader: Reader, send: Send, scope: Scope) -> None:
-        first = await reader.read(timeout_seconds=0)
-        if isinstance(first, Ended) and first.reason == "closed":
+    async def _feed(self, reader: Reader, send: Send) -> None:
+        loop, settings = asyncio.get_running_loop(), self._streams.served.settings
+        item = await reader.read(timeout_seconds=0)
+        if isinstance(item, Ended) and item.reason == "closed":
+            self._begun = self._done = True
             await send({"type": "http.response.start", "status": 204, "headers": []})
-            await _end(send, b"")
+            await send({"type": "http.response.body"})
             return
-        await _start(send)
+        await self._begin(send)
         body = f"retry: {RETRY_MS}\n\n".encode()
-        item: FeedItem | None = first
-        loop = asyncio.get_running_loop()
-        sent_at = loop.time()
+        sent_at = checked_at = loop.time()
         while True:
             if item is not None:
-                body += await self._frames(item)
-            elif loop.time() - sent_at >= self._settings.heartbeat_seconds:
+                body += await self._encoded(item)
+            elif loop.time() - sent_at >= settings.heartbeat_seconds:
                 body += b":\n\n"
-            if isinstance(item, Ended):
-                await _end(send, body)
-                return
             if body:
-                await send({"type": "http.response.body", "body": body, "more_body": True})
+                await self._send(send, body, more=not isinstance(item, Ended))
                 body, sent_at = b"", loop.time()
-            item = await reader.read(timeout_seconds=self._settings.heartbeat_seconds)
+            if isinstance(item, Ended):
+                return
+            if loop.time() - checked_at >= settings.access_check_seconds:
+                if not await self._known_still():
+                    await self._send(send, b"", more=False)
+                    return
+                checked_at = loop.time()
+            due = min(
+                sent_at + settings.heartbeat_seconds, checked_at + settings.access_check_seconds
+            )
+            item = await reader.read(timeout_seconds=max(0, due - loop.time()))
 
-    async def _frames(self, item: FeedItem) -> bytes:
+    async def _known_still(self) -> bool:
+        """The same token is still the same caller's; the feed asks for the session itself."""
+        try:
+            return self._principal == await authenticate(self._streams.authenticator, self._here)
+        except Unauthenticated:
+            return False
+
+    async def _encoded(self, item: FeedItem) -> bytes:
         match item:
             case Grown(entries):
                 of = self._streams.frames.of
@@ -249,12 +219,12 @@ class Stream:
                 data = to_json(await self._snapshot(found))
                 return f"id: {found.head.head}\nevent: reset\ndata: {data}\n\n".encode()
             case Ended(reason):
-                return f'event: end\ndata: {{"reason":"{reason}"}}\n\n'.encode()
+                return _end_frame(reason)
 
     async def _snapshot(self, found: Found) -> dict[str, Any]:
-        """The state as of `found`, as far as the records, which go on, can still tell it."""
+        """The state at `found`; of a record that has gone on since, the later one."""
         reads, head = self._streams.served.reads, found.head
-        who, most = self._principal, self._settings.page_items_max
+        who, most = self._principal, self._streams.served.settings.page_items_max
         running = None
         if head.running_turn_id is not None:
             running = await reads.turn(who, self._session_id, head.running_turn_id)
@@ -267,16 +237,29 @@ class Stream:
             "messages": [message_wire(message) for message in said],
         }
 
+    async def _begin(self, send: Send) -> None:
+        self._begun = True
+        await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
 
-async def _start(send: Send) -> None:
-    await send({"type": "http.response.start", "status": 200, "headers": SSE_HEADERS})
+    async def _send(self, send: Send, body: bytes, *, more: bool) -> None:
+        self.sending_since = asyncio.get_running_loop().time()
+        await send({"type": "http.response.body", "body": body, "more_body": more})
+        self.sending_since = None
+        self._done = not more
+
+    async def _sent_away(self, send: Send, why: str) -> None:
+        """With the time after which to come back. A reader that does not even take this is cut."""
+        retry_ms = RETRY_MS + random.randrange(RETRY_SPREAD_MS)
+        try:
+            async with asyncio.timeout(GOODBYE_SECONDS_MAX):
+                if not self._begun:
+                    await self._begin(send)
+                if not self._done:
+                    body = f": {why}\nretry: {retry_ms}\n\n".encode()
+                    await self._send(send, body, more=False)
+        except TimeoutError:
+            self._stopped = "slow"
 
 
-async def _end(send: Send, body: bytes) -> None:
-    message: Message = {"type": "http.response.body", "body": body, "more_body": False}
-    await send(message)
-
-
-def _goodbye(why: str) -> bytes:
-    retry_ms = RETRY_MS + random.randrange(RETRY_SPREAD_MS)
-    return f": {why}\nretry: {retry_ms}\n\n".encode()
+def _end_frame(reason: str) -> bytes:
+    return f'event: end\ndata: {{"reason":"{reason}"}}\n\n'.encode()

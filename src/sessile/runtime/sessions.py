@@ -83,6 +83,7 @@ class Sessions:
         self._notifier = notifier
         self._reads = reads
         self._default_assistant = default_assistant
+        self._waits = True
 
     async def open(
         self,
@@ -260,6 +261,11 @@ class Sessions:
             turn = await self._reads.turn(principal, session_id, turn_id)
             return turn if turn.ended else await self._wait(principal, turn, ended, seconds)
 
+    def stop_waiting(self) -> None:
+        """From here on, whoever waits for a turn gets its record as it stands, within a beat of
+        the sweep."""
+        self._waits = False
+
     def check_input(self, given: JsonObject) -> None:
         """Raises InvalidInput where `submit` and `edit` would."""
         text = given.get("text")
@@ -272,6 +278,7 @@ class Sessions:
             raise InvalidInput(f"input.text has at most {chars_max} characters", field="input.text")
         if "\0" in text or clean(text) is not text:
             raise InvalidInput("input.text has a NUL or a lone surrogate", field="input.text")
+        self._metadata(given.get("metadata") or {}, field="input.metadata")
 
     # -- parts
 
@@ -301,7 +308,7 @@ class Sessions:
         """The turn may end on another node: then the sweep's beat finds it in the store."""
         loop = asyncio.get_running_loop()
         end = loop.time() + min(seconds, self._node.settings.wait_seconds_max)
-        while not turn.ended and (left := end - loop.time()) > 0:
+        while self._waits and not turn.ended and (left := end - loop.time()) > 0:
             beat = min(left, self._node.settings.sweep_seconds)
             done, _ = await asyncio.wait({ended}, timeout=beat)
             if done:
@@ -323,11 +330,11 @@ class Sessions:
             )
         return title
 
-    def _metadata(self, metadata: JsonObject) -> JsonObject:
+    def _metadata(self, metadata: JsonObject, *, field: str = "metadata") -> JsonObject:
         bytes_max = self._node.settings.metadata_bytes_max
         text = to_json(metadata)
         if len(text.encode()) > bytes_max:
-            raise InvalidInput(f"metadata has at most {bytes_max} bytes as JSON", field="metadata")
+            raise InvalidInput(f"{field} has at most {bytes_max} bytes as JSON", field=field)
         return metadata
 
 

@@ -1,0 +1,87 @@
+"""A session's log over HTTP: a stream of events, or pages of JSON."""
+
+import re
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Header, Query, Request
+
+from sessile.core.codec import entry_json
+from sessile.core.context import Principal
+from sessile.core.ids import SessionId
+from sessile.http import schemas
+from sessile.http.reply import Reply
+from sessile.http.route import Caller, SessionPath, exchange
+from sessile.http.served import SESSION_PROBLEMS, Served, declare
+from sessile.http.sessions import ItemsMax, check_limit
+from sessile.http.stream import Stream, Streams
+
+AHEAD_OF_ALL = 2**62
+"""Where a reader is that says where it is in a way that we do not understand: it gets a reset."""
+_CURSOR = re.compile(r"[0-9]{1,18}", re.ASCII)
+_STREAM: dict[str, Any] = {
+    "description": "A page of JSON; or a stream, in which `id` is an entry's seq, `event` its kind "
+    "and `data` the entry. Two events are no entries: `reset` (`data` is a snapshot: forget what "
+    "you have and go on from it) and `end` (nothing more can come; the next request gets 204).",
+    "content": {
+        "text/event-stream": {
+            "schema": {"type": "string"},
+            "example": 'retry: 1000\n\nid: 7\nevent: turn.completed\ndata: {"seq":7,…}\n\n',
+        }
+    },
+}
+
+
+class EventRoutes:
+    def __init__(self, served: Served, streams: Streams) -> None:
+        self._served = served
+        self._streams = streams
+
+    def declare(self, app: FastAPI) -> None:
+        declare(
+            app,
+            "GET",
+            "/v1/sessions/{session_id}/events",
+            self.read_events,
+            tag="events",
+            status=200,
+            model=schemas.Page[schemas.Entry],
+            problems=(*SESSION_PROBLEMS, 400, 422),
+            replies={200: _STREAM, 204: {"description": "Nothing more can come."}},
+        )
+
+    async def read_events(
+        self,
+        request: Request,
+        caller: Caller,
+        session_id: SessionPath,
+        after: Annotated[
+            int, Query(ge=0, lt=AHEAD_OF_ALL, description="A seq: only entries behind it.")
+        ] = 0,
+        limit: ItemsMax = 200,
+        accept: Annotated[str, Header(include_in_schema=False)] = "",
+        last_event_id: Annotated[
+            str,
+            Header(alias="Last-Event-ID", description="The last `id` of a stream; before `after`."),
+        ] = "",
+    ) -> Any:
+        """The log behind a cursor: a stream, or a page where only JSON is accepted.
+
+        A stream is never refused for a passing reason, because browsers give up then: it is ended
+        with a `retry`. A cursor ahead of the log gets a `reset`; a page of JSON, `cursor_ahead`.
+        """
+        if "application/json" in accept and "text/event-stream" not in accept:
+            return await self._page(caller, session_id, after, limit)
+        if last_event_id:
+            known = _CURSOR.fullmatch(last_event_id)
+            after = int(last_event_id) if known else AHEAD_OF_ALL
+        here = exchange(request.scope)
+        return Stream(self._streams, caller, session_id, after, here)
+
+    async def _page(
+        self, caller: Principal, session_id: SessionId, after: int, limit: int
+    ) -> Reply:
+        check_limit(limit, self._served.settings.page_entries_max)
+        entries = await self._served.reads.entries(caller, session_id, after=after, limit=limit)
+        last = str(entries[-1].seq) if len(entries) == limit else "null"
+        items = ",".join(map(entry_json, entries))
+        return Reply(200, f'{{"items":[{items}],"next":{last}}}'.encode())
