@@ -155,6 +155,9 @@ class Reads:
             for entry in entries:
                 yield entry
             after = entries[-1].seq
+        if after < upto:
+            # It was deleted meanwhile: half a log must not look like a whole one.
+            raise SessionNotFound()
 
     def _page(self, limit: int) -> int:
         return max(1, min(limit, self._page_max))
