@@ -4,7 +4,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
-from pydantic_ai.messages import ModelMessage, ModelResponse
+from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart
 from pydantic_ai.models.function import AgentInfo, DeltaThinkingPart, DeltaToolCall, FunctionModel
 
 Step = str | Sequence[Any] | Callable[[list[ModelMessage]], Any]
@@ -32,7 +32,19 @@ class Script:
         self.instructions: list[str | None] = []
 
     def model(self) -> FunctionModel:
-        return FunctionModel(stream_function=self._stream, model_name="script")
+        return FunctionModel(self._whole, stream_function=self._stream, model_name="script")
+
+    async def _whole(self, messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        parts: list[Any] = []
+        async for item in self._stream(messages, info):
+            if isinstance(item, str):
+                parts.append(TextPart(item))
+            else:
+                parts.extend(
+                    ToolCallPart(each.name, each.json_args, each.tool_call_id)
+                    for each in item.values()
+                )
+        return ModelResponse(parts=parts)
 
     async def _stream(self, messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[Any]:
         self.asked.append(shape(messages))

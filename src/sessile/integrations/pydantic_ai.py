@@ -149,7 +149,7 @@ class _Drive:
         parts: tuple[JsonObject, ...] = ()
         while not isinstance(node, End):
             if Agent.is_model_request_node(node):
-                if refused := rejected(parts, _feedback(node.request)):
+                if refused := rejected(parts, node.request):
                     yield MessageEnd(refused)
                 async with aclosing(self._asked(node)) as events:
                     async for event in events:
@@ -252,10 +252,6 @@ def _delta(event: Any) -> TextDelta | ThinkingDelta | None:
             return ThinkingDelta(text)
         case _:
             return None
-
-
-def _feedback(request: ModelRequest) -> str:
-    return "\n".join(shown(getattr(part, "content", "")) for part in request.parts)
 
 
 @contextmanager

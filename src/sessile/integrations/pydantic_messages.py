@@ -18,6 +18,7 @@ from pydantic_ai.messages import (
     ModelRequestPart,
     ModelResponse,
     ModelResponsePart,
+    RetryFeedbackPart,
     TextPart,
     ThinkingPart,
     ToolCallPart,
@@ -36,6 +37,7 @@ CUT_OFF = "\n[cut off]"
 NEVER_RUN = "This call was never run: its turn ended first."
 
 _PARTS: TypeAdapter[ModelResponsePart] = TypeAdapter(ModelResponsePart)
+_FEEDBACK: TypeAdapter[RetryFeedbackPart] = TypeAdapter(RetryFeedbackPart)
 # What a message's part says itself, or what says nothing when it is alone.
 _SAID = frozenset({"content", "part_kind", "args"})
 _IDLE = frozenset({"provider_name"})
@@ -152,11 +154,13 @@ def arguments_of(call: ToolCallPart) -> dict[str, Any]:
     return dict(call.args or {})
 
 
-def rejected(parts: Sequence[JsonObject], feedback: str) -> tuple[JsonObject, ...]:
-    """The parts of a response that its agent did not take, and what the model was told."""
+def rejected(parts: Sequence[JsonObject], request: ModelRequest) -> tuple[JsonObject, ...]:
+    """The parts of a response that its agent did not take, and what the model is told of it."""
     said = [part for part in parts if part["type"] != "tool_call"]
+    told = [part for part in request.parts if isinstance(part, RetryFeedbackPart)]
     if said:
         provider: Mapping[str, Any] = said[0].get("provider", {})
+        feedback = [_FEEDBACK.dump_python(part, mode="json", exclude_none=True) for part in told]
         said[0] = {**said[0], "provider": {**provider, "feedback": feedback}}
     return tuple(said)
 
@@ -176,7 +180,7 @@ def _model_messages(
             ]:
                 yield ModelRequest(parts=results)
             if feedback := _feedback(message):
-                yield ModelRequest(parts=[UserPromptPart(feedback)])
+                yield ModelRequest(parts=feedback)
         case "tool":
             for part in message.parts:
                 if part["type"] == "tool_result" and part["call_id"] not in announced:
@@ -282,9 +286,11 @@ def _provider_id(call: JsonObject) -> str:
     return provider.get("tool_call_id", call["call_id"])
 
 
-def _feedback(message: Message) -> str:
-    feedback: list[str] = [part.get("provider", {}).get("feedback", "") for part in message.parts]
-    return "".join(feedback)
+def _feedback(message: Message) -> list[RetryFeedbackPart]:
+    told: list[Any] = []
+    for part in message.parts:
+        told.extend(part.get("provider", {}).get("feedback", ()))
+    return [_FEEDBACK.validate_python(each) for each in told]
 
 
 def _time(message: Message) -> datetime:
