@@ -8,8 +8,8 @@ from typing import Any, cast
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-from sessile.core.codec import clean
 from sessile.http.problems import InvalidFields, MalformedJson, UnsupportedMediaType
+from sessile.runtime.inputs import storable
 
 DEPTH_MAX = 32
 
@@ -97,7 +97,3 @@ def _faults(value: Any) -> Iterator[tuple[str, str]]:
         elif kind is list:
             for place, each in enumerate(value):
                 waiting.append((f"{path}.{place}", depth + 1, each))
-
-
-def storable(text: str) -> bool:
-    return "\0" not in text and clean(text) is text

@@ -12,6 +12,7 @@ from sessile.http.route import Caller, SessionPath, TurnPath
 from sessile.http.served import BODY_PROBLEMS, SESSION_PROBLEMS, Replies, Served, declare
 from sessile.http.sessions import IdempotencyKey, ItemsMax, check_limit
 from sessile.http.wire import page_wire, turn_wire
+from sessile.runtime.inputs import check_input
 
 Wait = Annotated[
     float,
@@ -71,7 +72,8 @@ class TurnRoutes:
     ) -> Reply:
         """Open a session and say something to it; the reply names the session."""
         sessions = self._served.sessions
-        sessions.check_input(body.input.given())
+        # Before anything is opened: a refusal leaves no trace.
+        check_input(body.input.given(), self._served.settings)
         opened = await sessions.open(
             caller,
             assistant=body.assistant,

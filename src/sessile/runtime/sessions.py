@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
-from sessile.core.codec import clean, decode, to_json
+from sessile.core.codec import decode, to_json
 from sessile.core.commands import (
     CancelTurn,
     CloseSession,
@@ -40,11 +40,10 @@ from sessile.core.transcript import TEXT_KINDS
 from sessile.ports.notifier import Hint, Notifier
 from sessile.ports.store import Committed, Found
 from sessile.runtime.announce import Announcer
+from sessile.runtime.inputs import check_input, checked_metadata, checked_title
 from sessile.runtime.node import Node
 from sessile.runtime.reads import Reads
 from sessile.runtime.workers import Workers
-
-INPUT_TYPES = ("message", "task")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,8 +104,8 @@ class Sessions:
         command = OpenSession(
             principal=principal,
             assistant=name,
-            title=self._title(title),
-            metadata=self._metadata(metadata or {}),
+            title=checked_title(title, self._node.settings),
+            metadata=checked_metadata(metadata or {}, self._node.settings),
             exclusive_key=f"{name}:{principal.user_id}" if agent.exclusive else None,
             once=_once(principal, "open", idempotency_key, [name, title, metadata]),
         )
@@ -144,7 +143,9 @@ class Sessions:
         command = OpenSession(
             principal=principal,
             assistant=found.session.assistant,
-            title=self._title(title) if title is not None else found.session.title,
+            title=checked_title(title, self._node.settings)
+            if title is not None
+            else found.session.title,
             metadata=found.session.metadata,
             forked=SessionForked(from_session_id=session_id, from_turn_id=turn_id, from_seq=cut),
             inherited=tuple(reversed(inherited)),
@@ -166,7 +167,7 @@ class Sessions:
         With `wait_seconds`, until the turn has ended or the time is over: the record says which.
         Raises InvalidInput, SessionClosed, SessionBusy, QueueFull, IdempotencyConflict.
         """
-        self.check_input(given)
+        check_input(given, self._node.settings)
         if when_busy not in get_args(WhenBusy):
             raise InvalidInput(f"when_busy is one of {', '.join(get_args(WhenBusy))}")
         key = SessionKey(principal.tenant_id, session_id)
@@ -211,7 +212,7 @@ class Sessions:
         self, principal: Principal, session_id: SessionId, turn_id: TurnId, given: JsonObject
     ) -> Turn:
         """Replace the input of a queued turn. Raises TurnNotFound, TurnNotQueued."""
-        self.check_input(given)
+        check_input(given, self._node.settings)
         command = EditTurn(principal=principal, turn_id=turn_id, input=given)
         return self._turn(await self._transact(principal, session_id, command))
 
@@ -235,9 +236,9 @@ class Sessions:
         """Merge `metadata` key by key (null removes a key); set `title` where `retitle`."""
         command = UpdateSession(
             principal=principal,
-            title=self._title(title),
+            title=checked_title(title, self._node.settings),
             retitle=retitle,
-            metadata=self._metadata(metadata or {}),
+            metadata=checked_metadata(metadata or {}, self._node.settings),
         )
         await self._transact(principal, session_id, command)
         return await self._reads.found(principal, session_id)
@@ -265,20 +266,6 @@ class Sessions:
         """From here on, whoever waits for a turn gets its record as it stands, within a beat of
         the sweep."""
         self._waits = False
-
-    def check_input(self, given: JsonObject) -> None:
-        """Raises InvalidInput where `submit` and `edit` would."""
-        text = given.get("text")
-        if given.get("type") not in INPUT_TYPES:
-            raise InvalidInput(f"input.type is one of {', '.join(INPUT_TYPES)}", field="input.type")
-        if not isinstance(text, str) or not text.strip():
-            raise InvalidInput("input.text is a text that is not empty", field="input.text")
-        chars_max = self._node.settings.text_chars_max
-        if len(text) > chars_max:
-            raise InvalidInput(f"input.text has at most {chars_max} characters", field="input.text")
-        if "\0" in text or clean(text) is not text:
-            raise InvalidInput("input.text has a NUL or a lone surrogate", field="input.text")
-        self._metadata(given.get("metadata") or {}, field="input.metadata")
 
     # -- parts
 
@@ -320,26 +307,6 @@ class Sessions:
     def _turn(committed: Committed) -> Turn:
         assert committed.turn is not None
         return committed.turn
-
-    def _title(self, title: str | None) -> str | None:
-        chars_max = self._node.settings.title_chars_max
-        if title is not None and (len(title) > chars_max or not _storable(title)):
-            raise InvalidInput(
-                f"title has at most {chars_max} characters, no NUL and no lone surrogate",
-                field="title",
-            )
-        return title
-
-    def _metadata(self, metadata: JsonObject, *, field: str = "metadata") -> JsonObject:
-        bytes_max = self._node.settings.metadata_bytes_max
-        text = to_json(metadata)
-        if len(text.encode()) > bytes_max:
-            raise InvalidInput(f"{field} has at most {bytes_max} bytes as JSON", field=field)
-        return metadata
-
-
-def _storable(text: str) -> bool:
-    return "\0" not in text and clean(text) is text
 
 
 def _once(principal: Principal, scope: str, key: str | None, body: list[Any]) -> Once | None:

@@ -1,0 +1,49 @@
+"""What an input, a title and metadata have to be, whichever surface they came by."""
+
+from sessile.core.codec import clean, to_json
+from sessile.core.errors import InvalidInput
+from sessile.core.events import JsonObject
+from sessile.settings import Settings
+
+INPUT_TYPES = ("message", "task")
+
+
+def check_input(given: JsonObject, settings: Settings) -> None:
+    """Raises InvalidInput, with the field."""
+    text = given.get("text")
+    if given.get("type") not in INPUT_TYPES:
+        raise InvalidInput(f"input.type is one of {', '.join(INPUT_TYPES)}", field="input.type")
+    if not isinstance(text, str) or not text.strip():
+        raise InvalidInput("input.text is a text that is not empty", field="input.text")
+    chars_max = settings.text_chars_max
+    if len(text) > chars_max:
+        raise InvalidInput(f"input.text has at most {chars_max} characters", field="input.text")
+    if not storable(text):
+        raise InvalidInput("input.text has a NUL or a lone surrogate", field="input.text")
+    if metadata := given.get("metadata"):
+        checked_metadata(metadata, settings, field="input.metadata")
+
+
+def checked_title(title: str | None, settings: Settings) -> str | None:
+    """Raises InvalidInput."""
+    chars_max = settings.title_chars_max
+    if title is not None and (len(title) > chars_max or not storable(title)):
+        raise InvalidInput(
+            f"title has at most {chars_max} characters, no NUL and no lone surrogate",
+            field="title",
+        )
+    return title
+
+
+def checked_metadata(
+    metadata: JsonObject, settings: Settings, *, field: str = "metadata"
+) -> JsonObject:
+    """Raises InvalidInput, with the field."""
+    bytes_max = settings.metadata_bytes_max
+    if len(to_json(metadata).encode()) > bytes_max:
+        raise InvalidInput(f"{field} has at most {bytes_max} bytes as JSON", field=field)
+    return metadata
+
+
+def storable(text: str) -> bool:
+    return "\0" not in text and clean(text) is text
