@@ -1,0 +1,185 @@
+"""The caller of a server: keep-alive connections that each send their request again as soon as
+it is answered. A process of its own, cheap enough not to be what is measured.
+
+It reads jobs from its standard input, a line of JSON each, and answers in the same way:
+`{port, seconds, requests: [text, …], expect}`, a connection for each request, and
+`{answered, seconds, cpu_seconds, microseconds: [one for each answer]}`.
+"""
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from subprocess import PIPE, Popen
+from typing import Any, NamedTuple, Self
+
+import uvloop
+
+
+class Answered(NamedTuple):
+    """What one run of the load gave. Latencies in milliseconds."""
+
+    answered: int
+    seconds: float
+    cpu_seconds: float
+    latencies_ms: list[float]
+
+    @property
+    def rate(self) -> float:
+        return self.answered / self.seconds
+
+
+class Load:
+    """The process, as whoever measures sees it."""
+
+    def __init__(self, *, processor: int) -> None:
+        self._processor = processor
+
+    def __enter__(self) -> Self:
+        self._process = Popen(
+            [sys.executable, "-m", "bench.load", str(self._processor)],
+            stdin=PIPE,
+            stdout=PIPE,
+            text=True,
+        )
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._process.communicate()
+
+    def run(
+        self, port: int, requests: Sequence[bytes], *, seconds: float, expect: str = ""
+    ) -> Answered:
+        """One connection for each request. Raises where an answer is not 200 or 201, or lacks
+        the text `expect`."""
+        job = {
+            "port": port,
+            "seconds": seconds,
+            "requests": [request.decode() for request in requests],
+            "expect": expect,
+        }
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(job) + "\n")
+        self._process.stdin.flush()
+        answer = json.loads(self._process.stdout.readline())
+        if "error" in answer:
+            raise RuntimeError(answer["error"])
+        return Answered(
+            answered=answer["answered"],
+            seconds=answer["seconds"],
+            cpu_seconds=answer["cpu_seconds"],
+            latencies_ms=[each / 1000 for each in answer["microseconds"]],
+        )
+
+
+def request(
+    method: str, path: str, body: Any = None, *, token: str | None = None, accept: str = "*/*"
+) -> bytes:
+    """A whole HTTP/1.1 request."""
+    payload = b"" if body is None else json.dumps(body).encode()
+    lines = [
+        f"{method} {path} HTTP/1.1",
+        "Host: localhost",
+        f"Accept: {accept}",
+        f"Content-Length: {len(payload)}",
+    ]
+    if body is not None:
+        lines.append("Content-Type: application/json")
+    if token is not None:
+        lines.append(f"Authorization: Bearer {token}")
+    return "\r\n".join([*lines, "", ""]).encode() + payload
+
+
+class _Run:
+    """One job: when it ends, and what it has seen so far."""
+
+    def __init__(self, seconds: float, expect: bytes) -> None:
+        self.expect = expect
+        self.nanoseconds: list[int] = []
+        self.deadline = time.perf_counter_ns() + int(seconds * 1e9)
+
+
+class _Caller(asyncio.Protocol):
+    """One connection. The next request goes out in the callback that saw the last answer end."""
+
+    def __init__(self, run: _Run, request: bytes) -> None:
+        self._run = run
+        self._request = request
+        self._seen = b""
+        self._whole = 0
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        self._ask()
+
+    def _ask(self) -> None:
+        self._sent = time.perf_counter_ns()
+        self._transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        seen = self._seen = self._seen + data if self._seen else data
+        if not self._whole:
+            head = seen.find(b"\r\n\r\n")
+            if head < 0:
+                return
+            at = seen.lower().find(b"content-length:", 0, head)
+            if at < 0:
+                self._fail(f"an answer without a length: {seen[:200]!r}")
+                return
+            self._whole = head + 4 + int(seen[at + 15 : seen.find(b"\r\n", at)])
+        if len(seen) < self._whole:
+            return
+        now = time.perf_counter_ns()
+        if seen[9:12] not in (b"200", b"201") or self._run.expect not in seen:
+            self._fail(seen[:600].decode(errors="replace"))
+            return
+        self._run.nanoseconds.append(now - self._sent)
+        self._seen, self._whole = b"", 0
+        if now < self._run.deadline:
+            self._ask()
+        else:
+            self._transport.close()
+            self.done.set_result(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.done.done():
+            self._fail(f"the connection was lost: {exc}")
+
+    def _fail(self, why: str) -> None:
+        if not self.done.done():
+            self.done.set_exception(RuntimeError(why))
+        self._transport.close()
+
+
+async def _answer(job: dict[str, Any]) -> dict[str, Any]:
+    loop = asyncio.get_running_loop()
+    run = _Run(job["seconds"], job["expect"].encode())
+    begun, cpu = time.perf_counter(), time.process_time()
+    callers = [_Caller(run, each.encode()) for each in job["requests"]]
+    for caller in callers:
+        await loop.create_connection(lambda c=caller: c, "127.0.0.1", job["port"])
+    await asyncio.wait_for(asyncio.gather(*(caller.done for caller in callers)), 120)
+    return {
+        "answered": len(run.nanoseconds),
+        "seconds": time.perf_counter() - begun,
+        "cpu_seconds": time.process_time() - cpu,
+        "microseconds": [each // 1000 for each in run.nanoseconds],
+    }
+
+
+def main(processor: int) -> None:
+    os.sched_setaffinity(0, {processor})
+    for line in sys.stdin:
+        try:
+            answer = uvloop.run(_answer(json.loads(line)))
+        except Exception as error:  # noqa: BLE001  whatever it was, whoever measures is told
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,86 @@
+"""Servers to be measured: each a process of its own, on the one processor that they share."""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from bench.machine import MEASURED, cpu_seconds, rss_kib
+
+TOKEN = "bench-token"
+START_SECONDS_MAX = 30.0
+HERE = Path(__file__).parent
+_URL = re.compile(rb"on http://127\.0\.0\.1:(\d+)")
+
+
+class Server(NamedTuple):
+    pid: int
+    port: int
+
+    def cpu_seconds(self) -> float:
+        return cpu_seconds(self.pid)
+
+    def rss_mib(self) -> float:
+        return rss_kib(self.pid) / 1024
+
+
+@contextlib.contextmanager
+def sessile(directory: Path, file: str = "agents.py", *settings: str) -> Iterator[Server]:
+    """`sessile serve` with the assistants of a file beside this one."""
+    command = [
+        sys.executable, "-m", "sessile", "serve", str(HERE / file),
+        "--port", "0", "--data-dir", str(directory), "--dev-token", TOKEN,
+        "--log-level", "warning", *settings,
+    ]  # fmt: skip
+    with _running(command) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if found := _URL.search(line):
+                yield Server(process.pid, int(found[1]))
+                return
+        raise RuntimeError(f"{' '.join(command)} did not start")
+
+
+@contextlib.contextmanager
+def floor(kind: str, directory: Path) -> Iterator[Server]:
+    """`json` or `commit`, as in `bench.floors`."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    path = directory / f"{kind}.db"
+    with _running([sys.executable, "-m", "bench.floors", kind, str(port), str(path)]) as process:
+        deadline = time.monotonic() + START_SECONDS_MAX
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            except OSError:
+                if time.monotonic() > deadline or process.poll() is not None:
+                    raise
+                time.sleep(0.02)
+            else:
+                break
+        yield Server(process.pid, port)
+
+
+@contextlib.contextmanager
+def _running(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=HERE.parent)
+    try:
+        os.sched_setaffinity(process.pid, {MEASURED})
+        yield process
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
