@@ -1,0 +1,194 @@
+"""Who asks, and the context of a turn: frozen, and closed when the turn ends."""
+
+import inspect
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any
+
+import pytest
+from tests.unit.machines import ADMIN, FOREIGN_ADMIN, KEY, NAMESAKE, OWNER, STRANGER
+
+from sessile.core.context import Holding, Identity, Principal, TurnContext
+from sessile.core.errors import ContextExpired, ContextMismatch, SessileError
+from sessile.core.events import Progress
+from sessile.core.ids import Fence, NodeId, TenantId, TurnId, UserId
+from sessile.core.transcript import History
+
+IDENTITY = Identity(
+    tenant_id=KEY.tenant_id,
+    user_id=OWNER.user_id,
+    session_id=KEY.session_id,
+    turn_id=TurnId("trn_1"),
+    fence=Fence(3),
+    attempt=2,
+    assistant="support",
+    grants=("manage_sessions",),
+    input={"type": "message", "text": "hello"},
+)
+FIELDS = (
+    "tenant_id",
+    "user_id",
+    "session_id",
+    "turn_id",
+    "fence",
+    "attempt",
+    "assistant",
+    "grants",
+    "input",
+)
+
+
+class At:
+    """Something to await whose answer is there at once."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield from ()
+
+
+class Door:
+    """The runtime's side: it writes down what came through, until it is shut."""
+
+    def __init__(self) -> None:
+        self.shut: type[SessileError] | None = None
+        self.came: list[object] = []
+
+    def check(self) -> None:
+        if self.shut is not None:
+            raise self.shut()
+
+    def progress(self, progress: Progress, note: str) -> Awaitable[None]:
+        self.came.append((progress, note))
+        return At()
+
+    def emit(self, text: str) -> Awaitable[None]:
+        self.came.append(text)
+        return At()
+
+
+def wait(awaitable: Awaitable[None]) -> None:
+    """Awaits what never pauses, without an event loop."""
+    assert list(awaitable.__await__()) == []
+
+
+@pytest.fixture
+def door() -> Door:
+    return Door()
+
+
+@pytest.fixture
+def turn(door: Door) -> TurnContext:
+    return TurnContext(IDENTITY, door, History(()))
+
+
+USES: dict[str, Callable[[TurnContext], object]] = {
+    **{name: lambda turn, name=name: getattr(turn, name) for name in (*FIELDS, "history")},
+    "progress": lambda turn: wait(turn.progress(tokens_used=1)),
+    "emit": lambda turn: wait(turn.emit("text")),
+}
+
+
+def test_a_turn_knows_its_identity(turn: TurnContext) -> None:
+    assert {name: getattr(turn, name) for name in FIELDS} == {
+        name: getattr(IDENTITY, name) for name in FIELDS
+    }
+
+
+def test_a_turn_hands_out_the_history_that_it_was_given(door: Door) -> None:
+    history = History(())
+
+    assert TurnContext(IDENTITY, door, history).history is history
+
+
+def test_nothing_public_is_left_untested() -> None:
+    """The tests below go through USES: a new attribute must join it."""
+    public = {name for name, _ in inspect.getmembers(TurnContext) if not name.startswith("_")}
+
+    assert public == USES.keys()
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("why", [ContextExpired, ContextMismatch])
+def test_g3_a_context_that_is_not_this_turns_raises_whatever_is_asked(
+    use: str, why: type[SessileError], turn: TurnContext, door: Door
+) -> None:
+    USES[use](turn)
+    before = list(door.came)
+    door.shut = why
+
+    with pytest.raises(why):
+        USES[use](turn)
+
+    assert door.came == before
+
+
+@pytest.mark.parametrize("name", [*FIELDS, "history", "progress", "emit", "_identity", "session"])
+def test_a_context_is_frozen(name: str, turn: TurnContext) -> None:
+    with pytest.raises(AttributeError):
+        setattr(turn, name, "other")
+
+    assert turn.session_id == KEY.session_id
+
+
+def test_a_context_has_no_room_for_more(turn: TurnContext) -> None:
+    assert not hasattr(turn, "__dict__")
+
+
+def test_an_expired_context_can_be_looked_at(turn: TurnContext, door: Door) -> None:
+    """A traceback or a log line must not fail over the context that it shows."""
+    door.shut = ContextExpired
+
+    assert repr(turn) == "TurnContext(ses_1, trn_1)"
+    assert "hello" not in repr(turn)
+
+
+def test_progress_goes_through_the_door(turn: TurnContext, door: Door) -> None:
+    wait(turn.progress(current_iteration=1, total_iterations=2, tokens_used=3, note="half"))
+    wait(turn.progress(total_tokens=4))
+
+    assert door.came == [
+        (Progress(current_iteration=1, total_iterations=2, tokens_used=3), "half"),
+        (Progress(total_tokens=4), ""),
+    ]
+
+
+def test_text_goes_through_the_door(turn: TurnContext, door: Door) -> None:
+    wait(turn.emit("so "))
+    wait(turn.emit("far"))
+
+    assert door.came == ["so ", "far"]
+
+
+@pytest.mark.parametrize(
+    ("principal", "may"),
+    [
+        (OWNER, True),
+        (ADMIN, True),
+        (STRANGER, False),
+        (NAMESAKE, False),
+        (FOREIGN_ADMIN, False),
+        (Principal(tenant_id=KEY.tenant_id, user_id=UserId("ANN")), False),
+        (
+            Principal(
+                tenant_id=KEY.tenant_id,
+                user_id=UserId("bob"),
+                roles=frozenset({"administrator", "Admin", "admin "}),
+            ),
+            False,
+        ),
+        (Principal(tenant_id=TenantId(""), user_id=OWNER.user_id), False),
+    ],
+)
+def test_g11_a_caller_reaches_its_own_sessions_and_an_admin_its_tenants(
+    principal: Principal, may: bool
+) -> None:
+    assert principal.may_reach(KEY, OWNER.user_id) is may
+
+
+def test_who_asks_cannot_be_changed() -> None:
+    values: list[tuple[Any, str]] = [
+        (OWNER, "roles"),
+        (IDENTITY, "session_id"),
+        (Holding(KEY, TurnId("trn_1"), Fence(1), 1, NodeId("n1")), "fence"),
+    ]
+    for value, name in values:
+        with pytest.raises(AttributeError):
+            setattr(value, name, "other")
