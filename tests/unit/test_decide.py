@@ -49,6 +49,7 @@ from sessile.core.errors import (
     LeaseLost,
     SessionBusy,
     SessionClosed,
+    SessionNotFound,
     SteerUnread,
     TurnEnded,
     TurnNotFound,
@@ -182,6 +183,28 @@ def test_g10_an_open_under_the_same_key_with_another_body_is_refused() -> None:
         ledger.open(OTHER_KEY, once=replace(ONCE, request_hash="h2"))
 
     assert OTHER_KEY not in ledger.rows
+
+
+@pytest.mark.parametrize("exclusive_key", [None, "k"])
+def test_an_open_that_is_sent_again_opens_nothing_more(exclusive_key: str | None) -> None:
+    """Its answer was lost, its id is the one that was minted before the first try."""
+    ledger = Ledger()
+    ledger.open(exclusive_key=exclusive_key)
+
+    decision = ledger.open(exclusive_key=exclusive_key)
+
+    assert decision == Decision(repeated=True)
+    assert ledger.rows[KEY].kinds == ["session.opened"]
+
+
+@pytest.mark.parametrize("outsider", OUTSIDERS)
+def test_an_id_that_is_taken_by_somebody_else_opens_nothing(
+    outsider: Principal, ledger: Ledger, row: Row
+) -> None:
+    with pytest.raises(SessionNotFound):
+        ledger.open(principal=outsider)
+
+    assert row.kinds == ["session.opened"]
 
 
 # Submitting -------------------------------------------------------------------------------------
@@ -435,6 +458,25 @@ def test_a_refusal_is_not_remembered(ledger: Ledger) -> None:
     ledger.finish(running)
 
     assert not ledger.transact(KEY, rejected).repeated
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "ended", "closed"])
+def test_a_submit_that_is_sent_again_writes_nothing_more(
+    state: str, ledger: Ledger, row: Row
+) -> None:
+    """Its answer was lost, its ids are those that were minted before the first try."""
+    submit = replace(SUBMIT, runner=None if state == "queued" else NODE)
+    ledger.transact(KEY, submit)
+    if state == "ended":
+        ledger.finish(ledger.holding())
+    elif state == "closed":
+        ledger.transact(KEY, CLOSE)
+    before = row.head
+
+    decision = ledger.transact(KEY, submit)
+
+    assert decision == Decision(repeated=True, turn_id="trn_a")
+    assert row.head == before
 
 
 # Editing, cancelling, updating, closing, deleting -----------------------------------------------

@@ -200,7 +200,7 @@ def named(command: Command) -> Named:
             return Named(once=command.once, exclusive_key=command.exclusive_key)
         case SubmitTurn():
             queue: Literal["none", "all"] = "all" if command.when_busy == "interrupt" else "none"
-            return Named(once=command.once, queue=queue)
+            return Named(turn_id=command.turn_id, once=command.once, queue=queue)
         case EditTurn() | CancelTurn():
             return Named(turn_id=command.turn_id)
         case UpdateSession():

@@ -100,9 +100,12 @@ def _repeat(view: View, once: Once | None) -> Decision | None:
 def _open(view: View, command: OpenSession) -> Decision:
     if repeat := _repeat(view, command.once):
         return repeat
+    if view.head is not None:
+        # A retry whose first try was applied: the id was minted before that.
+        _reached(view, command.principal)
+        return Decision(repeated=True)
     if view.exclusive is not None:
         return Decision(session_id=view.exclusive)
-    assert view.head is None, "a session id is born once"
     opened = SessionOpened(
         user_id=command.principal.user_id,
         assistant=command.assistant,
@@ -118,6 +121,9 @@ def _submit(view: View, command: SubmitTurn) -> Decision:
     head = _reached(view, command.principal)
     if repeat := _repeat(view, command.once):
         return repeat
+    if command.turn_id in view.turns:
+        # A retry whose first try was applied: the id was minted before that.
+        return Decision(repeated=True, turn_id=command.turn_id)
     if head.status == "closed":
         raise SessionClosed()
     running = head.running_turn_id
