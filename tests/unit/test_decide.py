@@ -881,6 +881,20 @@ def test_nothing_is_appended_to_a_closed_session(ledger: Ledger, row: Row) -> No
     assert row.head == before
 
 
+def test_an_append_that_comes_again_after_the_release_is_not_applied_twice(
+    ledger: Ledger, row: Row
+) -> None:
+    """The first try was slow, not lost: the second was applied, and the turn handed back."""
+    holding = ledger.run()
+    message = ledger.message(holding.turn_id)
+    ledger.append(holding, 0, message)
+    ledger.transact(KEY, ReleaseTurn(holding=holding))
+
+    assert not ledger.append(holding, 0, message)
+
+    assert row.events.count(message) == 1
+
+
 def test_a_release_can_be_sent_again(ledger: Ledger, row: Row) -> None:
     release = ReleaseTurn(holding=ledger.run())
     ledger.transact(KEY, release)

@@ -6,6 +6,7 @@ and leaves no trace.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import assert_never
 
 from sessile.core.attempts import finish, first_attempt, held, queue, start
@@ -73,7 +74,9 @@ def decide(view: View, command: Command) -> Decision:
             return start(view, command)
         case ReleaseTurn():
             held(view, command.holding)
-            return Decision(lease=FREE)
+            # The step stays: an append that was sent twice must not apply twice when the slower
+            # one comes after the release.
+            return Decision(lease=replace(FREE, step=view.lease.step))
         case FinishTurn():
             return finish(view, command)
         case _:
