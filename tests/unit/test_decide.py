@@ -881,6 +881,21 @@ def test_nothing_is_appended_to_a_closed_session(ledger: Ledger, row: Row) -> No
     assert row.head == before
 
 
+def test_an_append_that_was_applied_before_the_close_is_known_as_such(
+    ledger: Ledger, row: Row
+) -> None:
+    """Else its node would name a step too few at the turn's end, and could not end it."""
+    holding = ledger.run()
+    message = ledger.message(holding.turn_id)
+    ledger.append(holding, 0, message)
+    ledger.transact(KEY, CLOSE)
+
+    assert not ledger.append(holding, 0, message)
+    ledger.finish(holding, step=1)
+
+    assert row.turns[holding.turn_id].status == "cancelled"
+
+
 def test_an_append_that_comes_again_after_the_release_is_not_applied_twice(
     ledger: Ledger, row: Row
 ) -> None:

@@ -32,10 +32,10 @@ def check_append(view: View, holding: Holding, *, step: int) -> bool:
     of the turn is the only thing that may follow.
     """
     head = held(view, holding)
-    if head.status == "closed":
-        raise LeaseLost("the session was closed")
     if view.lease.step == step + 1:
         return False
+    if head.status == "closed":
+        raise LeaseLost("the session was closed")
     if view.lease.step != step:
         raise LeaseLost(f"step {step} does not follow {view.lease.step}")
     return True
