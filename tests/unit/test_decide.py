@@ -558,6 +558,25 @@ def test_a_turn_that_ended_otherwise_is_not_cancelled(state: str, ledger: Ledger
     assert refused.value.details == {"status": state}
 
 
+@pytest.mark.parametrize("ask", ["cancel", "interrupt", "close"])
+def test_a_turn_that_awaits_an_approval_does_not_hold_a_cancel_up(
+    ask: str, ledger: Ledger, row: Row
+) -> None:
+    turn_id = in_state(ledger, "awaiting")
+    assert not ledger.start(), "it waits until the approval expires"
+
+    if ask == "cancel":
+        ledger.transact(KEY, CancelTurn(principal=OWNER, turn_id=turn_id))
+    elif ask == "interrupt":
+        ledger.submit("interrupt")
+    else:
+        ledger.transact(KEY, CLOSE)
+
+    assert ledger.start()
+    ledger.finish(ledger.holding())
+    assert row.turns[turn_id].status == "cancelled"
+
+
 @pytest.mark.parametrize(
     ("said", "title"),
     [
@@ -766,6 +785,20 @@ def test_a_node_that_has_a_suspect_takes_no_second_one(ledger: Ledger, row: Row)
 
     assert not ledger.start(OTHER_NODE, suspects=False)
     assert ledger.start(OTHER_NODE, suspects=True)
+
+
+def test_a_turn_that_awaits_an_approval_is_left_alone_until_it_expires(
+    ledger: Ledger, row: Row
+) -> None:
+    ledger.awaits(ledger.run(), expires_at_ms=ledger.now_ms + 2 * LEASE_MS)
+    ledger.submit(runner=NODE)
+    ledger.now_ms += 2 * LEASE_MS - 1
+    assert not ledger.start()
+
+    ledger.now_ms += 1
+
+    assert ledger.start()
+    assert (row.running.status, row.running.attempt, row.running.strikes) == ("running", 2, 0)
 
 
 def test_a_closed_session_gives_its_lost_turn_a_fence_to_end_under(

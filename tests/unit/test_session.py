@@ -225,6 +225,7 @@ def test_a_closed_session_stays_closed() -> None:
         ((QUEUED, STARTED), FREE, NOW_MS),
         ((QUEUED, STARTED, AWAITING), LEASED, LEASED.until_ms),
         ((QUEUED, STARTED, AWAITING), FREE, AWAITING.expires_at_ms),
+        ((QUEUED, STARTED, AWAITING, CANCEL), FREE, NOW_MS),
         ((QUEUED, STARTED, CANCEL), LEASED, LEASED.until_ms),
         ((QUEUED, STARTED, COMPLETED), FREE, None),
         ((QUEUED, STARTED, CANCEL, SessionClosed(by=OWNER.user_id)), FREE, NOW_MS),

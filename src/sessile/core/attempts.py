@@ -19,7 +19,7 @@ from sessile.core.events import (
     TurnStarted,
 )
 from sessile.core.ids import Fence, MessageId, TurnId
-from sessile.core.session import FREE, Lease, SessionHead, Turn
+from sessile.core.session import FREE, Lease, SessionHead, Turn, due_at_ms
 
 STRIKES_MAX = 3
 """Attempts lost in a row without a durable step, after which a turn ends `interrupted`."""
@@ -43,12 +43,13 @@ def check_append(view: View, holding: Holding, *, step: int) -> bool:
 
 def start(view: View, command: StartTurn) -> Decision:
     head = view.head
-    leased = view.lease.owner is not None
-    if head is None or (leased and view.lease.until_ms > view.now_ms):
+    due = None if head is None else due_at_ms(head, view.lease, now_ms=view.now_ms)
+    if head is None or due is None or due > view.now_ms:
         return Decision()
     if head.running_turn_id is not None:
         turn = view.turns[head.running_turn_id]
-        strikes = 0 if turn.progressed else turn.strikes + leased
+        lost = view.lease.owner is not None
+        strikes = 0 if turn.progressed else turn.strikes + lost
         if strikes and not command.suspects:
             return Decision()
         started = TurnStarted(
@@ -60,10 +61,9 @@ def start(view: View, command: StartTurn) -> Decision:
         )
         lease = _taken(command.runner, now_ms=view.now_ms)
         return Decision(events=(started,), lease=lease, turn_id=turn.turn_id)
-    for turn in queue(view)[:1]:
-        events, lease = first_attempt(turn, head.fence, command.runner, now_ms=view.now_ms)
-        return Decision(events=events, lease=lease, turn_id=turn.turn_id)
-    return Decision()
+    turn = queue(view)[0]
+    events, lease = first_attempt(turn, head.fence, command.runner, now_ms=view.now_ms)
+    return Decision(events=events, lease=lease, turn_id=turn.turn_id)
 
 
 def finish(view: View, command: FinishTurn) -> Decision:

@@ -178,10 +178,10 @@ def evolve(head: SessionHead, happened: Iterable[Event]) -> SessionHead:
 
 def due_at_ms(head: SessionHead, lease: Lease, *, now_ms: int) -> int | None:
     """When the sweep must look at the session: `None` when idle, now when a turn can run, the
-    lease's end while one runs, the expiry while one awaits an approval."""
+    lease's end while one runs, the expiry while one awaits an approval and is not cancelled."""
     if lease.owner is not None:
         return lease.until_ms
-    if head.awaiting_until_ms is not None:
+    if head.awaiting_until_ms is not None and head.cancel_turn_id is None:
         return head.awaiting_until_ms
     if head.running_turn_id is not None or (head.queued and head.status == "active"):
         return now_ms
