@@ -47,6 +47,7 @@ from sessile.core.decide import decide
 from sessile.core.errors import (
     IdempotencyConflict,
     LeaseLost,
+    QueueFull,
     SessionBusy,
     SessionClosed,
     SessionNotFound,
@@ -374,6 +375,45 @@ def test_a_turn_that_awaits_an_approval_is_not_steered(ledger: Ledger, row: Row)
     waiting = ledger.submit("steer")
 
     assert row.queue() == [waiting]
+
+
+@pytest.mark.parametrize("when_busy", ["enqueue", "steer"])
+def test_a_full_queue_takes_no_more(when_busy: Any, ledger: Ledger, row: Row) -> None:
+    ledger.run()
+    for _ in range(QUEUE_MAX):
+        ledger.submit()
+    before = row.head
+
+    with pytest.raises(QueueFull) as refused:
+        ledger.submit(when_busy)
+
+    assert refused.value.details == {"queue_max": QUEUE_MAX}
+    assert row.head == before
+
+
+@pytest.mark.parametrize("when_busy", ["enqueue", "steer", "interrupt"])
+def test_steers_that_are_unread_count_as_queued(when_busy: Any, ledger: Ledger) -> None:
+    """Each becomes a queued turn if it is not read: the limit of the queue is theirs too."""
+    ledger.run()
+    for _ in range(QUEUE_MAX):
+        ledger.submit("steer")
+
+    with pytest.raises(QueueFull):
+        ledger.submit(when_busy)
+
+
+def test_a_queue_never_grows_past_its_limit(ledger: Ledger, row: Row) -> None:
+    holding = ledger.run()
+    for when_busy in ("enqueue", "steer") * QUEUE_MAX:
+        refusal_of(
+            ledger,
+            KEY,
+            replace(SUBMIT, turn_id=TurnId(f"trn_{row.head.head}"), when_busy=when_busy),
+        )
+
+    ledger.finish(holding, end="failed", error={"code": "x"}, unread=unread(row, holding.turn_id))
+
+    assert row.head.queued == QUEUE_MAX
 
 
 def test_an_interrupt_has_room_since_it_empties_the_queue(ledger: Ledger, row: Row) -> None:

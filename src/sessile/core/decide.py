@@ -133,11 +133,13 @@ def _submit(view: View, command: SubmitTurn) -> Decision:
     busy = running is not None or head.queued > 0
     if busy and command.when_busy == "reject":
         raise SessionBusy(running_turn_id=running)
+    # A steer that is not read in time becomes a queued turn: its place is kept free for it.
+    waiting = head.steers_unread + (0 if command.when_busy == "interrupt" else head.queued)
+    if waiting >= command.queue_max:
+        raise QueueFull(queue_max=command.queue_max)
     by = command.principal.user_id
     steerable = head.awaiting_until_ms is None and head.cancel_turn_id is None
     if command.when_busy == "steer" and running is not None and steerable:
-        if head.steers_unread >= command.queue_max:
-            raise QueueFull(queue_max=command.queue_max)
         steered = TurnSteered(
             turn_id=running,
             steer_id=command.turn_id,
@@ -149,8 +151,6 @@ def _submit(view: View, command: SubmitTurn) -> Decision:
     displaced: tuple[Event, ...] = ()
     if command.when_busy == "interrupt":
         displaced = tuple(_displace(view, head, by=command.principal, reason="displaced"))
-    elif head.queued >= command.queue_max:
-        raise QueueFull(queue_max=command.queue_max)
     queued = TurnQueued(
         turn_id=command.turn_id,
         position=head.next_position,
