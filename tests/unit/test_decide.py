@@ -61,6 +61,7 @@ from sessile.core.events import (
     Progress,
     SessionForked,
     SessionOpened,
+    SessionUpdated,
     TurnCancelled,
     TurnCancelRequested,
     TurnCompleted,
@@ -615,6 +616,16 @@ def test_a_turn_that_awaits_an_approval_does_not_hold_a_cancel_up(
     assert ledger.start()
     ledger.finish(ledger.holding())
     assert row.turns[turn_id].status == "cancelled"
+
+
+def test_metadata_is_merged_key_by_key_and_a_null_removes_its_key(ledger: Ledger) -> None:
+    ledger.open(OTHER_KEY, title="Hi", metadata={"a": 1, "b": 2, "n": None})
+
+    ledger.transact(OTHER_KEY, UpdateSession(principal=ADMIN, metadata={"b": None, "c": {"d": 3}}))
+
+    assert ledger.rows[OTHER_KEY].events[-1] == SessionUpdated(
+        title="Hi", metadata={"a": 1, "n": None, "c": {"d": 3}}, by=ADMIN.user_id
+    )
 
 
 @pytest.mark.parametrize(

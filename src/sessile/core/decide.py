@@ -212,9 +212,10 @@ def _update(view: View, command: UpdateSession) -> Decision:
         raise SessionClosed()
     assert view.session is not None
     merged = {**view.session.metadata, **command.metadata}
+    removed = {name for name, value in command.metadata.items() if value is None}
     updated = SessionUpdated(
         title=command.title if command.retitle else view.session.title,
-        metadata={name: value for name, value in merged.items() if value is not None},
+        metadata={name: value for name, value in merged.items() if name not in removed},
         by=command.principal.user_id,
     )
     return Decision(events=(updated,))
