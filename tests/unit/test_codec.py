@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from datetime import UTC, datetime, timedelta
-from types import UnionType
+from types import MappingProxyType, UnionType
 from typing import Any, Literal, NewType, get_args, get_origin, get_type_hints
 
 import pytest
@@ -327,6 +327,24 @@ def test_other_json_is_written_compactly_and_unchanged(value: Any) -> None:
 
     assert json.loads(written) == value
     assert written == json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_a_number_that_json_does_not_have_is_null(number: float) -> None:
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    written = codec.to_json({"a": [number, 1.5, "NaN\0"], "b": {"c": number}})
+
+    assert json.loads(written, parse_constant=refuse) == {
+        "a": [None, 1.5, "NaN\ufffd"],
+        "b": {"c": None},
+    }
+
+
+def test_any_mapping_and_sequence_is_written() -> None:
+    assert codec.to_json(MappingProxyType({"a": (1, 2)})) == '{"a":[1,2]}'
+    assert codec.to_json([MappingProxyType({"a": float("nan")})]) == '[{"a":null}]'
 
 
 def test_what_has_no_end_is_no_json() -> None:

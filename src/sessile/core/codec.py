@@ -29,7 +29,10 @@ _REQUIRED = {
 }
 # An escaped NUL, but not a backslash that is itself escaped before the letters u0000.
 _NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
-_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=dict)
+_encoder = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=dict
+)
+_lenient = json.JSONEncoder(default=dict)
 
 
 def kinds() -> frozenset[str]:
@@ -38,8 +41,13 @@ def kinds() -> frozenset[str]:
 
 
 def to_json(value: Any) -> str:
-    """Compact JSON that any database takes: NUL and lone surrogates become U+FFFD."""
-    text = _encoder.encode(value)
+    """Compact JSON that any database and reader takes: NUL and lone surrogates become U+FFFD,
+    NaN and the infinities null."""
+    try:
+        text = _encoder.encode(value)
+    except ValueError:
+        finite = json.loads(_lenient.encode(value), parse_constant=lambda _: None)
+        text = _encoder.encode(finite)
     if "\\u0000" in text:
         text = _NUL.sub("\\1\ufffd", text)
     return text if text.isascii() else clean(text)
