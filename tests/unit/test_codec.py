@@ -201,6 +201,33 @@ def test_a_field_that_is_missing_is_told(kind: str) -> None:
             codec.decode(Entry(entry.seq, kind, entry.turn_id, 0, rest))
 
 
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_an_event_of_a_turn_names_it(kind: str) -> None:
+    entry = first_written(kind)
+    nameless = Entry(entry.seq, kind, None, 0, entry.body)
+
+    if entry.turn_id is None or kind in OF_NO_TURN:
+        assert codec.turn_of(codec.decode(nameless)) is None
+    else:
+        with pytest.raises(ValueError, match="turn_id"):
+            codec.decode(nameless)
+
+
+@pytest.mark.parametrize("body", ["[]", "null", "1", '"text"', "true", '[["user_id","ann"]]'])
+@pytest.mark.parametrize("kind", ["session.opened", "moon.risen"])
+def test_a_body_that_is_no_object_is_told(kind: str, body: str) -> None:
+    with pytest.raises(ValueError, match="entry 7"):
+        codec.decode(Entry(Seq(7), kind, None, 0, body))
+
+
+@pytest.mark.parametrize("parts", ["null", "1", '"text"', "{}"])
+def test_parts_that_are_no_list_are_told(parts: str) -> None:
+    body = f'{{"message_id":"msg_1","role":"user","parts":{parts}}}'
+
+    with pytest.raises(ValueError, match="parts"):
+        codec.decode(Entry(Seq(7), "message.added", None, 0, body))
+
+
 @pytest.mark.parametrize("body", ["", "{", "{'a':1}", '{"a":1}{}'])
 def test_a_body_that_is_no_json_is_told(body: str) -> None:
     with pytest.raises(ValueError, match=r"line 1 column \d"):

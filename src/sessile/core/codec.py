@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from sessile.core import events
 from sessile.core.events import Entry, Event, Unknown
@@ -17,6 +17,9 @@ _BODY = {
 }
 _HAS_TURN = frozenset(
     cls for cls in _KINDS.values() if any(f.name == "turn_id" for f in fields(cls))
+)
+_NEEDS_TURN = frozenset(
+    cls for cls in _HAS_TURN if any(f.name == "turn_id" and f.type is TurnId for f in fields(cls))
 )
 _TUPLES = frozenset({"parts", "message_ids", "call_ids"})
 _REQUIRED = {
@@ -82,18 +85,23 @@ def decode(entry: Entry) -> Event:
 
     Raises ValueError where the body is not one that any version wrote.
     """
-    body: dict[str, Any] = json.loads(entry.body)
+    parsed: Any = json.loads(entry.body)
+    if not isinstance(parsed, dict):
+        raise ValueError(f"entry {entry.seq}: the body is no object")
+    body = cast(dict[str, Any], parsed)
     cls = _KINDS.get(entry.kind)
     if cls is None:
         return Unknown(kind=entry.kind, turn_id=entry.turn_id, body=body)
     if missing := _REQUIRED[cls] - body.keys():
         raise ValueError(f"entry {entry.seq}: {entry.kind} without {', '.join(sorted(missing))}")
-    values: dict[str, Any] = {
-        name: tuple(body[name]) if name in _TUPLES else body[name]
-        for name in _BODY[cls]
-        if name in body
-    }
+    values: dict[str, Any] = {name: body[name] for name in _BODY[cls] if name in body}
+    for name in _TUPLES & values.keys():
+        if not isinstance(values[name], list):
+            raise ValueError(f"entry {entry.seq}: {entry.kind} with {name} that are no list")
+        values[name] = tuple(values[name])
     if cls in _HAS_TURN:
+        if entry.turn_id is None and cls in _NEEDS_TURN:
+            raise ValueError(f"entry {entry.seq}: {entry.kind} without turn_id")
         values["turn_id"] = entry.turn_id
     event: Event = cls(**values)
     return event
