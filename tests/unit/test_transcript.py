@@ -263,6 +263,33 @@ def test_a_history_begins_with_the_last_summary() -> None:
     assert texts(history.bounded(10)) == ["second", "5"]
 
 
+def test_what_a_summary_does_not_cover_is_kept() -> None:
+    """A summary is made in the middle of a turn: the question that is being answered, and the
+    call that made the summary, are not in it."""
+    history = History(entries(said("1"), said("2"), said("3"), said("4"), summary(2), said("6")))
+
+    assert texts(history.bounded(10)) == ["They met.", "3", "4", "6"]
+
+
+def test_a_bound_does_not_cut_the_summary_off() -> None:
+    history = History(entries(said("1"), summary(1), *(said(str(n)) for n in range(3, 9))))
+
+    assert texts(history.bounded(3)) == ["They met.", "7", "8"]
+    assert texts(history.bounded(1)) == ["They met."]
+
+
+def test_bounding_again_changes_nothing() -> None:
+    history = History(entries(said("1"), said("2"), summary(1), said("4"))).bounded(10)
+
+    assert history.bounded(10) is history
+    assert texts(history.extended(entries(said("5"), after=4)).bounded(10)) == [
+        "They met.",
+        "2",
+        "4",
+        "5",
+    ]
+
+
 def test_a_summary_that_a_fork_copied_covers_at_most_what_stands_before_it() -> None:
     """It names a seq of the session that it comes from."""
     history = History(entries(said("1"), summary(99), said("3")))

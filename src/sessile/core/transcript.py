@@ -19,6 +19,7 @@ from sessile.core.events import (
 )
 from sessile.core.ids import MessageId, Seq, TurnId
 
+_SUMMARY = SessionSummarized.kind
 TEXT_KINDS = frozenset(
     {
         "message.added",
@@ -88,13 +89,19 @@ class History:
         return History((*self._entries, *(e for e in entries if e.kind in TEXT_KINDS)))
 
     def bounded(self, most: int) -> "History":
-        """The newest entries, at most this many, and none older than the last summary."""
-        entries = self._entries[-most:]
-        for place in range(len(entries) - 1, 0, -1):
-            if entries[place].kind == "session.summarized":
-                entries = entries[place:]
-                break
-        return self if len(entries) == len(self._entries) else History(entries)
+        """The newest entries, at most this many: the last summary if there is one, and behind it
+        what it does not cover."""
+        summary = next((e for e in reversed(self._entries) if e.kind == _SUMMARY), None)
+        if summary is None:
+            entries = self._entries[-most:]
+        else:
+            event = decode(summary)
+            assert isinstance(event, SessionSummarized)
+            # A copy in a fork names a seq of the session that it was copied from.
+            covered = min(event.upto_seq, summary.seq)
+            rest = [e for e in self._entries if e.seq > covered and e.kind != _SUMMARY]
+            entries = (summary, *rest[max(len(rest) - most + 1, 0) :])
+        return self if entries == self._entries else History(entries)
 
     def __len__(self) -> int:
         return len(self._entries)
