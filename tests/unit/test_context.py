@@ -128,6 +128,14 @@ def test_a_context_is_frozen(name: str, turn: TurnContext) -> None:
     assert turn.session_id == KEY.session_id
 
 
+@pytest.mark.parametrize("name", ["_identity", "_door", "_history", "session_id"])
+def test_nothing_of_a_context_can_be_deleted(name: str, turn: TurnContext) -> None:
+    with pytest.raises(AttributeError):
+        delattr(turn, name)
+
+    assert turn.session_id == KEY.session_id
+
+
 def test_a_context_has_no_room_for_more(turn: TurnContext) -> None:
     assert not hasattr(turn, "__dict__")
 

@@ -78,6 +78,9 @@ class TurnContext:
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a turn context is frozen: {name} cannot be set")
 
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"a turn context is frozen: {name} cannot be deleted")
+
     @property
     def tenant_id(self) -> TenantId:
         return self._open().tenant_id
