@@ -165,12 +165,12 @@ class Progress:
         )
 
     def settled(self) -> "Progress":
-        """At a turn's end: totals equal the final counts."""
+        """At a turn's end: totals that nobody announced are the final counts; none falls."""
         return Progress(
             current_iteration=self.current_iteration,
-            total_iterations=self.current_iteration,
+            total_iterations=max(self.total_iterations, self.current_iteration),
             tokens_used=self.tokens_used,
-            total_tokens=self.tokens_used,
+            total_tokens=max(self.total_tokens, self.tokens_used),
         )
 
 
