@@ -7,7 +7,7 @@ from the log and compares them with what the stores hold.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, assert_never
 
 from sessile.core.events import (
     Event,
@@ -288,3 +288,5 @@ def _end(
             return "cancelled", {"code": "cancelled", "message": event.reason, "retry": False}
         case TurnInterrupted():
             return "interrupted", {"code": "interrupted", "message": event.reason, "retry": True}
+        case _:
+            assert_never(event)

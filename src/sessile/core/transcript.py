@@ -111,12 +111,10 @@ def messages(entries: Iterable[Entry]) -> Iterable[Message]:
     """The messages among the entries, in log order."""
     for entry in entries:
         if entry.kind in TEXT_KINDS:
-            message = _message(entry, decode(entry))
-            if message is not None:
-                yield message
+            yield _message(entry, decode(entry))
 
 
-def _message(entry: Entry, event: Event) -> Message | None:
+def _message(entry: Entry, event: Event) -> Message:
     match event:
         case MessageAdded():
             return _of(entry, event.message_id, event.role, event.parts, state=event.state)
@@ -128,11 +126,10 @@ def _message(entry: Entry, event: Event) -> Message | None:
             part = _result(event, status="interrupted", reason=event.reason)
         case ToolRefused():
             part = _result(event, status="refused", reason=event.reason)
-        case SessionSummarized():
+        case _:
+            assert isinstance(event, SessionSummarized), f"{entry.kind} is no message"
             summary = {"type": "text", "text": event.summary}
             return _of(entry, MessageId(f"msg_summary_{entry.seq}"), "system", (summary,))
-        case _:
-            return None
     return _of(entry, event.message_id, "tool", (part,))
 
 
