@@ -199,7 +199,7 @@ async def test_progress_never_falls_and_is_settled_at_the_end(desk: Desk) -> Non
 
     assert running == Progress(current_iteration=2, total_iterations=9, tokens_used=50)
     assert (await desk.turn(key, held.turn_id)).progress == Progress(
-        current_iteration=2, total_iterations=2, tokens_used=70, total_tokens=70
+        current_iteration=2, total_iterations=9, tokens_used=70, total_tokens=70
     )
 
 
