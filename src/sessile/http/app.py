@@ -14,10 +14,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sessile.core.errors import SessileError
 from sessile.http.events import EventRoutes
+from sessile.http.exchange import exchange
 from sessile.http.guard import Guard
 from sessile.http.health import HealthRoutes
 from sessile.http.problems import InvalidFields, plain_problem, problem
-from sessile.http.route import LeanRoute, exchange
+from sessile.http.route import Dispatch, LeanRoute
 from sessile.http.schemas import Problem
 from sessile.http.served import Served
 from sessile.http.sessions import SessionRoutes
@@ -44,7 +45,7 @@ class App:
 
     def __init__(self, served: Served, authenticator: Authenticator, *, node: str) -> None:
         self._served = served
-        self._streams = Streams(served, authenticator)
+        self._streams = Streams(served)
         self.routes = FastAPI(
             title="Sessile",
             version=version("sessile"),
@@ -54,7 +55,6 @@ class App:
             openapi_url="/openapi.json",
             redirect_slashes=False,
         )
-        self.routes.state.authenticator = authenticator
         self.routes.router.route_class = LeanRoute
         SessionRoutes(served).declare(self.routes)
         TurnRoutes(served).declare(self.routes)
@@ -68,8 +68,9 @@ class App:
         self.routes.add_exception_handler(Exception, _of_a_fault)
         self.routes.openapi = self._openapi  # type: ignore[method-assign]
         self._guarded: ASGIApp = Guard(
-            self.routes,
+            Dispatch(self.routes),
             settings=served.settings,
+            authenticator=authenticator,
             node=node,
             traffic=Traffic(served.telemetry.registry),
         )

@@ -3,14 +3,14 @@
 import re
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Header, Query, Request
+from fastapi import FastAPI, Header, Query
 
 from sessile.core.codec import entry_json
 from sessile.core.context import Principal
 from sessile.core.ids import SessionId
 from sessile.http import schemas
+from sessile.http.exchange import Caller, Here, SessionPath
 from sessile.http.reply import Reply
-from sessile.http.route import Caller, SessionPath, exchange
 from sessile.http.served import SESSION_PROBLEMS, Served, declare
 from sessile.http.sessions import ItemsMax, check_limit
 from sessile.http.stream import Stream, Streams
@@ -51,7 +51,7 @@ class EventRoutes:
 
     async def read_events(
         self,
-        request: Request,
+        asked: Here,
         caller: Caller,
         session_id: SessionPath,
         after: Annotated[
@@ -74,8 +74,7 @@ class EventRoutes:
         if last_event_id:
             known = _CURSOR.fullmatch(last_event_id)
             after = int(last_event_id) if known else AHEAD_OF_ALL
-        here = exchange(request.scope)
-        return Stream(self._streams, caller, session_id, after, here)
+        return Stream(self._streams, caller, session_id, after, asked)
 
     async def _page(
         self, caller: Principal, session_id: SessionId, after: int, limit: int

@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sessile.core.errors import SessileError
+from sessile.http.exchange import Exchange
 from sessile.http.problems import (
     BodyTooLarge,
     HostRefused,
@@ -19,8 +20,8 @@ from sessile.http.problems import (
     problem,
 )
 from sessile.http.reply import Header
-from sessile.http.route import Exchange
 from sessile.http.traffic import Traffic
+from sessile.ports.auth import Authenticator
 from sessile.settings import Settings, is_loopback
 
 logger = logging.getLogger(__name__)
@@ -43,8 +44,17 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 class Guard:
     """Pure ASGI. What it adds to a request is counted in microseconds: every turn pays it."""
 
-    def __init__(self, app: ASGIApp, *, settings: Settings, node: str, traffic: Traffic) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        settings: Settings,
+        node: str,
+        traffic: Traffic,
+        authenticator: Authenticator,
+    ) -> None:
         self._app = app
+        self._authenticator = authenticator
         self._traffic = traffic
         self._body_bytes_max = settings.body_bytes_max
         self._loopback = is_loopback(settings.host)
@@ -56,9 +66,9 @@ class Guard:
             return
         began = perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        here = Exchange(self._request_id(headers), headers)
-        scope["sessile"] = here
-        request_id = (b"x-request-id", here.request_id.encode())
+        asked = Exchange(self._request_id(headers), headers, self._authenticator)
+        scope["sessile"] = asked
+        request_id = (b"x-request-id", asked.request_id.encode())
         status = 0
 
         async def answer(message: Message) -> None:
@@ -83,14 +93,14 @@ class Guard:
         except ClientDisconnect:
             status = status or 499
         except SessileError as error:
-            await problem(error, request_id=here.request_id)(scope, receive, answer)
+            await problem(error, request_id=asked.request_id)(scope, receive, answer)
         except Exception:
-            logger.exception("a request failed", extra={"request_id": here.request_id})
+            logger.exception("a request failed", extra={"request_id": asked.request_id})
             if status:
                 raise
-            await plain_problem(500, request_id=here.request_id)(scope, receive, answer)
+            await plain_problem(500, request_id=asked.request_id)(scope, receive, answer)
         finally:
-            self._told(scope, here, status, perf_counter() - began)
+            self._told(scope, asked, status, perf_counter() - began)
 
     def _request_id(self, headers: dict[bytes, bytes]) -> str:
         given = headers.get(b"x-request-id")
@@ -132,7 +142,7 @@ class Guard:
 
         return measured
 
-    def _told(self, scope: Scope, here: Exchange, status: int, seconds: float) -> None:
+    def _told(self, scope: Scope, asked: Exchange, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "")
         method = scope["method"] if route else ""
         self._traffic.answered(method, route, status, seconds)
@@ -142,12 +152,12 @@ class Guard:
                 level,
                 "request",
                 extra={
-                    "request_id": here.request_id,
+                    "request_id": asked.request_id,
                     "method": scope["method"],
                     "route": route,
                     "status": status,
                     "ms": round(seconds * 1000, 3),
-                    "session_id": here.session_id,
+                    "session_id": asked.session_id,
                 },
             )
 

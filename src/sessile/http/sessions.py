@@ -12,8 +12,9 @@ from sessile.core.errors import InvalidInput
 from sessile.core.events import Entry
 from sessile.core.ids import SessionId, TurnId, well_formed
 from sessile.http import schemas
+from sessile.http.endpoint import NOBODYS
+from sessile.http.exchange import Caller, SessionPath
 from sessile.http.reply import Reply, json_reply
-from sessile.http.route import NOBODYS, Caller, SessionPath
 from sessile.http.served import BODY_PROBLEMS, SESSION_PROBLEMS, Replies, Served, declare
 from sessile.http.wire import message_wire, page_wire, session_wire
 

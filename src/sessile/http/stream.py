@@ -11,12 +11,11 @@ from sessile.core.context import Principal
 from sessile.core.errors import NotFound, SessileError, Unauthenticated
 from sessile.core.events import Entry
 from sessile.core.ids import SessionId
+from sessile.http.exchange import Exchange
 from sessile.http.problems import problem
 from sessile.http.reply import Header
-from sessile.http.route import Exchange, authenticate
 from sessile.http.served import Served
 from sessile.http.wire import message_wire, session_wire, turn_wire
-from sessile.ports.auth import Authenticator
 from sessile.ports.store import Found
 from sessile.runtime.feed import Ended, FeedItem, Grown, Reader, Reset
 
@@ -60,9 +59,8 @@ class Frames:
 class Streams:
     """The open streams of this node."""
 
-    def __init__(self, served: Served, authenticator: Authenticator) -> None:
+    def __init__(self, served: Served) -> None:
         self.served = served
-        self.authenticator = authenticator
         self.frames = Frames()
         self.draining = False
         self._open: set[Stream] = set()
@@ -111,13 +109,13 @@ class Stream:
         principal: Principal,
         session_id: SessionId,
         cursor: int,
-        here: Exchange,
+        asked: Exchange,
     ) -> None:
         self._streams = streams
         self._principal = principal
         self._session_id = session_id
         self._cursor = cursor
-        self._here = here
+        self._asked = asked
         self._until = asyncio.timeout(None)
         self._stopped: Stop | None = None
         self._begun = self._done = False
@@ -134,7 +132,7 @@ class Stream:
             ) as reader:
                 await self._attend(reader, receive, send)
         except NotFound as error:
-            await problem(error, request_id=self._here.request_id)(scope, receive, send)
+            await problem(error, request_id=self._asked.request_id)(scope, receive, send)
         except SessileError:
             await self._sent_away(send, "this node's database does not answer")
         if self._stopped == "slow" and (abort := scope.get("extensions", {}).get(ABORT)):
@@ -206,7 +204,7 @@ class Stream:
     async def _known_still(self) -> bool:
         """The same token is still the same caller's; the feed asks for the session itself."""
         try:
-            return self._principal == await authenticate(self._streams.authenticator, self._here)
+            return self._principal == await self._asked.principal()
         except Unauthenticated:
             return False
 

@@ -7,8 +7,8 @@ from fastapi import FastAPI, Query
 from sessile.core.context import Principal
 from sessile.core.ids import SessionId
 from sessile.http import schemas
+from sessile.http.exchange import Caller, SessionPath, TurnPath
 from sessile.http.reply import Reply, json_reply
-from sessile.http.route import Caller, SessionPath, TurnPath
 from sessile.http.served import BODY_PROBLEMS, SESSION_PROBLEMS, Replies, Served, declare
 from sessile.http.sessions import IdempotencyKey, ItemsMax, check_limit
 from sessile.http.wire import page_wire, turn_wire
