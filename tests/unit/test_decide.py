@@ -5,8 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from tests.unit.machines import (
     ADMIN,
+    EXAMPLES,
     KEY,
     LEASE_MS,
     NO_SUCH_SESSION,
@@ -18,6 +20,7 @@ from tests.unit.machines import (
     TENANT,
     Ledger,
     Row,
+    SessionMachine,
     asked_by,
     refusal_of,
     says,
@@ -68,6 +71,7 @@ from sessile.core.events import (
     TurnEdited,
     TurnFailed,
     TurnInterrupted,
+    TurnProgress,
     TurnQueued,
     TurnStarted,
     TurnSteered,
@@ -1096,6 +1100,27 @@ def test_the_end_of_another_turn_is_no_cancel_of_this_one(ledger: Ledger, row: R
     assert [turn.status for turn in row.turns.values()] == ["cancelled", "completed"]
 
 
+def test_g13_the_end_counts_what_the_record_had(ledger: Ledger, row: Row) -> None:
+    holding = ledger.run()
+    ledger.append(
+        holding,
+        0,
+        TurnProgress(
+            turn_id=holding.turn_id,
+            current_iteration=5,
+            total_iterations=9,
+            tokens_used=7,
+            total_tokens=7,
+        ),
+    )
+
+    ledger.finish(holding, progress=NUMBERS)
+
+    end = row.events[-1]
+    assert (end.current_iteration, end.total_iterations) == (5, 9)
+    assert (end.tokens_used, end.total_tokens) == (30, 30)
+
+
 def test_an_end_that_is_sent_again_is_written_once(ledger: Ledger, row: Row) -> None:
     holding = ledger.run()
     ledger.finish(holding, step=0)
@@ -1262,3 +1287,9 @@ def test_in_a_closed_session_an_unread_steer_is_cancelled(ledger: Ledger, row: R
 
 
 # Anything in any order --------------------------------------------------------------------------
+
+
+class TestAnySession(SessionMachine.TestCase):
+    """See `machines`: what it does, and what must hold after each step."""
+
+    settings = settings(EXAMPLES, max_examples=150, stateful_step_count=50)

@@ -42,6 +42,17 @@ def test_progress_is_raised_number_by_number(one: Progress, other: Progress) -> 
 
 @EXAMPLES
 @given(progress=PROGRESS)
+def test_g13_no_number_falls_when_a_turn_ends(progress: Progress) -> None:
+    settled = progress.settled()
+
+    for name in NUMBERS:
+        assert getattr(settled, name) >= getattr(progress, name)
+    assert settled.current_iteration == progress.current_iteration
+    assert settled.tokens_used == progress.tokens_used
+
+
+@EXAMPLES
+@given(progress=PROGRESS)
 def test_at_the_end_no_count_is_above_its_total(progress: Progress) -> None:
     settled = progress.settled()
 

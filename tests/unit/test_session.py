@@ -412,6 +412,18 @@ def test_g13_the_record_keeps_the_largest_of_each_number() -> None:
     assert turn.progress == Progress(current_iteration=3, total_iterations=5, tokens_used=20)
 
 
+def test_g13_no_number_of_the_record_falls_at_the_end() -> None:
+    turn = turn_of(
+        STARTED,
+        TurnProgress(turn_id=TRN, current_iteration=3, total_iterations=5, tokens_used=20),
+        replace(COMPLETED, current_iteration=2, tokens_used=30),
+    )
+
+    assert turn.progress == Progress(
+        current_iteration=3, total_iterations=5, tokens_used=30, total_tokens=30
+    )
+
+
 @pytest.mark.parametrize(
     "step",
     [
