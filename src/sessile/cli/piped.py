@@ -1,0 +1,138 @@
+"""The chat without a terminal: lines in, replies out, and an exit code."""
+
+import asyncio
+import signal
+import sys
+import threading
+from collections.abc import AsyncIterator
+
+from sessile.cli.client import Ended, Lost, Refused, Unreachable, told
+from sessile.cli.failure import FAILED, CommandFailed
+from sessile.cli.plain import lines, one_line
+from sessile.cli.talk import HELP, Talk
+from sessile.cli.view import Card, Note, Said
+
+LINES_AHEAD_MAX = 100
+INTERRUPTED = 130
+
+
+async def pipe(talk: Talk, url: str) -> None:
+    """Say each line, and print its reply before the next is said. Raises CommandFailed where a
+    turn does not complete."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    loop.add_signal_handler(signal.SIGINT, stop.set)
+    async with asyncio.TaskGroup() as tasks:
+        work = tasks.create_task(_pipe(talk, url))
+        stopped = tasks.create_task(stop.wait())
+        await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            await talk.cancel()
+            raise CommandFailed("stopped", code=INTERRUPTED)
+        stopped.cancel()
+
+
+async def _pipe(talk: Talk, url: str) -> None:
+    try:
+        talk.view.settled()  # what was said before is not printed again
+        async for line in _lines():
+            text = line.removesuffix("\n").removesuffix("\r")
+            if text.startswith("/") and not text.startswith("//"):
+                if not await _command(talk, text):
+                    return
+            elif text.strip():
+                turn = await talk.say(text[1:] if text.startswith("//") else text)
+                await _printed(talk, turn["turn_id"])
+    except (Refused, Unreachable) as error:
+        raise told(error, url) from error
+
+
+async def _command(talk: Talk, text: str) -> bool:
+    """Whether to go on."""
+    name, _, rest = text.partition(" ")
+    match name:
+        case "/quit":
+            return False
+        case "/new":
+            talk.leave(rest.strip() or talk.assistant)
+        case "/open" if rest.strip():
+            await talk.enter(rest.strip())
+            talk.view.settled()
+        case "/sessions":
+            for session in await talk.sessions():
+                _out(f"{session['session_id']} {session['assistant']} {session['status']}\n")
+        case "/history":
+            for block in await talk.history():
+                if isinstance(block, Said):
+                    _out(f"{block.role}: {lines(block.text)}\n")
+        case "/help":
+            _out(f"{HELP}\n")
+        case _:
+            raise CommandFailed(f"{one_line(name)} is no command here; /help lists them")
+    return True
+
+
+async def _printed(talk: Talk, turn_id: str) -> None:
+    """Print what the session does until the turn has ended."""
+    view = talk.view
+    if turn_id not in view.ended:
+        async for followed in talk.follow():
+            match followed:
+                case Lost(why, seconds):
+                    _err(f"connection lost ({one_line(why)}); again in {seconds:.1f} s")
+                case Ended(reason):
+                    raise CommandFailed(f"the session is {reason}", code=FAILED)
+                case _:
+                    _print_new(talk)
+            if turn_id in view.ended:
+                break
+    status = view.ended[turn_id]
+    if status != "completed":
+        raise CommandFailed(f"the turn {turn_id} was not completed: {status}", code=FAILED)
+
+
+def _print_new(talk: Talk) -> None:
+    view = talk.view
+    for block in view.settled():
+        match block:
+            case Said(role="assistant"):
+                _out(f"{lines(block.text[block.shown :])}\n")
+            case Card():
+                call = f"{block.name} {block.arguments}".rstrip()
+                _err(f"[{call}] {block.status}: {block.outcome}")
+            case Note():
+                _err(block.text)
+            case Said():
+                pass
+    first = view.blocks[0] if view.blocks else None
+    if isinstance(first, Said) and len(first.text) > first.shown:
+        _out(lines(first.text[first.shown :]))
+        first.shown = len(first.text)
+
+
+async def _lines() -> AsyncIterator[str]:
+    """Of standard input, read by a thread that nobody waits for."""
+    loop = asyncio.get_running_loop()
+    queue: asyncio.Queue[str | None] = asyncio.Queue(LINES_AHEAD_MAX)
+
+    def read() -> None:
+        try:
+            for line in sys.stdin:
+                asyncio.run_coroutine_threadsafe(queue.put(line), loop).result()
+            asyncio.run_coroutine_threadsafe(queue.put(None), loop).result()
+        except RuntimeError:
+            pass  # the chat ended first
+
+    threading.Thread(target=read, name="stdin", daemon=True).start()
+    while (line := await queue.get()) is not None:
+        yield line
+
+
+def _out(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _err(text: str) -> None:
+    sys.stderr.write(f"{lines(text)}\n")
+    sys.stderr.flush()
