@@ -1,5 +1,6 @@
 """What an assistant's declaration holds, and what it refuses."""
 
+import functools
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from sessile.ports.agent import AgentEvent, TextDelta, Tools
 
 class Echo:
     reads_history = False
+    restarts = True
 
     async def run(
         self, turn: TurnContext, history: History, tools: Tools
@@ -39,7 +41,8 @@ def test_a_tool_is_declared_bare_or_with_arguments() -> None:
     assert [tool.name for tool in support.tools] == ["lookup", "debug.info", "other"]
     declared = support.tools[1]
     assert (declared.idempotent, declared.timeout_seconds, declared.blocking) == (True, 5, True)
-    assert not support.tools[0].idempotent
+    assert [tool.idempotent for tool in support.tools] == [False, True, False]
+    assert not support.exclusive
     assert callable(lookup)
     assert callable(info)
 
@@ -84,8 +87,13 @@ def test_an_agent_that_holds_a_context_is_refused() -> None:
     async def answer(turn: TurnContext) -> str:
         return held.session_id
 
+    async def reply(turn: TurnContext, history: TurnContext) -> str:
+        return history.session_id
+
     with pytest.raises(CapturedContext):
         Assistant("support", agent=answer)
+    with pytest.raises(CapturedContext):
+        Assistant("support", agent=functools.partial(reply, history=held))
 
 
 async def test_what_is_driven_is_what_was_declared() -> None:
@@ -100,6 +108,7 @@ async def test_what_is_driven_is_what_was_declared() -> None:
     assert agent.tools_allowed == ("debug.*",)
     assert agent.exclusive
     assert not agent.reads_history
+    assert agent.restarts
     assert [tool.name for tool in agent.tools] == ["late"]
     reply: Any = [event async for event in agent.run(context(), History(()), _NO_TOOLS)]
     assert reply == [TextDelta("ses_1")]

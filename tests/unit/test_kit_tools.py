@@ -356,6 +356,25 @@ def test_a_tool_that_holds_a_context_is_refused(
         FunctionTool(capture(context()), name="tool")
 
 
+def test_a_refusal_says_where_the_context_is_held() -> None:
+    with pytest.raises(CapturedContext) as caught:
+        FunctionTool(in_object(context()))
+
+    assert str(caught.value) == (
+        "tool holds a turn context in self attribute 'held' attribute 'held' item;"
+        " take it as the first argument instead"
+    )
+    assert caught.value.details == {"tool": "tool"}
+
+
+async def test_a_refusal_of_arguments_does_not_repeat_them() -> None:
+    with pytest.raises(ToolError) as caught:
+        await FunctionTool(order).invoke(context(), {"number": "a secret"})
+
+    assert "secret" not in str(caught.value)
+    assert "http" not in str(caught.value)
+
+
 def test_a_tool_that_holds_anything_else_is_taken() -> None:
     loop: list[Any] = []
     loop.append(loop)

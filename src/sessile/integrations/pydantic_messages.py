@@ -38,6 +38,7 @@ NEVER_RUN = "This call was never run: its turn ended first."
 
 _PARTS: TypeAdapter[ModelResponsePart] = TypeAdapter(ModelResponsePart)
 _FEEDBACK: TypeAdapter[RetryFeedbackPart] = TypeAdapter(RetryFeedbackPart)
+_READ = frozenset({"text", "thinking", "tool_call"})
 # What a message's part says itself, or what says nothing when it is alone.
 _SAID = frozenset({"content", "part_kind", "args"})
 _IDLE = frozenset({"provider_name"})
@@ -145,13 +146,17 @@ def message_parts(
 
 def arguments_of(call: ToolCallPart) -> dict[str, Any]:
     """What the model filled in; nothing where it is no JSON object."""
-    if isinstance(call.args, str):
-        try:
-            parsed = json.loads(call.args or "{}")
-        except ValueError:
-            return {}
-        return cast(dict[str, Any], parsed) if isinstance(parsed, dict) else {}
-    return dict(call.args or {})
+    return _object(call.args) or {}
+
+
+def _object(args: str | dict[str, Any] | None) -> dict[str, Any] | None:
+    if not isinstance(args, str):
+        return dict(args or {})
+    try:
+        parsed = json.loads(args or "{}")
+    except ValueError:
+        return None
+    return cast(dict[str, Any], parsed) if isinstance(parsed, dict) else None
 
 
 def rejected(parts: Sequence[JsonObject], request: ModelRequest) -> tuple[JsonObject, ...]:
@@ -203,29 +208,21 @@ def _response(message: Message) -> ModelResponse:
     return ModelResponse(parts=parts, timestamp=_time(message))
 
 
-_READ = frozenset({"text", "thinking", "tool_call"})
-
-
 def _part(part: JsonObject) -> ModelResponsePart:
-    provider = {
-        name: part_ for name, part_ in part.get("provider", {}).items() if name != "feedback"
-    }
-    if "part" in provider:
-        plain: dict[str, Any] = {"part_kind": "text", "content": ""}
-        known: dict[str, Any] = provider["part"]
-    elif part["type"] in ("text", "thinking"):
+    provider: Mapping[str, Any] = part.get("provider", {})
+    if part["type"] in ("text", "thinking"):
         plain = {"part_kind": part["type"], "content": part["text"]}
-        known = plain | provider
     else:
+        name = part["name"] if "tool_call_id" in provider else wire_name(part["name"])
         plain = {
             "part_kind": "tool-call",
-            "tool_name": part["name"] if provider else wire_name(part["name"]),
+            "tool_name": name,
             "args": part["arguments"],
             "tool_call_id": part["call_id"],
         }
-        known = plain | provider
+    known = plain | {name: value for name, value in provider.items() if name != "feedback"}
     try:
-        return _PARTS.validate_python(known)
+        return _PARTS.validate_python(provider.get("part", known))
     except ValidationError:
         # Another version of pydantic-ai wrote it: what matters is what was said.
         return _PARTS.validate_python(plain)
@@ -248,17 +245,16 @@ def _result(call: JsonObject, outcome: JsonObject | None) -> ModelRequestPart:
 
 
 def _call(part: ToolCallPart, call_id: CallId, name: str) -> JsonObject:
-    arguments = arguments_of(part)
     provider = {n: value for n, value in _dumped(part).items() if n not in _SAID}
     if name == part.tool_name:
         del provider["tool_name"]
-    if part.args and not arguments:
+    if _object(part.args) is None:
         provider["args"] = part.args
     return {
         "type": "tool_call",
         "call_id": call_id,
         "name": name,
-        "arguments": arguments,
+        "arguments": arguments_of(part),
         "provider": provider,
     }
 

@@ -1,6 +1,5 @@
 """An assistant, declared: its name, its tools, and what drives its turns."""
 
-import inspect
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, TypeVar, overload
 
@@ -115,7 +114,7 @@ class Assistant:
             raise ValueError(f"{self.name} has an agent already")
         if self.model is not None or self.instructions:
             raise ValueError(f"{self.name}: an agent brings its own model and instructions")
-        if inspect.isroutine(agent):
+        if callable(agent):
             refuse_captured(agent)
         self.brought = agent
 
