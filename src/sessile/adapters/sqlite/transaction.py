@@ -31,9 +31,14 @@ from sessile.core.settle import Changes, settle, stepped
 from sessile.ports.clock import Clock
 from sessile.ports.store import Committed
 
+HOT_SESSIONS_MAX = 512
+"""Sessions that are remembered between transactions, those of the last ones."""
+HOT_QUEUE_MAX = 4
+"""Of each, as many waiting turns at most; a longer queue is read when it is wanted."""
+
 
 class Transaction:
-    """`hot`: what the last transactions knew of leased sessions. It must be emptied when this
+    """`hot`: what the last transactions knew of their sessions. It must be emptied when this
     transaction fails."""
 
     def __init__(
@@ -103,15 +108,20 @@ class Transaction:
 
     def keep_hot(self) -> None:
         """After the commit: what the next transaction need not read again."""
+        hot = self._hot
         for key, known in self._known.items():
-            if known is None or known.lease.owner is None:
-                self._hot.pop(key, None)
-                continue
-            running = known.head.running_turn_id
-            known.turns = {
-                turn_id: turn for turn_id, turn in known.turns.items() if turn_id == running
-            }
-            self._hot[key] = known
+            hot.pop(key, None)
+            if known is not None:
+                few = known.head.queued <= HOT_QUEUE_MAX
+                running = known.head.running_turn_id
+                known.turns = {
+                    turn_id: turn
+                    for turn_id, turn in known.turns.items()
+                    if turn_id == running or (few and turn.status == "queued")
+                }
+                hot[key] = known
+        while len(hot) > HOT_SESSIONS_MAX:
+            del hot[next(iter(hot))]
 
     def _view(self, key: SessionKey, known: Known | None, names: Named) -> View:
         remembered = exclusive = None
@@ -243,6 +253,8 @@ class Transaction:
 
     def _queue(self, known: Known, *, limit: int) -> None:
         """The first turns that wait. What was gathered is written first: it may be of them."""
+        if sum(turn.status == "queued" for turn in known.turns.values()) == known.head.queued:
+            return
         self._writes.flush()
         sql = """
             SELECT turn_id, seq, position, message_id, user_id, status, attempt, strikes,
