@@ -8,7 +8,7 @@ from typing import Any
 from sessile.core.codec import clean, to_json
 from sessile.core.events import Progress
 from sessile.core.ids import SessionKey
-from sessile.core.session import Lease, Session, SessionHead, Turn
+from sessile.core.session import FREE, Lease, Session, SessionHead, Turn
 
 Row = Sequence[Any]
 
@@ -54,6 +54,8 @@ def head_of(row: Row, *, key: SessionKey) -> SessionHead:
 
 def lease_of(row: Row) -> Lease:
     """lease_owner, lease_until_ms, step"""
+    if row[0] is None:
+        return FREE
     return Lease(owner=row[0], until_ms=row[1], step=row[2])
 
 
@@ -64,8 +66,8 @@ def session_of(row: Row, *, key: SessionKey) -> Session:
         user_id=row[0],
         assistant=row[1],
         title=row[2],
-        metadata=json.loads(row[3]),
-        grants=tuple(json.loads(row[4])),
+        metadata={} if row[3] == "{}" else json.loads(row[3]),
+        grants=() if row[4] == "[]" else tuple(json.loads(row[4])),
         created_at_ms=row[5],
         updated_at_ms=row[6],
     )

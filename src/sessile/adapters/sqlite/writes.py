@@ -6,7 +6,7 @@ A head that five jobs changed is written once, and many rows go in one statement
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import chain
 
 from sessile.adapters.sqlite.rows import (
     Row,
@@ -219,7 +219,8 @@ class Writes:
     def _write(self, sql: str, rows: Sequence[Row]) -> None:
         begin = 0
         while left := len(rows) - begin:
-            count = min(1 << left.bit_length() - 1, 64)
-            values: list[Any] = [value for row in rows[begin : begin + count] for value in row]
+            # Few enough sizes that all statements stay prepared.
+            count = left if left < 8 else min(1 << left.bit_length() - 1, 64)
+            values = tuple(chain.from_iterable(rows[begin : begin + count]))
             self._connection.execute(spread(sql, count), values)
             begin += count
