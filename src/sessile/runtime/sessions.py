@@ -171,40 +171,29 @@ class Sessions:
         if when_busy not in get_args(WhenBusy):
             raise InvalidInput(f"when_busy is one of {', '.join(get_args(WhenBusy))}")
         key = SessionKey(principal.tenant_id, session_id)
-        ids = self._node.ids
-        turn_id = ids.turn_id()
-        runner = self._workers.reserve()
+        once = _once(principal, session_id, idempotency_key, [given, when_busy])
+        turn_id = self._node.ids.turn_id()
         command = SubmitTurn(
             principal=principal,
             turn_id=turn_id,
-            message_id=ids.message_id(),
+            message_id=self._node.ids.message_id(),
             input=given,
             when_busy=when_busy,
             queue_max=self._node.settings.queue_turns_max,
-            runner=runner,
-            once=_once(principal, session_id, idempotency_key, [given, when_busy]),
+            runner=self._workers.reserve(),
+            once=once,
         )
-        try:
-            committed = await self._node.store.transact(key, command)
-        except asyncio.CancelledError:
-            if runner is not None:
-                self._workers.adopt(key)
-            raise
-        except BaseException:
-            if runner is not None:
-                self._workers.release()
-            raise
-        turn = committed.turn
-        assert turn is not None
-        started = turn.turn_id == turn_id and turn.status == "running"
-        with self._announcer.waiting(turn.turn_id) as ended:
-            self._announcer.publish(committed)
-            if started:
-                self._workers.launch(committed)
-            elif runner is not None:
-                self._workers.release()
+        with self._announcer.waiting(turn_id) as ended:
+            committed = await self._submitted(key, command)
+            turn = committed.turn
+            assert turn is not None
             if wait_seconds > 0 and not turn.ended:
-                turn = await self._wait(principal, turn, ended, wait_seconds)
+                if turn.turn_id == turn_id:
+                    turn = await self._wait(principal, turn, ended, wait_seconds)
+                else:
+                    turn = await self.wait(
+                        principal, session_id, turn.turn_id, seconds=wait_seconds
+                    )
         seq = committed.entries[0].seq if committed.entries else turn.seq
         return Submitted(turn=turn, seq=seq, repeated=committed.repeated)
 
@@ -280,6 +269,14 @@ class Sessions:
             return Opened(found=Found(head=committed.head, session=committed.session), created=True)
         found = await self._reads.found(principal, committed.session_id)
         return Opened(found=found, created=committed.repeated)
+
+    async def _submitted(self, key: SessionKey, command: SubmitTurn) -> Committed:
+        store = self._node.store
+        if command.runner is not None:
+            return await self._workers.start(key, lambda: store.transact(key, command))
+        committed = await store.transact(key, command)
+        self._announcer.publish(committed)
+        return committed
 
     async def _transact(
         self, principal: Principal, session_id: SessionId, command: Command

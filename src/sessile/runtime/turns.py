@@ -91,6 +91,11 @@ class Attempt:
         most = self._node.settings.history_entries_max
         return self._history.extended(self._journal.said).bounded(most)
 
+    def history_after(self, ended: Committed) -> History | None:
+        """The same with what the commit that ended it said: what the session's next turn reads."""
+        before = self.history
+        return None if before is None or ended.repeated else before.extended(ended.entries)
+
     def stop(self, why: str) -> None:
         """Cancel the agent; `why` is a key of STOPS. The first reason holds, but a lost lease
         overrules any."""

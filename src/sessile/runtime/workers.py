@@ -2,24 +2,28 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Self
 
 from sessile.core.commands import Runner, StartTurn
 from sessile.core.errors import StorageBusy, StorageFull
-from sessile.core.ids import SessionKey
+from sessile.core.ids import Fence, SessionKey
 from sessile.core.transcript import History
 from sessile.ports.notifier import Hint, Notifier
 from sessile.ports.store import Committed
 from sessile.runtime.feed import Feed
+from sessile.runtime.journal import patiently
 from sessile.runtime.node import Node
+from sessile.runtime.suspects import Suspects
 from sessile.runtime.turns import Attempt
 
 logger = logging.getLogger(__name__)
 
 RENEWALS_PER_TTL = 4
 LATE_AT_SHARE_OF_TTL = 0.6
+STARTS_KEPT_MAX = 4096
+"""Starts that a node remembers having run: more than answers of the store can be on their way."""
 
 
 class Workers:
@@ -33,8 +37,11 @@ class Workers:
         self._free = self._slots
         self._due: dict[SessionKey, None] = {}
         self._attempts: dict[SessionKey, Attempt] = {}
-        self._suspect: SessionKey | None = None
+        self._again: set[SessionKey] = set()
+        self._begun: dict[SessionKey, Fence] = {}
+        self._suspects = Suspects()
         self._open = False
+        self._handing_back = False
         self._idle = asyncio.Event()
         self._idle.set()
         self._tasks = asyncio.TaskGroup()
@@ -75,38 +82,36 @@ class Workers:
         with suppress(TimeoutError):
             async with asyncio.timeout(0 if at_once else self._node.settings.drain_seconds_max):
                 await self._idle.wait()
+        self._handing_back = True
         for attempt in tuple(self._attempts.values()):
             attempt.stop("drain")
         await self._idle.wait()
 
     def reserve(self) -> Runner | None:
         """A slot for a turn that is about to be submitted; None where none is free, or others
-        wait for it. Give it back by `launch` or `release`."""
+        wait for it. Hand it to `start`."""
         if not self.ready or self._free <= 0 or self._due:
             return None
         self._take_slot()
         return self._node.runner
 
-    def release(self) -> None:
-        """The reserved slot was not needed."""
-        self._free += 1
-        if self._free == self._slots:
-            self._idle.set()
-        self._pump()
-
-    def launch(self, started: Committed) -> None:
-        """Run the turn that this commit started, in the slot that was reserved."""
-        self._spawn(self._run(started))
-
-    def adopt(self, key: SessionKey) -> None:
-        """The slot was reserved, and nobody knows whether the turn was started for it."""
-        self._spawn(self._claim(key))
+    async def start(self, key: SessionKey, ask: Callable[[], Awaitable[Committed]]) -> Committed:
+        """Ask the store for a turn in the slot that was reserved. What it started is run, also
+        where the caller is cancelled meanwhile; else the slot is free again."""
+        answer: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
+        self._spawn(self._started(key, ask, answer))
+        return await answer
 
     def wake(self, key: SessionKey) -> None:
         """A turn of this session can run."""
-        if self._open and key not in self._attempts:
-            self._due.setdefault(key)
-            self._pump()
+        if not self._open:
+            return
+        if key in self._attempts:
+            self._again.add(key)  # the attempt is about to end: it was its end that woke us
+            return
+        self._suspects.forget(key)
+        self._due.setdefault(key)
+        self._pump()
 
     # -- slots
 
@@ -121,52 +126,82 @@ class Workers:
             self._take_slot()
             self._spawn(self._claim(key))
 
+    def _give_slot_back(self) -> None:
+        self._free += 1
+        if self._free == self._slots:
+            self._idle.set()
+        self._pump()
+
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.create_task(_contained(work))
 
-    async def _claim(self, key: SessionKey) -> None:
-        started: Committed | None = None
+    async def _started(
+        self,
+        key: SessionKey,
+        ask: Callable[[], Awaitable[Committed]],
+        answer: asyncio.Future[Committed],
+    ) -> None:
         try:
-            command = StartTurn(runner=self._node.runner, suspects=self._suspect is None)
+            try:
+                committed = await ask()
+            except Exception as error:  # noqa: BLE001  the caller's to judge
+                if not answer.done():
+                    answer.set_exception(error)
+                return
+            self._node.publish(committed)
+            if not answer.done():
+                answer.set_result(committed)
+            await self._run(key, committed)
+        finally:
+            self._give_slot_back()
+
+    async def _claim(self, key: SessionKey) -> None:
+        suspects = self._suspects.take(key)
+        command = StartTurn(runner=self._node.runner, suspects=suspects)
+        try:
             claimed = await self._node.store.transact(key, command)
-            self._node.publish(claimed)
-            if self._is_ours(claimed) and key not in self._attempts:
-                started = await self._with_turn(claimed)
+            if claimed.entries:
+                self._node.publish(claimed)
+            if self._is_ours(claimed):
+                await self._run(key, claimed)
+            elif not suspects and claimed.head is not None and claimed.head.running_turn_id:
+                self._suspects.set_aside(key)
         except (StorageBusy, StorageFull):
             logger.warning("could not claim; the sweep will", extra={"session_id": key.session_id})
         finally:
-            if started is None:
-                self.release()
-        if started is not None:
-            await self._run(started)
+            self._next_suspect(key)
+            self._give_slot_back()
 
-    async def _run(self, started: Committed) -> None:
+    async def _run(self, key: SessionKey, started: Committed) -> None:
         """Turns of one session, as long as each ends by starting the next."""
         history: History | None = None
         current: Committed | None = started
         self._node.telemetry.turns_running.inc()
         try:
-            while current is not None and self._is_ours(current):
-                assert current.head is not None
-                key = current.head.key
-                attempt = Attempt(self._node, current, spawn=self._spawn, history=history)
+            while current is not None and self._is_first_to_run(current):
+                if (whole := await self._with_turn(current)) is None:
+                    return
+                attempt = Attempt(self._node, whole, spawn=self._spawn, history=history)
                 self._attempts[key] = attempt
-                if attempt.suspect:
-                    self._suspect = key
+                if not attempt.suspect:
+                    self._next_suspect(key)
+                if self._handing_back:
+                    attempt.stop("drain")
                 try:
                     current = await attempt.run(self._successor)
                 finally:
-                    del self._attempts[key]
-                    if self._suspect == key:
-                        self._suspect = None
-                history = None
-                if current is not None and self._is_ours(current):
-                    current = await self._with_turn(current)
-                    if (before := attempt.history) is not None:
-                        history = before.extended(current.entries)
+                    if self._attempts.get(key) is attempt:
+                        del self._attempts[key]
+                history = None if current is None else attempt.history_after(current)
         finally:
             self._node.telemetry.turns_running.dec()
-            self.release()
+            if key in self._again and key not in self._attempts:
+                self._again.discard(key)
+                self.wake(key)
+
+    def _next_suspect(self, key: SessionKey) -> None:
+        if (waiting := self._suspects.give_back(key)) is not None:
+            self.wake(waiting)
 
     def _successor(self) -> Runner | None:
         """The slot stays with the session where no other session waits for it."""
@@ -179,27 +214,38 @@ class Workers:
             and committed.lease.owner == self._node.runner.node
         )
 
-    async def _with_turn(self, committed: Committed) -> Committed:
-        """The start that this commit made, as `Attempt` wants it."""
+    def _is_first_to_run(self, committed: Committed) -> bool:
+        """Of one start the node may learn twice: by its own answer, and by one that was asked for
+        because another was lost. Only the first is run."""
+        head = committed.head
+        if head is None or not self._is_ours(committed):
+            return False
+        if self._begun.get(head.key, 0) >= head.fence:
+            return False
+        self._begun.pop(head.key, None)
+        self._begun[head.key] = head.fence
+        if len(self._begun) > STARTS_KEPT_MAX:
+            del self._begun[next(iter(self._begun))]
+        return True
+
+    async def _with_turn(self, committed: Committed) -> Committed | None:
+        """The start that this commit made, as `Attempt` wants it; None where it is over."""
         head = committed.head
         assert head is not None
         assert head.running_turn_id is not None
         turn = committed.turns.get(head.running_turn_id)
         session = committed.session
         if turn is None or session is None:
-            found = await self._node.store.find(head.key, head.running_turn_id)
-            assert found is not None
-            turn, session = found.turn, found.session
-        entries = (
-            tuple(entry for entry in committed.entries if entry.turn_id == turn.turn_id)
-            if turn
-            else ()
-        )
+            store, key, turn_id = self._node.store, head.key, head.running_turn_id
+            found = await patiently(lambda: store.find(key, turn_id))
+            if found is None or found.head.fence != head.fence or found.turn is None:
+                return None
+            head, turn, session = found.head, found.turn, found.session
         return Committed(
             head=head,
             lease=committed.lease,
             session_id=committed.session_id,
-            entries=entries,
+            entries=tuple(e for e in committed.entries if e.turn_id == turn.turn_id),
             turns=committed.turns,
             turn=turn,
             session=session,
