@@ -238,9 +238,8 @@ class _Terminal:
                 match followed:
                     case Connected():
                         self._screen.trouble = ""
-                    case Lost(why, seconds):
-                        why = cut(one_line(why), 60)
-                        self._screen.trouble = f"reconnecting in {seconds:.0f} s: {why}"
+                    case Lost(why):
+                        self._screen.trouble = f"connection lost, reconnecting: {one_line(why)}"
                     case Ended(reason):
                         self._note(f"The session is {reason}; /new begins another.")
                     case _:

@@ -116,8 +116,7 @@ class Screen:
         if at == "\n":
             line.append("\n")
         line.append(lines(text[place + 1 :]), style="default not bold")
-        if self.trouble:
-            yield Text(self.trouble, style="yellow")
+        yield Text(self.trouble, style="yellow", no_wrap=True, overflow="ellipsis")
         yield line
         yield Text(self.status, style="dim", no_wrap=True, overflow="ellipsis")
 

@@ -1,0 +1,155 @@
+"""A server as a process of its own, and the command line as a function."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import pytest
+
+from sessile.cli import main
+
+WAIT_SECONDS = 30
+"""For what is to happen; a test that needs it all has failed."""
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Of a process: this one's, without settings."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SESSILE_")}
+    return {**kept, "COLUMNS": "100", **more}
+
+
+class Process:
+    """A process whose output is read as it comes. `wait_for` waits for a line of it."""
+
+    def __init__(
+        self, *arguments: str, cwd: Path, stdin: Any = None, env: Mapping[str, str] | None = None
+    ) -> None:
+        self.lines: list[str] = []
+        self.errors: list[str] = []
+        self._grew = threading.Condition()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "sessile", *arguments],
+            cwd=cwd,
+            env=environment(**(env or {})),
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            bufsize=1,
+        )
+        self._readers = [
+            threading.Thread(target=self._read, args=(pipe, kept), daemon=True)
+            for pipe, kept in (
+                (self.process.stdout, self.lines),
+                (self.process.stderr, self.errors),
+            )
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.end()
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        for pipe in (self.process.stdout, self.process.stderr):
+            assert pipe is not None
+            pipe.close()
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """The first line, of those written and those to come, in which the pattern is found."""
+        found: list[re.Match[str]] = []
+
+        def is_there() -> bool:
+            for line in (*self.lines, *self.errors):
+                if match := re.search(pattern, line):
+                    found.append(match)
+                    return True
+            return self.process.poll() is not None and not any(r.is_alive() for r in self._readers)
+
+        with self._grew:
+            assert self._grew.wait_for(is_there, WAIT_SECONDS), f"no {pattern!r}\n{self.told}"
+        assert found, f"it ended without {pattern!r}\n{self.told}"
+        return found[0]
+
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def end(self) -> int:
+        """Its exit code, when it has ended and all of its output was read."""
+        code = self.process.wait(WAIT_SECONDS)
+        for reader in self._readers:
+            reader.join(WAIT_SECONDS)
+        return code
+
+    @property
+    def told(self) -> str:
+        return "".join((*self.lines, *self.errors))
+
+    def _read(self, pipe: Any, kept: list[str]) -> None:
+        for line in pipe:
+            with self._grew:
+                kept.append(line)
+                self._grew.notify_all()
+        with self._grew:
+            self._grew.notify_all()
+
+
+class Serve(Process):
+    """`sessile serve`, on a port of its own, in a directory of its own."""
+
+    def __init__(self, directory: Path, *arguments: str, **more: str) -> None:
+        super().__init__("serve", "--port", "0", *arguments, cwd=directory, env=more)
+        self.directory = directory
+
+    def ready(self) -> Self:
+        self.url = self.wait_for(r"^Sessile \S+ on (http://\S+)")[1]
+        self.token = self.wait_for(r"^  token +(\S+)$")[1]
+        self.wait_for(r"^  or +sessile chat")
+        return self
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+    """The demo, served for all tests that only talk to it."""
+    with Serve(tmp_path_factory.mktemp("demo")) as served:
+        yield served.ready()
+
+
+class Ran(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
+    """The command line in this process: its exit code and what it wrote."""
+    for name in [name for name in os.environ if name.startswith("SESSILE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def ran(*arguments: str) -> Ran:
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        code = ended.value.code
+        assert isinstance(code, int)
+        captured = capsys.readouterr()
+        return Ran(code, captured.out, captured.err)
+
+    return ran

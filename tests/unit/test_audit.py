@@ -1,0 +1,324 @@
+"""The audit folds a log again and finds every row that says something else."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from sessile.core.audit import FAULTS_MAX, Audit, Check, SessionChecks
+from sessile.core.codec import encode, turn_of
+from sessile.core.events import (
+    Entry,
+    Event,
+    LogCompacted,
+    MessageAdded,
+    MessageDelta,
+    SessionOpened,
+    SessionUpdated,
+    ToolCompleted,
+    ToolStarted,
+    TurnCompleted,
+    TurnQueued,
+    TurnStarted,
+)
+from sessile.core.ids import (
+    CallId,
+    Fence,
+    MessageId,
+    Seq,
+    SessionId,
+    SessionKey,
+    TenantId,
+    TurnId,
+    UserId,
+)
+from sessile.core.session import (
+    Session,
+    SessionHead,
+    Turn,
+    evolve,
+    evolve_session,
+    evolve_turn,
+    unborn,
+)
+
+KEY = SessionKey(TenantId("acme"), SessionId("ses_1"))
+ANN = UserId("ann")
+T1, T2 = TurnId("trn_1"), TurnId("trn_2")
+CALL = CallId("call_1")
+
+OPENED = SessionOpened(user_id=ANN, assistant="support")
+
+
+def queued(turn_id: TurnId = T1, position: int = 1) -> TurnQueued:
+    message_id = MessageId(f"msg_{turn_id}")
+    given = {"type": "message", "text": "Hello"}
+    return TurnQueued(
+        turn_id=turn_id, position=position, input=given, message_id=message_id, by=ANN
+    )
+
+
+def started(turn_id: TurnId = T1) -> TurnStarted:
+    return TurnStarted(turn_id=turn_id, attempt=1, fence=Fence(1), node="node-1")
+
+
+def asks_for(call_id: CallId) -> MessageAdded:
+    call = {"type": "tool_call", "call_id": call_id, "name": "look", "arguments": {}}
+    return MessageAdded(turn_id=T1, message_id=MessageId("msg_2"), role="assistant", parts=(call,))
+
+
+def tool_started(call_id: CallId = CALL) -> ToolStarted:
+    return ToolStarted(
+        turn_id=T1, call_id=call_id, message_id=MessageId("msg_3"), name="look", arguments={}
+    )
+
+
+def tool_completed(call_id: CallId = CALL) -> ToolCompleted:
+    return ToolCompleted(
+        turn_id=T1,
+        call_id=call_id,
+        message_id=MessageId("msg_3"),
+        name="look",
+        arguments={},
+        result=1,
+    )
+
+
+def completed(turn_id: TurnId = T1) -> TurnCompleted:
+    return TurnCompleted(turn_id=turn_id, output="Hello, Ann.")
+
+
+DELTA = MessageDelta(turn_id=T1, message_id=MessageId("msg_4"), offset=0, text="Hel")
+WHOLE: tuple[Event, ...] = (
+    OPENED,
+    queued(),
+    started(),
+    asks_for(CALL),
+    tool_started(),
+    tool_completed(),
+    DELTA,
+    completed(),
+    SessionUpdated(title="Hello", metadata={}, by=ANN),
+    queued(T2, 2),
+)
+
+
+def log(events: Iterable[Event]) -> list[Entry]:
+    return [
+        Entry(Seq(seq), event.kind, turn_of(event), 1_000 + seq, encode(event))
+        for seq, event in enumerate(events, start=1)
+    ]
+
+
+class Rows:
+    """What a store that makes no mistake keeps of a log."""
+
+    def __init__(self, events: Iterable[Event] = WHOLE) -> None:
+        self.entries = log(events)
+        self.head: SessionHead = evolve(unborn(KEY, ANN), events)
+        self.session: Session | None = None
+        self.turns: dict[TurnId, Turn] = {}
+        for entry, event in zip(self.entries, events, strict=True):
+            self.session = evolve_session(self.session, event, key=KEY, at_ms=entry.at_ms)
+            if (turn_id := turn_of(event)) is not None:
+                known = self.turns.get(turn_id)
+                turn = evolve_turn(known, event, key=KEY, seq=entry.seq, at_ms=entry.at_ms)
+                if turn is not None:
+                    self.turns[turn_id] = turn
+
+
+def audited(rows: Rows) -> Mapping[str, Check]:
+    """The checks by their names, after two pages of the log and the rows."""
+    checks = SessionChecks()
+    audit = Audit(KEY, checks)
+    half = len(rows.entries) // 2
+    for page in (rows.entries[:half], rows.entries[half:]):
+        for turn in audit.take(page):
+            audit.compare(turn, rows.turns.get(turn.turn_id))
+    for turn in audit.finish(rows.head, rows.session):
+        audit.compare(turn, rows.turns.get(turn.turn_id))
+    return {check.name: check for check in checks.all}
+
+
+def faulty(rows: Rows) -> set[str]:
+    return {name for name, check in audited(rows).items() if check.faults}
+
+
+def test_rows_that_are_the_fold_of_their_log_have_no_fault() -> None:
+    checks = audited(Rows())
+
+    assert [fault for check in checks.values() for fault in check.faults] == []
+    assert {name: check.checked for name, check in checks.items()} == {
+        "bodies": len(WHOLE),
+        "seq": 1,
+        "head": 1,
+        "session": 1,
+        "turns": 2,
+        "ends": 1,
+        "calls": 1,
+    }
+
+
+def test_the_audit_knows_which_turns_the_log_has() -> None:
+    audit = Audit(KEY, SessionChecks())
+
+    audit.take(log(WHOLE))
+
+    assert audit.knows(T1)
+    assert audit.knows(T2)
+    assert not audit.knows(TurnId("trn_3"))
+
+
+def another_head(rows: Rows) -> None:
+    rows.head = replace(rows.head, head=Seq(rows.head.head + 1))
+
+
+def another_title(rows: Rows) -> None:
+    assert rows.session is not None
+    rows.session = replace(rows.session, title="Other")
+
+
+def no_session(rows: Rows) -> None:
+    rows.session = None
+
+
+def another_output(rows: Rows) -> None:
+    rows.turns[T1] = replace(rows.turns[T1], output="Hello, Bob.")
+
+
+def no_turn(rows: Rows) -> None:
+    del rows.turns[T1]
+
+
+def ended_without_an_end(rows: Rows) -> None:
+    rows.turns[T2] = replace(rows.turns[T2], status="completed", ended_at_ms=1)
+
+
+def an_entry_less(rows: Rows) -> None:
+    del rows.entries[6]
+
+
+def a_body_that_is_no_json(rows: Rows) -> None:
+    rows.entries[6] = replace(rows.entries[6], body="{")
+
+
+def a_body_without_its_fields(rows: Rows) -> None:
+    rows.entries[1] = replace(rows.entries[1], body="{}")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "found"),
+    [
+        (another_head, {"head"}),
+        (another_title, {"session"}),
+        (no_session, {"session"}),
+        (another_output, {"turns"}),
+        (no_turn, {"turns"}),
+        (ended_without_an_end, {"turns", "ends"}),
+        (an_entry_less, {"seq"}),
+        (a_body_that_is_no_json, {"bodies"}),
+        (a_body_without_its_fields, {"bodies"}),
+    ],
+)
+def test_a_row_or_entry_that_is_wrong_is_found_by_its_check(
+    spoil: Callable[[Rows], None], found: set[str]
+) -> None:
+    rows = Rows()
+    spoil(rows)
+
+    assert faulty(rows) == found
+
+
+@pytest.mark.parametrize(
+    ("events", "found"),
+    [
+        ((OPENED, queued(), started(), completed(), completed()), {"ends"}),
+        ((OPENED, queued(), started(), completed(), DELTA), {"ends"}),
+        ((OPENED, queued(), started(), tool_started(), completed()), {"calls"}),
+        ((OPENED, queued(), started(), asks_for(CALL), completed()), {"calls"}),
+        (
+            (
+                OPENED,
+                queued(),
+                started(),
+                tool_started(),
+                tool_completed(),
+                tool_completed(),
+                completed(),
+            ),
+            {"calls"},
+        ),
+        ((OPENED, DELTA), {"turns"}),
+        ((queued(),), {"seq", "session"}),
+        ((OPENED, OPENED), {"seq"}),
+    ],
+)
+def test_a_log_that_could_not_have_come_about_is_found(
+    events: tuple[Event, ...], found: set[str]
+) -> None:
+    assert faulty(Rows(events)) >= found
+
+
+def test_a_call_that_was_started_twice_under_one_id_has_one_outcome() -> None:
+    events = (
+        OPENED,
+        queued(),
+        started(),
+        tool_started(),
+        tool_started(),
+        tool_completed(),
+        completed(),
+    )
+
+    assert faulty(Rows(events)) == set()
+
+
+def test_a_range_that_was_compacted_is_no_gap() -> None:
+    rows = Rows()
+    compacted = LogCompacted(from_seq=Seq(6), to_seq=Seq(7))
+    rows.entries[6] = Entry(Seq(7), compacted.kind, None, 1_007, encode(compacted))
+    of_call = rows.entries.pop(5)
+    assert of_call.kind == "tool.completed"
+
+    assert "seq" not in faulty(rows)
+
+
+def test_a_compaction_that_leaves_a_hole_is_a_gap() -> None:
+    rows = Rows()
+    compacted = LogCompacted(from_seq=Seq(7), to_seq=Seq(7))
+    rows.entries[6] = Entry(Seq(7), compacted.kind, None, 1_007, encode(compacted))
+    del rows.entries[5]
+
+    assert "seq" in faulty(rows)
+
+
+def test_a_fault_never_tells_what_was_said() -> None:
+    rows = Rows()
+    another_output(rows)
+
+    told: list[Any] = audited(rows)["turns"].faults
+
+    assert "output" in told[0].what
+    assert "Bob" not in told[0].what
+
+
+def test_numbers_and_states_are_told() -> None:
+    rows = Rows()
+    another_head(rows)
+    ended_without_an_end(rows)
+
+    checks = audited(rows)
+
+    assert "head is 11, by the log 10" in checks["head"].faults[0].what
+    assert "status is completed, by the log queued" in checks["turns"].faults[0].what
+
+
+def test_faults_are_listed_up_to_a_limit_and_counted_beyond_it() -> None:
+    check = Check("head", "…", "heads")
+
+    for _ in range(FAULTS_MAX + 3):
+        check.fault("wrong", KEY)
+
+    assert len(check.faults) == FAULTS_MAX
+    assert check.faults_unlisted == 3
