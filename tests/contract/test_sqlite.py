@@ -57,10 +57,13 @@ class Failing:
         self.connection = connection
         self.statement = statement
         self.code = code
-        self.left = 0
+        self.left = self.skip = 0
 
     def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
         if self.left and sql.startswith(self.statement):
+            if self.skip:
+                self.skip -= 1
+                return self.connection.execute(sql, *values)
             self.left -= 1
             error = sqlite3.OperationalError("planted")
             error.sqlite_errorcode = self.code
@@ -72,13 +75,15 @@ class Failing:
 
 
 @contextmanager
-def failing(desk: Desk, statement: str, code: int, *, times: int) -> Iterator[None]:
+def failing(
+    desk: Desk, statement: str, code: int, *, times: int, skip: int = 0
+) -> Iterator[Failing]:
     assert isinstance(desk.store, SqliteStore)
     whole = writing(desk)
     planted = Failing(whole, statement, code)
     desk.store._writer._connection = planted  # type: ignore[assignment]
-    planted.left = times
-    yield
+    planted.left, planted.skip = times, skip
+    yield planted
     assert planted.left == 0
     desk.store._writer._connection = whole
 
@@ -271,6 +276,22 @@ async def test_one_job_of_many_at_a_failed_commit_is_not_the_others_fault(desk: 
     assert [len(await desk.log(key)) for key in keys] == [1, 4, 4, 4, 4]
 
 
+async def test_a_lock_that_comes_back_between_jobs_is_waited_for_once(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys = [await desk.open() for _ in range(5)]
+
+    with (
+        failing(desk, "COMMIT", sqlite3.SQLITE_FULL, times=1),
+        failing(desk, "BEGIN", sqlite3.SQLITE_BUSY, times=10**9, skip=1) as begin,
+    ):
+        answers = await asyncio.gather(*(desk.submit(key) for key in keys), return_exceptions=True)
+        begin.left = 0
+
+    assert [type(answer) for answer in answers] == [StorageBusy] * 5
+    assert [record.jobs for record in caplog.records] == [1, 4]  # type: ignore[attr-defined]
+
+
 async def test_a_bug_in_one_job_fails_that_job_alone(desk: Desk) -> None:
     keys = [await desk.open() for _ in range(3)]
     twice = desk.store.transact(keys[0], OpenSession(principal=ANN, assistant="support"))
@@ -374,6 +395,10 @@ def explain(read: Any, connection: sqlite3.Connection) -> str:
 
 
 PLANS = {
+    "heads": (
+        lambda it: reads.heads(it, [KEY]),
+        "USING INDEX sqlite_autoindex_session_head_1 (tenant_id=? AND session_id=?)",
+    ),
     "due": (
         lambda it: reads.due(it, now_ms=1, due_max=1),
         "USING INDEX session_head_due (due_at_ms<?)",

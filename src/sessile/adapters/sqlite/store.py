@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Self, TypeVar
@@ -59,7 +60,7 @@ class SqliteStore:
 
     async def __aexit__(self, *exc: object) -> None:
         try:
-            self._threads.shutdown()
+            await asyncio.to_thread(self._threads.shutdown)
             for _ in range(self._readers_max):
                 self._readers.get_nowait().close()
             # Last, because the last connection to close empties the write-ahead log.
@@ -69,9 +70,11 @@ class SqliteStore:
 
     def _open(self) -> sqlite3.Connection:
         self._lock = DirectoryLock(self._path.parent)
-        try:
+        with ExitStack() as undo:
+            undo.callback(self._lock.release)
             migrate(self._path, busy_seconds=self._busy_seconds)
             connection = connect_writer(self._path, busy_seconds=self._busy_seconds)
+            undo.callback(connection.close)
             connection.execute(
                 """
                 UPDATE session_head SET lease_until_ms = 0, due_at_ms = 0
@@ -80,9 +83,7 @@ class SqliteStore:
             )
             for _ in range(self._readers_max):
                 self._readers.put(connect_reader(self._path, busy_seconds=self._busy_seconds))
-        except BaseException:
-            self._lock.release()
-            raise
+            undo.pop_all()
         return connection
 
     async def transact(self, key: SessionKey, command: Command) -> Committed:

@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
@@ -100,7 +100,7 @@ class Writer:
         except RuntimeError:
             logger.warning("the event loop ended before its store", extra={"jobs": len(batch)})
 
-    def _answer(self, batch: list[_Job]) -> None:
+    def _answer(self, batch: Sequence[_Job]) -> None:
         """Every job has its result or its error afterwards, and all results are durable."""
         deadline = time.monotonic() + self._busy_seconds
         while True:
@@ -108,20 +108,29 @@ class Writer:
                 self._attempt(batch)
             except Exception as error:  # noqa: BLE001  # whatever it is, the thread goes on
                 self._roll_back()
-                if _is_busy(error) and time.monotonic() < deadline:
-                    time.sleep(0.001)  # SQLite waited itself, but for the few cases it does not
-                    continue
-                if _is_busy(error) or len(batch) == 1:
-                    self._fail(batch, error)
+                if not _is_busy(error):
+                    self._answer_singly(batch, error)
                     return
+                if time.monotonic() > deadline:
+                    _fail(batch, error)
+                    return
+                time.sleep(0.001)  # SQLite waited itself, but for the few cases it does not
             else:
                 return
-            # Each in a transaction of its own, so that the culprit alone fails.
-            for job in batch:
-                self._answer([job])
-            return
 
-    def _attempt(self, batch: list[_Job]) -> None:
+    def _answer_singly(self, batch: Sequence[_Job], error: Exception) -> None:
+        """Each in a transaction of its own, so that the culprit alone fails."""
+        if len(batch) == 1:
+            _fail(batch, error)
+            return
+        for place, job in enumerate(batch):
+            self._answer([job])
+            if isinstance(job.error, StorageBusy):
+                # The others would wait as long, one after another.
+                _fail(batch[place + 1 :], job.error)
+                return
+
+    def _attempt(self, batch: Sequence[_Job]) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
         transaction = Transaction(self._connection, self._clock, self._hot)
         transaction.prepare(key for job in batch for key in job.keys)
@@ -143,18 +152,20 @@ class Writer:
         except sqlite3.Error:
             logger.exception("rollback failed")
 
-    def _fail(self, batch: Iterable[_Job], error: Exception) -> None:
-        told: Exception = error
+
+def _fail(batch: Sequence[_Job], error: Exception) -> None:
+    logger.error("nothing was stored", extra={"jobs": len(batch), "error": repr(error)})
+    for job in batch:
+        job.result = None
         if _is_busy(error):
-            told = StorageBusy()
+            job.error = StorageBusy()
         elif _is_full(error):
-            told = StorageFull()
-        logger.error("nothing was stored", extra={"error": repr(error)})
-        for job in batch:
-            job.result, job.error = None, told
+            job.error = StorageFull()
+        else:
+            job.error = error
 
 
-def _resolve(batch: Iterable[_Job]) -> None:
+def _resolve(batch: Sequence[_Job]) -> None:
     for job in batch:
         if job.future.done():
             continue
@@ -165,7 +176,8 @@ def _resolve(batch: Iterable[_Job]) -> None:
 
 
 def _is_busy(error: Exception) -> bool:
-    return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    busy = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    return isinstance(error, StorageBusy) or _code(error) in busy
 
 
 def _is_full(error: Exception) -> bool:
