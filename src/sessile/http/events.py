@@ -12,10 +12,10 @@ from sessile.http import schemas
 from sessile.http.exchange import Caller, Here, SessionPath
 from sessile.http.reply import Reply
 from sessile.http.served import SESSION_PROBLEMS, Served, declare
-from sessile.http.sessions import ItemsMax, check_limit
+from sessile.http.sessions import SEQ_MAX, ItemsMax, page_limit
 from sessile.http.stream import Stream, Streams
 
-AHEAD_OF_ALL = 2**62
+AHEAD_OF_ALL = SEQ_MAX
 """Where a reader is that says where it is in a way that we do not understand: it gets a reset."""
 _CURSOR = re.compile(r"[0-9]{1,18}", re.ASCII)
 _STREAM: dict[str, Any] = {
@@ -55,9 +55,9 @@ class EventRoutes:
         caller: Caller,
         session_id: SessionPath,
         after: Annotated[
-            int, Query(ge=0, lt=AHEAD_OF_ALL, description="A seq: only entries behind it.")
+            int, Query(ge=0, le=SEQ_MAX, description="A seq: only entries behind it.")
         ] = 0,
-        limit: ItemsMax = 200,
+        limit: ItemsMax = None,
         accept: Annotated[str, Header(include_in_schema=False)] = "",
         last_event_id: Annotated[
             str,
@@ -77,9 +77,9 @@ class EventRoutes:
         return Stream(self._streams, caller, session_id, after, asked)
 
     async def _page(
-        self, caller: Principal, session_id: SessionId, after: int, limit: int
+        self, caller: Principal, session_id: SessionId, after: int, limit: int | None
     ) -> Reply:
-        check_limit(limit, self._served.settings.page_entries_max)
+        limit = page_limit(limit, self._served.settings.page_entries_max)
         entries = await self._served.reads.entries(caller, session_id, after=after, limit=limit)
         last = str(entries[-1].seq) if len(entries) == limit else "null"
         items = ",".join(map(entry_json, entries))

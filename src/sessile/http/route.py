@@ -72,7 +72,7 @@ class Dispatch:
             for segment in scope["path"].split("/"):
                 assert node is not None
                 below = node.below.get(segment)
-                if below is None and node.parameter is not None:
+                if below is None and segment and node.parameter is not None:
                     parameters[node.parameter_name] = segment
                     below = node.parameter
                 node = below

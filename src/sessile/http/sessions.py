@@ -28,7 +28,12 @@ IdempotencyKey = Annotated[
         description="The same key gives the same answer again; with another body it is refused.",
     ),
 ]
-ItemsMax = Annotated[int, Query(ge=1, description="At most 200 by default.")]
+ItemsMax = Annotated[
+    int | None,
+    Query(ge=1, description="Not given: 50. The server's settings say how many at most."),
+]
+SEQ_MAX = 2**62
+ITEMS_DEFAULT = 50
 CHUNK_BYTES = 65_536
 
 
@@ -84,10 +89,10 @@ class SessionRoutes:
         self,
         caller: Caller,
         before: Annotated[SessionId | None, Query(description="The last page's `next`.")] = None,
-        limit: ItemsMax = 50,
+        limit: ItemsMax = None,
     ) -> Reply:
         """Your sessions, the youngest first; an admin's are all of its tenant."""
-        check_limit(limit, self._served.settings.page_items_max)
+        limit = page_limit(limit, self._served.settings.page_items_max)
         if before is not None and not well_formed(before, prefix="ses"):
             raise InvalidInput("before is no session id", field="before")
         found = await self._served.reads.sessions(caller, before=before, limit=limit)
@@ -143,12 +148,13 @@ class SessionRoutes:
         caller: Caller,
         session_id: SessionPath,
         before: Annotated[
-            int | None, Query(ge=1, description="A seq; `next` of the page after this one.")
+            int | None,
+            Query(ge=1, le=SEQ_MAX, description="A seq; `next` of the page after this one."),
         ] = None,
-        limit: ItemsMax = 50,
+        limit: ItemsMax = None,
     ) -> Reply:
         """The newest messages before `before`, oldest first; `next` leads to older ones."""
-        check_limit(limit, self._served.settings.page_items_max)
+        limit = page_limit(limit, self._served.settings.page_items_max)
         found = await self._served.reads.messages(caller, session_id, before=before, limit=limit)
         older = found[0].seq if len(found) == limit else None
         return json_reply(200, page_wire(map(message_wire, found), after=older))
@@ -222,6 +228,10 @@ async def _left(receive: Receive) -> None:
         pass
 
 
-def check_limit(limit: int, most: int) -> None:
-    if limit > most:
+def page_limit(asked: int | None, most: int) -> int:
+    """Raises InvalidInput for more than a page may have."""
+    if asked is None:
+        return min(ITEMS_DEFAULT, most)
+    if asked > most:
         raise InvalidInput(f"limit is at most {most}", field="limit")
+    return asked

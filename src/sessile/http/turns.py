@@ -10,7 +10,7 @@ from sessile.http import schemas
 from sessile.http.exchange import Caller, SessionPath, TurnPath
 from sessile.http.reply import Reply, json_reply
 from sessile.http.served import BODY_PROBLEMS, SESSION_PROBLEMS, Replies, Served, declare
-from sessile.http.sessions import IdempotencyKey, ItemsMax, check_limit
+from sessile.http.sessions import SEQ_MAX, IdempotencyKey, ItemsMax, page_limit
 from sessile.http.wire import page_wire, turn_wire
 from sessile.runtime.inputs import check_input
 
@@ -88,12 +88,14 @@ class TurnRoutes:
         self,
         caller: Caller,
         session_id: SessionPath,
-        after: Annotated[int, Query(ge=0, description="A position; the last page's `next`.")] = 0,
+        after: Annotated[
+            int, Query(ge=0, le=SEQ_MAX, description="A position; the last page's `next`.")
+        ] = 0,
         queued: Annotated[bool, Query(description="Only those that wait.")] = False,  # noqa: FBT002
-        limit: ItemsMax = 50,
+        limit: ItemsMax = None,
     ) -> Reply:
         """The session's turns in the order accepted."""
-        check_limit(limit, self._served.settings.page_items_max)
+        limit = page_limit(limit, self._served.settings.page_items_max)
         found = await self._served.reads.turns(
             caller, session_id, after=after, queued=queued, limit=limit
         )
