@@ -56,7 +56,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="JSON, for programs.")]
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line. Raises SystemExit with its exit code."""
     try:
-        app(arguments)
+        app(arguments, prog_name="sessile")
     except CommandFailed as failure:
         sys.stderr.write(f"sessile: {lines(failure.message)}\n")
         raise SystemExit(failure.code) from None
@@ -101,7 +101,7 @@ def serve(
     target: Annotated[
         str | None,
         typer.Argument(
-            metavar="[FILE.py[:NAME]]",
+            metavar="FILE.py[:NAME]",
             help="A Python file, and which of its assistants or servers; without NAME all its"
             " assistants, and without FILE the demo.",
             show_default=False,

@@ -87,7 +87,7 @@ def _parameters() -> Iterator[inspect.Parameter]:
             None,
             flag(field.name),
             metavar=_metavar(field),
-            help=f"{field.metadata['about']} [dim]{_default(field)}; {variable(field.name)}[/dim]",
+            help=_help(field),
             rich_help_panel=panel,
             show_default=False,
         )
@@ -105,12 +105,8 @@ def _metavar(field: "Field[Any]") -> str:
     return "PATH" if isinstance(field.default, Path) else _METAVARS[type(field.default)]
 
 
-def _default(field: "Field[Any]") -> str:
+def _help(field: "Field[Any]") -> str:
     value = field.default
-    return (
-        "no default"
-        if value == ""
-        else f"default {value:g}"
-        if isinstance(value, float)
-        else f"default {value}"
-    )
+    default = f"{value:g}" if isinstance(value, float) else str(value) or "none"
+    told = rf"\[default: {default}; {variable(field.name)}]"
+    return f"{field.metadata['about']} [dim]{told}[/dim]"

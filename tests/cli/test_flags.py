@@ -1,0 +1,121 @@
+"""Each setting is a flag and a variable of the same name; the flag wins."""
+
+import re
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.cli.conftest import Ran
+
+from sessile.cli.failure import CommandFailed
+from sessile.cli.flags import CHOICES, PANELS, changed, flag, read_settings, variable
+from sessile.settings import Settings
+
+NAMES = [field.name for field in fields(Settings)]
+ANOTHER: dict[type, str] = {int: "7", float: "0.5", str: "words"}
+
+
+def another(name: str) -> str:
+    """A value that is allowed and is not the default."""
+    default = getattr(Settings(), name)
+    if name in CHOICES:
+        return next(choice for choice in CHOICES[name] if choice != default)
+    return "elsewhere" if isinstance(default, Path) else ANOTHER[type(default)]
+
+
+def as_kept(name: str, text: str) -> Any:
+    return type(getattr(Settings(), name))(text)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_setting_is_a_flag_and_a_variable_and_the_flag_wins(name: str) -> None:
+    text = another(name)
+    kept = as_kept(name, text)
+
+    assert getattr(read_settings({}, {name: text}), name) == kept
+    assert getattr(read_settings({variable(name): text}, {}), name) == kept
+    over = {variable(name): str(getattr(Settings(), name))}
+    assert getattr(read_settings(over, {name: text}), name) == kept
+
+
+def test_serve_has_a_flag_for_each_setting_and_says_what_it_is(run: Callable[..., Ran]) -> None:
+    ran = run("serve", "--help")
+
+    words = re.sub(r"[│╭╮╰╯─\s]+", " ", ran.out)
+    for field in fields(Settings):
+        assert f"{flag(field.name)} " in words
+        assert variable(field.name) in words
+    for panel in PANELS.values():
+        assert f" {panel} " in words
+    assert "[default: 3006; SESSILE_PORT]" in words
+    assert ran.code == 0
+
+
+def test_every_panel_begins_at_a_setting_that_there_is() -> None:
+    assert set(PANELS) <= set(NAMES)
+    assert set(CHOICES) <= set(NAMES)
+    assert next(iter(PANELS)) == NAMES[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "why"),
+    [
+        ("port", "many", "'many' is not a whole number"),
+        ("port", "-1", "must be more than 0"),
+        ("sweep_seconds", "soon", "'soon' is not a number"),
+        ("sweep_seconds", "0", "must be more than 0"),
+        ("sweep_seconds", "nan", "finite"),
+        ("drain_seconds_max", "inf", "finite"),
+        ("log_level", "loud", "none of debug, info, warning, error"),
+        ("log_format", "xml", "none of auto, text, json"),
+        ("store_url", "files", "none of sqlite, memory"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_told_with_where_it_came_from(
+    name: str, text: str, why: str
+) -> None:
+    with pytest.raises(CommandFailed, match=re.escape(why)) as by_flag:
+        read_settings({}, {name: text})
+    with pytest.raises(CommandFailed, match=re.escape(why)) as by_variable:
+        read_settings({variable(name): text}, {})
+
+    assert by_flag.value.message.startswith(f"{flag(name)}: ")
+    assert by_variable.value.message.startswith(f"{variable(name)}: ")
+    assert by_flag.value.code == 2
+
+
+def test_a_variable_that_is_misspelt_is_told(
+    run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SESSILE_PROT", "8000")
+
+    ran = run("doctor")
+
+    assert ran.code == 2
+    assert "SESSILE_PROT" in ran.err
+
+
+def test_what_was_set_is_told_from_what_is_the_default() -> None:
+    names = changed({"SESSILE_PORT": "3006"}, {"host": "127.0.0.1", "data_dir": None})
+
+    assert list(names) == ["host", "port"]
+
+
+@pytest.mark.parametrize("command", [[], ["serve"], ["chat"], ["log"], ["migrate"], ["doctor"]])
+def test_each_command_has_help(run: Callable[..., Ran], command: list[str]) -> None:
+    ran = run(*command, "--help")
+
+    assert ran.code == 0
+    assert "Usage: " in ran.out
+
+
+def test_the_version_is_the_packages(run: Callable[..., Ran]) -> None:
+    from importlib.metadata import version
+
+    assert run("--version").out == f"sessile {version('sessile')}\n"
+
+
+def test_an_unknown_flag_is_refused(run: Callable[..., Ran]) -> None:
+    assert run("serve", "--ports", "1").code == 2
