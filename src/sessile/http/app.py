@@ -105,6 +105,9 @@ def create_app(served: Served, authenticator: Authenticator, *, node: str = "her
 
 async def _of_http(request: Request, error: Exception) -> Any:
     assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, SessileError):
+        # What `guard` refused while FastAPI read the body.
+        return await _of_sessile(request, error.__cause__)
     headers = [(n.lower().encode(), v.encode()) for n, v in (error.headers or {}).items()]
     if error.status_code == 405:
         headers = [(b"allow", ", ".join(sorted(_methods(request))).encode())]

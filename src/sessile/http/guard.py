@@ -69,10 +69,10 @@ class Guard:
         asked = Exchange(self._request_id(headers), headers, self._authenticator)
         scope["sessile"] = asked
         request_id = (b"x-request-id", asked.request_id.encode())
-        status = 0
+        status, ended = 0, False
 
         async def answer(message: Message) -> None:
-            nonlocal status
+            nonlocal status, ended
             if message["type"] == "http.response.start":
                 status = message["status"]
                 given = message["headers"]
@@ -83,6 +83,8 @@ class Guard:
                     *REPLY_HEADERS,
                     request_id,
                 ]
+            else:
+                ended = not message.get("more_body")
             await send(message)
 
         try:
@@ -96,9 +98,11 @@ class Guard:
             await problem(error, request_id=asked.request_id)(scope, receive, answer)
         except Exception:
             logger.exception("a request failed", extra={"request_id": asked.request_id})
-            if status:
+            if not status:
+                await plain_problem(500, request_id=asked.request_id)(scope, receive, answer)
+            elif not ended:
+                # Half a reply is better cut off than ended as if it were whole.
                 raise
-            await plain_problem(500, request_id=asked.request_id)(scope, receive, answer)
         finally:
             self._told(scope, asked, status, perf_counter() - began)
 
