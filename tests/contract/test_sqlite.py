@@ -97,6 +97,15 @@ def locked(path: Path) -> Iterator[sqlite3.Connection]:
     other.close()
 
 
+@contextmanager
+def begun(desk: Desk) -> Iterator[threading.Event]:
+    """Rings when the writer begins its next statement."""
+    event = threading.Event()
+    writing(desk).set_trace_callback(lambda _: event.set())
+    yield event
+    writing(desk).set_trace_callback(None)
+
+
 async def test_a_second_store_on_a_data_directory_is_refused(
     desk: Desk, path: Path, clock: ManualClock
 ) -> None:
@@ -230,13 +239,10 @@ async def test_a_lock_that_is_given_up_in_time_is_waited_for(
     async with SqliteStore(path, clock=clock) as store:
         desk = Desk(store, clock, CountingIds())
         key = await desk.open()
-        begun = threading.Event()
-        writing(desk).set_trace_callback(lambda _: begun.set())
 
-        with locked(path) as other:
+        with locked(path) as other, begun(desk) as writer:
             submitted = asyncio.gather(*(desk.submit(key, f"{n}") for n in range(5)))
-            await asyncio.sleep(0)  # the submits run
-            await asyncio.to_thread(begun.wait, 10)
+            await asyncio.to_thread(writer.wait, 10)
             assert not submitted.done()
             other.rollback()
             await submitted
@@ -327,9 +333,9 @@ async def test_a_full_disk_is_said_so_and_does_no_harm(desk: Desk) -> None:
 async def test_a_caller_that_goes_away_leaves_its_job_whole(desk: Desk, path: Path) -> None:
     key = await desk.open()
 
-    with locked(path) as other:
-        submitted = asyncio.ensure_future(desk.submit(key, "a"))  # noqa: TID251
-        await asyncio.sleep(0)
+    with locked(path) as other, begun(desk) as writer:
+        submitted = asyncio.gather(desk.submit(key, "a"))
+        await asyncio.to_thread(writer.wait, 10)
         submitted.cancel()
         with pytest.raises(asyncio.CancelledError):
             await submitted
@@ -346,7 +352,8 @@ async def test_jobs_that_were_asked_for_before_the_end_are_done(
         desk = Desk(store, clock, CountingIds())
         key = await desk.open()
         submits = asyncio.gather(*(desk.submit(key, run=False, queue_max=600) for _ in range(600)))
-        await asyncio.sleep(0)
+        with begun(desk) as writer:
+            await asyncio.to_thread(writer.wait, 10)
     await submits
 
     async with SqliteStore(path, clock=clock) as store:
