@@ -41,7 +41,7 @@ def connect_writer(path: Path, *, busy_seconds: float) -> sqlite3.Connection:
     connection = sqlite3.connect(
         path, isolation_level=None, check_same_thread=False, cached_statements=256
     )
-    connection.execute(f"PRAGMA busy_timeout = {busy_ms(busy_seconds)}")
+    connection.execute(f"PRAGMA busy_timeout = {int(busy_seconds * 1000)}")
     mode = _switch_to_wal(connection, busy_seconds=busy_seconds)
     assert mode == "wal", f"{path} cannot be written in WAL mode, but only in mode {mode}"
     connection.execute("PRAGMA synchronous = FULL")
@@ -77,10 +77,5 @@ def connect_reader(path: Path, *, busy_seconds: float) -> sqlite3.Connection:
         isolation_level=None,
         check_same_thread=False,
     )
-    connection.execute(f"PRAGMA busy_timeout = {busy_ms(busy_seconds)}")
+    connection.execute(f"PRAGMA busy_timeout = {int(busy_seconds * 1000)}")
     return connection
-
-
-def busy_ms(busy_seconds: float) -> int:
-    """How long SQLite itself waits for a lock before the caller looks at the time again."""
-    return int(min(busy_seconds, 1.0) * 1000)
