@@ -1206,7 +1206,7 @@ def test_a_turn_with_an_unread_steer_is_not_complete(ledger: Ledger, row: Row) -
     for seen in ((), unread(row, holding.turn_id)):
         with pytest.raises(SteerUnread) as refused:
             ledger.finish(holding, unread=seen)
-        assert refused.value.details == {"steers_unread": 1}
+        assert refused.value.details["steers_unread"] == 1
 
     assert row.head == before
 
@@ -1271,7 +1271,7 @@ def test_an_end_must_know_of_every_steer(end: str, ledger: Ledger, row: Row) -> 
     with pytest.raises(SteerUnread) as refused:
         ledger.finish(holding, end=end, error=ERROR, unread=seen)
 
-    assert refused.value.details == {"steers_unread": 2}
+    assert refused.value.details["steers_unread"] == 2
 
 
 def test_in_a_closed_session_an_unread_steer_is_cancelled(ledger: Ledger, row: Row) -> None:
