@@ -77,10 +77,9 @@ def finish(view: View, command: FinishTurn) -> Decision:
     if view.lease.step != command.step:
         raise LeaseLost(f"step {command.step} does not follow {view.lease.step}")
     cancelled = head.cancel_turn_id == turn.turn_id
-    if len(command.unread) != head.steers_unread:
-        raise SteerUnread(steers_unread=head.steers_unread)
-    if command.unread and command.end == "completed" and not cancelled:
-        raise SteerUnread(steers_unread=head.steers_unread)
+    heard = len(command.unread) == head.steers_unread
+    if not heard or (command.unread and command.end == "completed" and not cancelled):
+        raise SteerUnread(steers_unread=head.steers_unread, cancelled=cancelled)
     end = _terminal(turn, command, cancelled=cancelled)
     closing = tuple(_marked(event) if cancelled else event for event in command.closing)
     requeued = tuple(_requeue(head, command))

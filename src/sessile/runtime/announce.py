@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Generator
 from contextlib import contextmanager
 
+from sessile.core.events import Entry
 from sessile.core.ids import TurnId
-from sessile.core.session import Turn, due_at_ms
+from sessile.core.session import SessionHead, Turn, due_at_ms
 from sessile.ports.notifier import Hint, Notifier
 from sessile.ports.store import Committed
 from sessile.runtime.telemetry import Telemetry
@@ -33,7 +34,7 @@ class Announcer:
                 head=committed.head.head,
                 entries=entries,
                 due=runnable(committed),
-                control=any(entry.kind in CONTROL_KINDS for entry in entries),
+                control=_is_control(committed.head, entries),
             )
         )
         for turn in committed.turns.values():
@@ -56,6 +57,13 @@ class Announcer:
             waiters.remove(waiter)
             if not waiters:
                 del self._waiting[turn_id]
+
+
+def _is_control(head: SessionHead, entries: tuple[Entry, ...]) -> bool:
+    """Where an answer was lost, or asked for again, the head says whether something was said."""
+    if entries:
+        return any(entry.kind in CONTROL_KINDS for entry in entries)
+    return head.cancel_turn_id is not None or head.steers_unread > 0
 
 
 def runnable(committed: Committed) -> bool:

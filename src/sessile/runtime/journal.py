@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from sessile.core.context import Holding
-from sessile.core.errors import LeaseLost, StorageBusy, StorageFull
+from sessile.core.errors import ContextExpired, LeaseLost, StorageBusy, StorageFull
 from sessile.core.events import Entry, Event
 from sessile.core.transcript import TEXT_KINDS
 from sessile.ports.store import Committed, Store
@@ -42,6 +42,7 @@ class Journal:
         self._put = 0
         self._durable = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._sealed = False
         self.buffered: Callable[[], tuple[Event, ...]] = tuple
         """Hands over deltas and progress that still wait to be coalesced."""
         self.step = 0
@@ -52,17 +53,20 @@ class Journal:
 
     def put(self, *events: Event) -> None:
         """Append soon: with the next write, or after the delay."""
+        self._check()
         self._pending.extend(events)
         self._put += len(events)
         self.flush_soon()
 
     def flush_soon(self) -> None:
-        if self._timer is None:
+        if self._timer is None and not self._sealed:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self._delay_seconds, self._on_timer)
 
     async def write(self, *events: Event) -> None:
-        """Append behind what waits, durable on return. Raises LeaseLost."""
+        """Append behind what waits, durable on return. Raises LeaseLost, and ContextExpired
+        once the turn is being ended."""
+        self._check()
         events = (*self.buffered(), *events)
         self._pending.extend(events)
         self._put += len(events)
@@ -72,16 +76,26 @@ class Journal:
                 await self._append()
 
     async def drain(self) -> tuple[Event, ...]:
-        """What was put and not yet sent, to be written with the turn's end; nothing is on its
-        way any more, and no timer is left."""
+        """What was put and not yet sent, to be written with the turn's end. Nothing is on its
+        way any more, and nothing more is taken until `resume`: an append of what an agent left
+        running would come between, and the end would be refused."""
         self.stop()
         async with self._lock:
             if self._sent:
                 with suppress(LeaseLost):
                     await self._append()
+        self._sealed = True
         left, self._pending = tuple(self._pending), []
         self._durable = self._put
         return left
+
+    def resume(self) -> None:
+        """The turn does not end yet."""
+        self._sealed = False
+
+    def _check(self) -> None:
+        if self._sealed:
+            raise ContextExpired()
 
     def stop(self) -> None:
         """Forget the timer; write nothing more by itself."""
@@ -110,7 +124,8 @@ class Journal:
 
     def _on_timer(self) -> None:
         self._timer = None
-        self._spawn(self.write())
+        if not self._sealed:
+            self._spawn(self.write())
 
 
 async def patiently(call: Callable[[], Awaitable[T]]) -> T:

@@ -39,8 +39,7 @@ class Remains:
         may not have taken effect is not run again."""
         unsafe = [call for call in self.calls.started.values() if not call.idempotent]
         outcomes = interrupted(unsafe, "The server was lost while this call ran.")
-        for outcome in outcomes:
-            self._add(outcome)
+        self.take_in(outcomes)
         if self.open_message is None:
             return outcomes
         reset = MessageReset(turn_id=turn_id, message_id=self.open_message)
@@ -52,6 +51,11 @@ class Remains:
         for entry in entries:
             if entry.turn_id == turn_id:
                 self._add(decode(entry))
+
+    def take_in(self, events: Iterable[Event]) -> None:
+        """The same for events that are about to be written."""
+        for event in events:
+            self._add(event)
 
     def _add(self, event: Event) -> None:
         calls = self.calls

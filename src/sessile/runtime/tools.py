@@ -237,10 +237,15 @@ class TurnTools:
         return await tool.invoke(context, arguments)
 
     async def _end(self, outcome: ToolOutcome) -> ToolResult:
-        await self._journal.write(outcome)
+        if (known := self._calls.outcomes.get(outcome.call_id)) is not None:
+            return known
+        # Noted before it is durable: the journal keeps what it was given, also where this call is
+        # cancelled while the outcome is on its way, and a call has one outcome.
+        self._journal.put(outcome)
         self._calls.started.pop(outcome.call_id, None)
         self._calls.announced.pop(outcome.call_id, None)
         result = self._calls.outcomes[outcome.call_id] = result_of(outcome)
+        await self._journal.write()
         return result
 
     def _identified(self, name: str, arguments: Arguments, call_id: CallId | None) -> CallId:

@@ -2,15 +2,16 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from sessile.core.attempts import STRIKES_MAX, user_message
 from sessile.core.commands import FinishTurn, ReleaseTurn, Runner
 from sessile.core.context import Holding, Identity, TurnContext
 from sessile.core.errors import LeaseLost, SteerUnread
-from sessile.core.events import Event, JsonObject, Progress, ToolOutcome, ToolStarted
-from sessile.core.ids import SessionKey
+from sessile.core.events import Entry, Event, JsonObject, Progress, ToolStarted
+from sessile.core.ids import Seq, SessionKey
+from sessile.core.session import SessionHead
 from sessile.core.transcript import History, Message, messages
 from sessile.ports.agent import Agent, AgentFailed, MessageEnd, TextDelta, ThinkingDelta
 from sessile.ports.notifier import Hint
@@ -41,14 +42,16 @@ class Attempt:
         self._head = started.head
         self._session = started.session
         self._turn = started.turn
-        self._fresh = started
+        self._fresh = started.entries
         self._history = history
         self._remains = Remains()
         self._spawn = spawn
         self._closed = False
         self._stop: str | None = None
+        self._stoppable = False
         self._task: asyncio.Task[Any] | None = None
         self._steered = False
+        self._seen = started.head.head
         self._left: list[Event] = []
         self.holding = Holding(
             key=started.head.key,
@@ -60,7 +63,7 @@ class Attempt:
         self._journal = Journal(
             store=node.store,
             holding=self.holding,
-            publish=node.publish,
+            publish=self._committed,
             spawn=self._spawn_write,
             delay_seconds=node.settings.delta_milliseconds / 1000,
         )
@@ -98,11 +101,12 @@ class Attempt:
 
     def stop(self, why: str) -> None:
         """Cancel the agent; `why` is a key of STOPS. The first reason holds, but a lost lease
-        overrules any."""
+        overrules any. What is written when no agent runs, a recovery or an end, is left to go
+        on: the store decides whether it still may."""
         if self._closed or (self._stop is not None and why != "lost"):
             return
         self._stop = why
-        if self._task is not None:
+        if self._stoppable and self._task is not None:
             self._task.cancel()
 
     def on_hint(self, hint: Hint) -> None:
@@ -117,26 +121,35 @@ class Attempt:
             ):
                 self.stop("cancel")
 
+    def on_head(self, head: Seq) -> None:
+        """The log is this long, as the sweep saw: a hint may have been lost."""
+        if head > self._seen and not self._closed:
+            self._spawn(self._look())
+
     async def run(self, successor: Callable[[], Runner | None]) -> Committed | None:
         """To the turn's end. Answers the commit that ended it, which may have started the
         session's next turn for `successor`; None where the lease was lost or handed back."""
         self._task = asyncio.current_task()
         self._door.enter()
         try:
-            end = await self._guarded(self._begin())
+            end = await self._recovered() if self._turn.attempt > 1 else None
+            if end is None:
+                end = await self._guarded(self._run_agent)
             while True:
                 try:
                     return await self._finish(end, successor)
-                except SteerUnread:
-                    if end.how == "completed":
-                        end = await self._guarded(self._next_leg())
+                except SteerUnread as unread:
+                    if end.how == "completed" and not unread.details["cancelled"]:
+                        end = await self._guarded(self._next_leg)
                     else:
                         self._remains.steers = (await self._refold()).steers
+                        if end.how in ("completed", "released"):
+                            end = STOPS["cancel"]  # decided by the head; no agent is asked again
                 except LeaseLost:
                     self._refused()
                     return None
                 except asyncio.CancelledError:
-                    # Stopped while the end was on its way: its fate is settled by asking again.
+                    # Stopped by what its own commit told: its fate is settled by asking again.
                     self._swallow_stop()
         finally:
             self._closed = True
@@ -145,18 +158,19 @@ class Attempt:
 
     # -- running the agent
 
-    async def _guarded(self, work: Coroutine[Any, Any, None]) -> End:
+    async def _guarded(self, work: Callable[[], Awaitable[None]]) -> End:
         """Whatever the agent does, the turn has an end."""
+        if self._stop is not None:
+            return STOPS[self._stop]
         started_at_ms = self._turn.started_at_ms or 0
         settings, now_ms = self._node.settings, self._node.clock.now_ms()
         seconds = settings.turn_seconds_max - (now_ms - started_at_ms) / 1000
         deadline = asyncio.timeout(max(seconds, 0))
+        self._stoppable = True
         try:
             async with deadline:
-                await work
+                await work()
             return End(how="completed")
-        except _Early as early:
-            return early.end
         except AgentFailed as failure:
             return failed(failure.code, failure.message, retry=failure.retry)
         except LeaseLost:
@@ -171,6 +185,8 @@ class Attempt:
             return self._crashed("TimeoutError")
         except Exception as error:  # noqa: BLE001  a guest's code ends here
             return self._crashed(type(error).__name__)
+        finally:
+            self._stoppable = False
 
     def _crashed(self, name: str) -> End:
         logger.exception("agent raised", extra=self._fields())
@@ -187,21 +203,27 @@ class Attempt:
             pass
         return self._stop
 
-    async def _begin(self) -> None:
-        if self._stop is not None:
-            raise _Early(STOPS[self._stop])
-        if self._turn.attempt > 1:
-            self._node.telemetry.attempts_recovered.inc()
+    async def _recovered(self) -> End | None:
+        """Close what the lost attempt left, before anything else; an end where that is all."""
+        self._node.telemetry.attempts_recovered.inc()
+        try:
             self._remains = await self._refold()
+        except ValueError:
+            return self._crashed("ValueError")  # the log is not one that any version wrote
+        self._draft.text = self._remains.text
+        try:
             if closing := self._remains.closing(self._turn.turn_id):
                 await self._journal.write(*closing)
-            self._draft.text = self._remains.text
+        except LeaseLost:
+            # Lost, or closed over: then the end is the one thing that may still be written.
+            return STOPS["cancel"]
         if self._head.cancel_turn_id == self._turn.turn_id:
-            raise _Early(STOPS["cancel"])
+            return STOPS["cancel"]
         if self._turn.strikes >= STRIKES_MAX:
             reason = f"{STRIKES_MAX} attempts in a row were lost without a step."
-            raise _Early(End(how="interrupted", reason=reason))
-        await self._run_agent()
+            return End(how="interrupted", reason=reason)
+        self._steered = bool(self._remains.steers)
+        return None
 
     async def _run_agent(self) -> None:
         agent = self._node.agents.get(self._session.assistant)
@@ -270,9 +292,8 @@ class Attempt:
     async def _read_history(self) -> History:
         """From the log, at most the setting's entries, from the last summary on."""
         most = self._node.settings.history_entries_max
-        fresh = self._fresh.entries
-        if fresh and fresh[0].seq == 2:
-            return History(fresh)  # the session's first turn: nothing else has been said
+        if self._fresh and self._fresh[0].seq == 2:
+            return History(self._fresh)  # the session's first turn: nothing else has been said
         store = self._node.store
         entries = await patiently(
             lambda: store.read(self.key, history=True, newest_first=True, limit=most)
@@ -301,13 +322,14 @@ class Attempt:
 
     async def _refold(self) -> Remains:
         """The turn so far, from the log."""
-        page = self._node.settings.page_entries_max
-        turn_id = self._turn.turn_id
-        store = self._node.store
-        entries = await patiently(lambda: turn_entries(store, self.key, turn_id, page=page))
         remains = Remains()
-        remains.fold(entries, turn_id)
+        remains.fold(await self._entries(), self._turn.turn_id)
         return remains
+
+    async def _entries(self) -> list[Entry]:
+        page = self._node.settings.page_entries_max
+        store, turn_id = self._node.store, self._turn.turn_id
+        return await patiently(lambda: turn_entries(store, self.key, turn_id, page=page))
 
     async def _take_steered(self) -> tuple[Message, ...]:
         if not self._steered:
@@ -318,67 +340,93 @@ class Attempt:
         await self._journal.write(
             *(user_message(s.turn_id, s.message_id, s.input, steer_id=s.steer_id) for s in steers)
         )
-        return tuple(
-            message for message in messages(self._journal.said[already:]) if message.role == "user"
+        said = (
+            self._journal.said[already:] if self._journal.said_is_whole else await self._entries()
         )
+        delivered = {steer.message_id for steer in steers}
+        return tuple(message for message in messages(said) if message.message_id in delivered)
 
     async def _next_leg(self) -> None:
         """The agent has answered, but not what was steered in meanwhile: ask it again."""
-        await self._journal.write(*self._left)
+        closing = (*self._left, *self._open_calls())
         self._left.clear()
+        self._remains.take_in(closing)
+        self._journal.resume()
+        await self._journal.write(*closing)
         self._steered = True
         await self._take_steered()
         self._remains.calls.unnamed.clear()
         self._remains.messages = 0
-        self._history = self.history
+        self._history, self._fresh = self.history, ()
         self._journal.said.clear()
         self._journal.said_is_whole = True
         await self._run_agent()
 
     async def _look(self) -> None:
-        """A hint came without its entries."""
-        found = await self._node.store.find(self.key)
-        if found is None or found.head.cancel_turn_id == self._turn.turn_id:
+        """A hint came without its entries, or did not come."""
+        store = self._node.store
+        found = await patiently(lambda: store.find(self.key))
+        if found is None:
             self.stop("cancel")
-        elif found.head.steers_unread:
+        else:
+            self._heed(found.head)
+
+    def _committed(self, committed: Committed) -> None:
+        self._node.publish(committed)
+        if committed.head is not None:
+            self._heed(committed.head)
+
+    def _heed(self, head: SessionHead) -> None:
+        """What the session's head says to this turn, whether or not a hint came."""
+        self._seen = max(self._seen, head.head)
+        if head.cancel_turn_id == self._turn.turn_id:
+            self.stop("cancel")
+        elif head.steers_unread:
             self._steered = True
 
     # -- the end
 
     async def _finish(self, end: End, successor: Callable[[], Runner | None]) -> Committed | None:
-        if self._stop == "lost":
-            end = STOPS["lost"]
-        if end.how == "lost":
+        if end.how == "lost" or self._stop == "lost":
             return None
         node = self._node
+        how = end.how
+        if how == "released":
+            try:
+                await self._release()
+            except LeaseLost:
+                how = "cancelled"  # lost; or closed over, and then the end is still ours to write
+            else:
+                return None
         self._left.extend(await self._journal.drain())
-        if end.how == "released":
-            released = ReleaseTurn(holding=self.holding)
-            node.publish(await patiently(lambda: node.store.transact(self.key, released)))
-            return None
-        if (message := self._draft.end_open(whole=end.how == "completed")) is not None:
+        if (message := self._draft.end_open(whole=how == "completed")) is not None:
             self._left.append(message)
         command = FinishTurn(
             holding=self.holding,
             step=self._journal.step,
-            end=end.how,
+            end=how,
             output=self._draft.text,
             error=end.error,
             reason=end.reason,
             progress=self._draft.progress,
             closing=(*self._left, *self._open_calls()),
-            unread=() if end.how == "completed" else tuple(self._remains.steers.values()),
+            unread=() if how == "completed" else tuple(self._remains.steers.values()),
             successor=successor(),
         )
         committed = await patiently(lambda: node.store.transact(self.key, command))
         node.publish(committed)
         return committed
 
+    async def _release(self) -> None:
+        """Hand the turn back. What it has done is written first: a tool's outcome above all."""
+        await self._journal.write()
+        await self._journal.drain()
+        node, released = self._node, ReleaseTurn(holding=self.holding)
+        node.publish(await patiently(lambda: node.store.transact(self.key, released)))
+
     def _open_calls(self) -> tuple[Event, ...]:
         """An outcome for each call that has none: a provider refuses a history without."""
         calls = self._remains.calls
-        ended = {event.call_id for event in self._left if isinstance(event, ToolOutcome)}
-        begun = [call for call in calls.started.values() if call.call_id not in ended]
         never = [
             ToolStarted(
                 turn_id=self._turn.turn_id,
@@ -388,10 +436,10 @@ class Attempt:
                 arguments=arguments,
             )
             for call_id, (name, arguments) in calls.announced.items()
-            if call_id not in ended and call_id not in calls.started
+            if call_id not in calls.started
         ]
         return (
-            *interrupted(begun, "The turn ended while this call ran."),
+            *interrupted(calls.started.values(), "The turn ended while this call ran."),
             *interrupted(never, "The turn ended before this call was made."),
         )
 
@@ -415,10 +463,3 @@ class Attempt:
             "turn_id": self._turn.turn_id,
             "fence": self.holding.fence,
         }
-
-
-class _Early(Exception):
-    """The turn is to end before its agent is asked."""
-
-    def __init__(self, end: End) -> None:
-        self.end = end

@@ -265,15 +265,25 @@ class Workers:
         seconds = self._node.settings.sweep_seconds
         while True:
             with suppress(StorageBusy, StorageFull):
-                following = self._feed.following
-                due_max = max(self._free, 1)
-                sweep = await self._node.store.sweep(due_max=due_max, following=following)
-                self._feed.swept(following, dict(sweep.heads))
+                followed = self._feed.following
+                due_max = max(self._free, 1) + len(self._suspects)
+                sweep = await self._node.store.sweep(
+                    due_max=due_max, following={*followed, *self._attempts}
+                )
+                self._feed.swept(followed, dict(sweep.heads))
+                for key, head in sweep.heads.items():
+                    if (attempt := self._attempts.get(key)) is not None:
+                        attempt.on_head(head)
                 for key in sweep.due:
-                    if self._open and key not in self._attempts and key not in self._due:
-                        self._node.telemetry.sweep_finds.inc()
-                        self.wake(key)
+                    self._found_due(key)
+                if (waiting := self._suspects.next()) is not None:
+                    self.wake(waiting)  # perhaps another node has ended what made it suspect
             await asyncio.sleep(seconds)
+
+    def _found_due(self, key: SessionKey) -> None:
+        if not any(key in known for known in (self._attempts, self._due, self._suspects)):
+            self._node.telemetry.sweep_finds.inc()
+            self.wake(key)
 
     async def _renew_for_ever(self) -> None:
         """A node that cannot renew in time stops its turns itself."""
