@@ -809,6 +809,10 @@ def test_a_lost_attempt_with_a_durable_step_is_no_strike(ledger: Ledger, row: Ro
     assert row.running.strikes == 0
 
 
+def test_three_attempts_may_be_lost_without_a_step() -> None:
+    assert STRIKES_MAX == 3
+
+
 def test_strikes_add_up_until_a_step_takes_them_back(ledger: Ledger, row: Row) -> None:
     ledger.run()
     for strikes in range(1, STRIKES_MAX + 1):

@@ -1,6 +1,7 @@
 """The facts of a log: they cannot be changed, and their numbers never fall."""
 
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError, fields, is_dataclass
+from types import ModuleType
 from typing import get_args
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.machines import EXAMPLES
 
+from sessile.core import commands, context, events, policy, session, settle, transcript
 from sessile.core.events import (
     EPHEMERAL_KINDS,
     TERMINAL_KINDS,
@@ -81,6 +83,16 @@ def test_an_event_cannot_be_changed() -> None:
     for value, name in ((opened, "assistant"), (entry, "seq"), (Progress(), "tokens_used")):
         with pytest.raises(FrozenInstanceError):
             setattr(value, name, 2)
+
+
+@pytest.mark.parametrize("module", [commands, context, events, policy, session, settle, transcript])
+def test_every_value_of_core_is_frozen_and_has_no_room_for_more(module: ModuleType) -> None:
+    values = [v for v in vars(module).values() if isinstance(v, type) and is_dataclass(v)]
+
+    assert values
+    for each in values:
+        assert each.__dataclass_params__.frozen, each
+        assert "__slots__" in vars(each), each
 
 
 def test_events_made_without_metadata_share_none() -> None:
