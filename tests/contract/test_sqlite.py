@@ -351,10 +351,8 @@ async def test_jobs_that_were_asked_for_before_the_end_are_done(
     async with SqliteStore(path, clock=clock) as store:
         desk = Desk(store, clock, CountingIds())
         key = await desk.open()
-        submits = asyncio.gather(*(desk.submit(key, run=False, queue_max=600) for _ in range(600)))
-        with begun(desk) as writer:
-            await asyncio.to_thread(writer.wait, 10)
-    await submits
+        submits = (desk.submit(key, run=False, queue_max=600) for _ in range(600))
+        await asyncio.gather(*submits, store._writer.stop())
 
     async with SqliteStore(path, clock=clock) as store:
         assert len(await store.read(key, limit=1000)) == 601
