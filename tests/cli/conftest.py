@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -22,6 +23,14 @@ def environment(**more: str) -> dict[str, str]:
     """Of a process: this one's, without settings."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SESSILE_")}
     return {**kept, "COLUMNS": "100", **more}
+
+
+def until(holds: Callable[[], object]) -> None:
+    """Wait for what another process does to a file."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline, f"{holds} does not come to hold"
+        threading.Event().wait(0.01)
 
 
 class Process:
@@ -109,8 +118,8 @@ class Process:
 class Serve(Process):
     """`sessile serve`, on a port of its own, in a directory of its own."""
 
-    def __init__(self, directory: Path, *arguments: str, **more: str) -> None:
-        super().__init__("serve", "--port", "0", *arguments, cwd=directory, env=more)
+    def __init__(self, directory: Path, *arguments: str, port: str = "0", **more: str) -> None:
+        super().__init__("serve", "--port", port, *arguments, cwd=directory, env=more)
         self.directory = directory
 
     def ready(self) -> Self:

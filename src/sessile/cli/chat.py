@@ -273,7 +273,8 @@ class _Terminal:
 def _typing(terminal: int) -> Generator[None, None, None]:
     """Keys come as they are typed, and pasted text is marked as such."""
     before = termios.tcgetattr(terminal)
-    tty.setcbreak(terminal)
+    # What was typed ahead is kept.
+    tty.setcbreak(terminal, termios.TCSADRAIN)
     sys.stdout.write("\x1b[?2004h")
     sys.stdout.flush()
     try:

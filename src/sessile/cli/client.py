@@ -200,17 +200,19 @@ class Client:
         *,
         headers: Mapping[str, str] | None = None,
     ) -> JsonObject:
-        """Asked again where no answer came, or a busy one: a key makes it one turn."""
+        """What changes something is asked again where no answer came, or a busy one: with its
+        key, or by what it is, it is done once."""
+        tries = 1 if method == "GET" else TRIES
         asked = {"Accept": "application/json", **(headers or {})}
         for tried in count(1):
             try:
                 reply = await self._http.request(method, place, json=body, headers=asked)
                 if reply.is_success:
                     return _object(reply)
-                if reply.status_code != 503 or tried == TRIES:
+                if reply.status_code != 503 or tried == tries:
                     raise _refused(reply)
             except httpx2.TransportError as error:
-                if tried == TRIES:
+                if tried == tries:
                     raise Unreachable(_why(error)) from error
             await asyncio.sleep(RETRY_SECONDS * tried)
         raise AssertionError("the last try answers or raises")

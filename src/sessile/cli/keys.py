@@ -73,7 +73,7 @@ class Editor:
     def _next(self) -> str | None:
         typed = self._typed
         if typed[0] == "\x1b":
-            if _UNFINISHED.fullmatch(typed) and typed != "\x1b":
+            if _UNFINISHED.fullmatch(typed):
                 return None
             match = _SEQUENCE.match(typed)
             key = match[0] if match else typed[0]

@@ -70,7 +70,7 @@ class Screen:
 
     def show(self, block: Block) -> None:
         """Print a block that will not change, or what of it was not printed yet."""
-        for each in drawn(block, self._spinner):
+        for each in drawn(block, self._spinner, self.console.get_time()):
             self.say(each)
 
     def _show_lines(self, said: Said) -> None:
@@ -98,7 +98,7 @@ class Screen:
     def _above(self, console: Console) -> Iterable[RenderableType]:
         room = console.width * console.height
         for block in self.view.blocks:
-            yield from drawn(block, self._spinner, room)
+            yield from drawn(block, self._spinner, console.get_time(), room)
         if self.view.running is not None:
             yield _running(self.view.running, self._spinner)
         waiting = list(self.view.queue.values())
@@ -121,7 +121,9 @@ class Screen:
         yield Text(self.status, style="dim", no_wrap=True, overflow="ellipsis")
 
 
-def drawn(block: Block, spinner: Spinner, room: int | None = None) -> Iterable[RenderableType]:
+def drawn(
+    block: Block, spinner: Spinner, now_seconds: float, room: int | None = None
+) -> Iterable[RenderableType]:
     """A block as it looks now; of a message, what was not shown yet, and the end of that where
     there is `room` for no more."""
     match block:
@@ -138,38 +140,56 @@ def drawn(block: Block, spinner: Spinner, room: int | None = None) -> Iterable[R
             if block.partial:
                 yield Text("  [cut off]", style="dim")
         case Card():
-            yield _card(block, spinner)
+            yield _card(block, spinner, now_seconds)
         case Note():
             yield Text(f"  {lines(block.text)}", style="red" if block.bad else "dim")
 
 
+class _Indented:
+    """Without blanks behind its lines, which would wrap when the window becomes narrower."""
+
+    def __init__(self, inner: RenderableType, left: int = 2) -> None:
+        self._inner = inner
+        self._left = left
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width = max(options.max_width - self._left, 1)
+        inner = options.update(width=width, height=None)
+        for line in console.render_lines(self._inner, inner, pad=False):
+            yield Segment(" " * self._left)
+            yield from line
+            yield Segment.line()
+
+
 def _text(text: str) -> RenderableType:
-    return Padding(Text(lines(text)), (0, 0, 0, 2))
+    return _Indented(Text(lines(text)))
 
 
 def _thinking(text: str) -> RenderableType:
-    return Padding(Text(lines(text.strip()), style="dim italic"), (0, 0, 0, 2))
+    return _Indented(Text(lines(text.strip()), style="dim italic"))
 
 
-def _card(card: Card, spinner: Spinner) -> RenderableType:
-    row = Table.grid(padding=(0, 1, 0, 0))
-    row.add_column(width=1)
-    row.add_column()
-    said = Text(card.name, style="bold")
-    if card.arguments:
-        said.append(f" {card.arguments}", style="dim not bold")
-    if not card.done:
-        row.add_row(spinner, said)
-    else:
+def _card(card: Card, spinner: Spinner, now_seconds: float) -> RenderableType:
+    said = Text()
+    if card.done:
         mark, style = MARKS[card.status]
-        arrow = (
-            f" → {card.outcome}"
-            if card.status == "completed"
-            else f" {card.status}: {card.outcome}"
-        )
-        said.append(arrow if card.outcome else "", style=f"{style} not bold")
-        row.add_row(Text(mark, style=style), said)
-    return Padding(row, (0, 0, 0, 4 if card.nested else 2))
+        said.append(f"{mark} ", style=style)
+    else:
+        style = ""
+        said.append_text(_frame(spinner, now_seconds))
+        said.append(" ")
+    said.append(card.name, style="bold")
+    if card.arguments:
+        said.append(f" {card.arguments}", style="dim")
+    if card.outcome:
+        before = " → " if card.status == "completed" else f" {card.status}: "
+        said.append(f"{before}{card.outcome}", style=style)
+    return _Indented(said, 4 if card.nested else 2)
+
+
+def _frame(spinner: Spinner, now_seconds: float) -> Text:
+    frame = spinner.render(now_seconds)
+    return frame if isinstance(frame, Text) else Text("*")
 
 
 def _running(running: Running, spinner: Spinner) -> RenderableType:

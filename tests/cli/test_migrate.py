@@ -1,0 +1,51 @@
+"""`sessile migrate` brings a database to this version's schema, and may be run again."""
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from tests.cli.conftest import Ran, Serve
+
+from sessile.adapters.migrations import HEAD
+
+
+def test_a_database_is_made_and_then_left_as_it_is(run: Callable[..., Ran], tmp_path: Path) -> None:
+    directory = tmp_path / "new"
+
+    first = run("migrate", "--data-dir", str(directory))
+    second = run("migrate", "--data-dir", str(directory))
+
+    assert first == Ran(0, f"{directory}: made, at revision {HEAD}\n", "")
+    assert second == Ran(0, f"{directory}: already at revision {HEAD}\n", "")
+    assert run("doctor", "--data-dir", str(directory)).code == 0
+
+
+def test_a_directory_that_a_server_uses_is_left_alone(run: Callable[..., Ran], demo: Serve) -> None:
+    ran = run("migrate", "--data-dir", str(demo.directory / "sessile-data"))
+
+    assert ran.code == 2
+    assert "another server uses the data directory" in ran.err
+
+
+def test_a_database_of_a_newer_version_is_left_alone(
+    run: Callable[..., Ran], tmp_path: Path
+) -> None:
+    run("migrate", "--data-dir", str(tmp_path))
+    with closing(sqlite3.connect(tmp_path / "sessile.db")) as database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+        database.commit()
+
+    ran = run("migrate", "--data-dir", str(tmp_path))
+
+    assert ran.code == 2
+    assert "9999" in ran.err
+
+
+def test_what_is_no_database_is_told(run: Callable[..., Ran], tmp_path: Path) -> None:
+    (tmp_path / "sessile.db").write_bytes(b"no database" * 1_000)
+
+    ran = run("migrate", "--data-dir", str(tmp_path))
+
+    assert ran.code == 1
+    assert "file is not a database" in ran.err
