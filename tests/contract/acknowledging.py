@@ -1,4 +1,4 @@
-"""A process of its own: writes turns, and says on stdout what was acknowledged, until killed."""
+"""A process of its own: writes turns, and says on stdout what was acknowledged, until it is killed."""
 
 import asyncio
 import sys
@@ -11,6 +11,9 @@ from tests.doubles import CountingIds, ManualClock
 
 from sessile.adapters.sqlite import SqliteStore
 
+TURNS_MAX = 10_000
+"""Of each session: it does not write for ever should nobody kill it."""
+
 
 async def main(path: Path) -> None:
     clock = ManualClock()
@@ -21,7 +24,7 @@ async def main(path: Path) -> None:
 
 async def turns(desk: Desk) -> None:
     key = await desk.open()
-    while True:
+    for _ in range(TURNS_MAX):
         started = await desk.submit(key)
         say(key.session_id, started)
         held = holding(started)

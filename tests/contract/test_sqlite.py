@@ -125,6 +125,7 @@ async def test_another_process_on_a_data_directory_is_refused(desk: Desk, path: 
         capture_output=True,
         text=True,
         check=False,
+        timeout=60,
     )
 
     assert ended.returncode != 0
