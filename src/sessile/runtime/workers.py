@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any, Self
 
 from sessile.core.commands import Runner, StartTurn
+from sessile.core.context import Holding
 from sessile.core.errors import StorageBusy, StorageFull
 from sessile.core.ids import Fence, SessionKey
 from sessile.core.transcript import History
@@ -266,7 +267,7 @@ class Workers:
         while True:
             with suppress(StorageBusy, StorageFull):
                 followed = self._feed.following
-                due_max = max(self._free, 1) + len(self._suspects)
+                due_max = max(self._free, 1) + 2 * len(self._suspects)
                 sweep = await self._node.store.sweep(
                     due_max=due_max, following={*followed, *self._attempts}
                 )
@@ -287,8 +288,7 @@ class Workers:
 
     async def _renew_for_ever(self) -> None:
         """A node that cannot renew in time stops its turns itself."""
-        runner, store = self._node.runner, self._node.store
-        ttl_seconds = runner.lease_ms / 1000
+        ttl_seconds = self._node.runner.lease_ms / 1000
         interval = ttl_seconds / RENEWALS_PER_TTL
         while True:
             await asyncio.sleep(interval)
@@ -297,16 +297,18 @@ class Workers:
                 continue
             try:
                 async with asyncio.timeout(ttl_seconds * LATE_AT_SHARE_OF_TTL - interval):
-                    lost = await store.renew(
-                        runner.node, tuple(held.values()), lease_ms=runner.lease_ms
-                    )
-            except (TimeoutError, StorageBusy, StorageFull):
+                    lost = await self._renewed(tuple(held.values()))
+            except TimeoutError:
                 lost = frozenset(held)
                 logger.error("leases not renewed in time", extra={"turns": len(held)})
             for key in lost:
                 attempt = self._attempts.get(key)
                 if attempt is not None and attempt.holding == held[key]:
                     attempt.stop("lost")
+
+    async def _renewed(self, holdings: tuple[Holding, ...]) -> frozenset[SessionKey]:
+        runner, store = self._node.runner, self._node.store
+        return await patiently(lambda: store.renew(runner.node, holdings, lease_ms=runner.lease_ms))
 
 
 async def _contained(work: Coroutine[Any, Any, None]) -> None:

@@ -1,0 +1,574 @@
+"""Nodes that are killed, stand still or stop: another goes on from the log, and only one."""
+
+import asyncio
+
+import pytest
+from tests.runtime.agents import Heard, echo, waits
+from tests.runtime.rig import House, virtual
+
+from sessile.core.commands import FinishTurn, ReleaseTurn, StartTurn
+from sessile.core.context import TurnContext
+from sessile.core.errors import StorageBusy, StorageFull
+from sessile.core.transcript import History
+from sessile.kit.assistant import Assistant
+from sessile.ports.agent import MessageEnd, TextDelta, ToolResult, Tools
+
+TTL_SECONDS = 12.0
+
+
+@virtual
+async def test_a_node_that_lost_its_lease_writes_nothing_more_and_the_next_goes_on(
+    house: House,
+) -> None:
+    node = await house.node(counts_aloud(house))
+    session = await house.open(node)
+    turn = (await house.submit(node, session)).turn
+    await house.later(1)
+    node.process.pause(TTL_SECONDS * 2)
+    other = await house.node(counts_aloud(house))
+
+    ended = await house.ended(session, turn.turn_id)
+    await house.later(TTL_SECONDS)
+
+    assert (ended.status, ended.attempt) == ("completed", 2)
+    assert node.telemetry.fence_refusals._value.get() + other.workers.running <= 1
+    assert house.lease(session).owner is None
+
+
+@virtual
+async def test_the_partial_text_of_a_lost_attempt_is_void(house: House) -> None:
+    node = await house.node(counts_aloud(house))
+    session = await house.open(node)
+    turn = (await house.submit(node, session)).turn
+    await house.until(lambda: "message.delta" in house.kinds(session))
+    house.kill(node)
+    before = len(house.log(session))
+    await house.node(counts_aloud(house))
+
+    ended = await house.ended(session, turn.turn_id)
+
+    assert house.kinds(session, after=before)[:2] == ["turn.started", "message.reset"]
+    assert ended.output == "one two three"
+    assert house.said(session) == [("user", "hello"), ("assistant", "one two three")]
+
+
+@virtual
+async def test_completed_tools_are_not_run_again_and_what_was_in_flight_is(house: House) -> None:
+    """Idempotent: under the same call id. Not idempotent: `interrupted`, and the agent is told."""
+    runs: list[str] = []
+    told: list[ToolResult] = []
+    node = await house.node(three_calls(runs, told, until=asyncio.Event()))
+    session = await house.open(node)
+    turn = (await house.submit(node, session)).turn
+    await house.until(lambda: sorted(runs) == ["done", "look", "send"])
+    await house.until(lambda: house.kinds(session).count("tool.started") == 3)
+    house.kill(node)
+    until = asyncio.Event()
+    until.set()
+    await house.node(three_calls(runs, told, until=until))
+
+    ended = await house.ended(session, turn.turn_id)
+
+    assert sorted(runs) == ["done", "look", "look", "send"]
+    assert runs[-1] == "look"
+    assert [(result.name, result.status) for result in told] == [
+        ("done", "completed"),
+        ("send", "interrupted"),
+        ("look", "completed"),
+    ]
+    assert (ended.status, ended.attempt) == ("completed", 2)
+    assert house.kinds(session).count("tool.started") == 3
+
+
+@virtual
+async def test_a_tool_whose_outcome_was_written_just_before_the_crash_is_not_run_again(
+    house: House,
+) -> None:
+    runs: list[str] = []
+    until = asyncio.Event()
+    until.set()
+    node = await house.node(three_calls(runs, [], until=until))
+    session = await house.open(node)
+    last = house.gate.hold(
+        "append",
+        where="after",
+        matches=lambda _h, _s, events: any(
+            event.kind == "tool.completed" and event.name == "look" for event in events
+        ),
+    )
+    turn = (await house.submit(node, session)).turn
+    await last.reached()
+    house.kill(node)
+    await house.node(three_calls(runs, [], until=until))
+
+    ended = await house.ended(session, turn.turn_id)
+
+    assert sorted(runs) == ["done", "look", "send"]
+    assert ended.status == "completed"
+
+
+@virtual
+async def test_a_lost_turn_is_ended_by_its_deadline_with_an_outcome_for_each_call(
+    house: House,
+) -> None:
+    runs: list[str] = []
+    node = await house.node(three_calls(runs, [], until=asyncio.Event()), turn_seconds_max=5)
+    session = await house.open(node)
+    turn = (await house.submit(node, session)).turn
+    await house.until(lambda: house.kinds(session).count("tool.started") == 3)
+    house.kill(node)
+    await house.node(three_calls(runs, [], until=asyncio.Event()), turn_seconds_max=5)
+
+    ended = await house.ended(session, turn.turn_id)
+
+    assert ended.error is not None
+    assert (ended.status, ended.error["code"]) == ("failed", "turn_deadline")
+
+
+@virtual
+async def test_a_poisonous_input_is_given_up_after_three_attempts(house: House) -> None:
+    attempts: list[int] = []
+    node = await house.node(deadly(house, attempts))
+    session = await house.open(node)
+    turn = (await house.submit(node, session)).turn
+    for _ in range(2):
+        await house.until(lambda: not house.nodes)
+        await house.node(deadly(house, attempts))
+    await house.until(lambda: not house.nodes)
+    await house.node(deadly(house, attempts))
+
+    ended = await house.ended(session, turn.turn_id)
+
+    assert (ended.status, attempts) == ("interrupted", [1, 2, 3])
+
+
+@virtual
+async def test_attempts_that_made_a_step_are_no_strikes(house: House) -> None:
+    attempts: list[int] = []
+    node = await house.node(deadly(house, attempts, steps=True, survives=6))
+    session = await house.open(node)
+    turn = (await house.submit(node, session)).turn
+    for _ in range(5):
+        await house.until(lambda: not house.nodes)
+        await house.node(deadly(house, attempts, steps=True, survives=6))
+
+    ended = await house.ended(session, turn.turn_id)
+
+    assert (ended.status, attempts) == ("completed", [1, 2, 3, 4, 5, 6])
+
+
+@virtual
+async def test_turns_that_are_handed_back_are_not_struck(house: House) -> None:
+    asked: list[int] = []
+    session = None
+    for _ in range(5):
+        node = await house.node(waits(asked=asked), drain_seconds_max=1)
+        if session is None:
+            session = await house.open(node)
+            await house.submit(node, session)
+        await house.until(lambda node=node: node.workers.running)
+        await node.stop()
+        house.nodes.remove(node)
+    until = asyncio.Event()
+    until.set()
+    await house.node(waits(until, asked=asked))
+    assert session is not None
+    ended = await house.ended(session, house.turns(session)[0].turn_id)
+
+    assert (ended.status, ended.strikes, asked) == ("completed", 0, [1, 2, 3, 4, 5, 6])
+
+
+@virtual
+async def test_one_suspect_runs_at_a_time_while_innocent_sessions_go_on(house: House) -> None:
+    running: set[str] = set()
+    most: list[int] = []
+    node = await house.node(suspected(running, most, asyncio.Event()))
+    sessions = [await house.open(node) for _ in range(5)]
+    for session in sessions:
+        await house.submit(node, session, "suspect")
+    await house.later(0.1)
+    house.kill(node)
+    running.clear()
+    most.clear()
+    until = asyncio.Event()
+    other = await house.node(suspected(running, most, until))
+    await house.until(lambda: running)
+    await house.later(2)
+
+    innocent = await house.open(other)
+    turn = (await house.submit(other, innocent, "innocent")).turn
+    assert (await house.ended(innocent, turn.turn_id, within=0.1)).status == "completed"
+    until.set()
+    await house.quiet()
+
+    assert max(most) == 1
+    assert [house.turns(session)[0].status for session in sessions] == ["completed"] * 5
+
+
+@virtual
+async def test_an_innocent_session_behind_many_suspects_is_found_by_the_sweep(
+    house: House,
+) -> None:
+    running: set[str] = set()
+    until = asyncio.Event()
+    node = await house.node(suspected(running, [], asyncio.Event()))
+    for _ in range(6):
+        await house.submit(node, await house.open(node), "suspect")
+    await house.later(0.1)
+    house.kill(node)
+    quiet = await house.node(suspected(running, [], until), turns_concurrent_max=2)
+    await house.later(TTL_SECONDS + 1)
+    house.wire.lost = True
+    idle = await house.node(suspected(running, [], until), turns_concurrent_max=0)
+    innocent = await house.open(quiet)
+    turn = (await house.submit(idle, innocent, "innocent")).turn
+
+    ended = await house.ended(innocent, turn.turn_id, within=3.5)
+
+    assert ended.status == "completed"
+    until.set()
+
+
+@virtual
+async def test_a_suspect_that_was_handed_back_is_not_asked_for_in_a_loop(house: House) -> None:
+    running: set[str] = set()
+    until = asyncio.Event()
+    node = await house.node(suspected(running, [], asyncio.Event()))
+    for _ in range(2):
+        await house.submit(node, await house.open(node), "suspect")
+    await house.later(0.1)
+    house.kill(node)
+    second = await house.node(suspected(running, [], asyncio.Event()), drain_seconds_max=0.1)
+    await house.later(TTL_SECONDS + 1)
+    await house.node(suspected(running, [], until))
+    await house.later(1)
+    await second.stop()
+    house.nodes.remove(second)
+    before = house.gate.count("transact", StartTurn)
+
+    await house.later(5)
+
+    assert house.gate.count("transact", StartTurn) - before < 20
+    until.set()
+
+
+@virtual
+async def test_a_drain_hands_its_leases_back_and_a_second_node_finishes_at_once(
+    house: House,
+) -> None:
+    asked: list[int] = []
+    node = await house.node(waits(asked=asked), drain_seconds_max=1)
+    session = await house.open(node)
+    turn = (await house.submit(node, session)).turn
+    until = asyncio.Event()
+    until.set()
+    await house.node(waits(until, asked=asked))
+
+    await node.stop()
+    house.nodes.remove(node)
+    ended = await house.ended(session, turn.turn_id, within=0.1)
+
+    assert (ended.status, ended.attempt, asked) == ("completed", 2, [1, 2])
+
+
+@virtual
+async def test_a_drain_lets_turns_that_end_in_time_end(house: House) -> None:
+    until = asyncio.Event()
+    node = await house.node(waits(until))
+    session = await house.open(node)
+    turn = (await house.submit(node, session)).turn
+    queued = (await house.submit(node, session, "waits")).turn
+    stopping = house.sim.node("operator").spawn(node.stop())
+    await house.later(1)
+
+    until.set()
+    await stopping
+    house.nodes.remove(node)
+
+    assert house.turn(session, turn.turn_id).status == "completed"
+    assert house.turn(session, queued.turn_id).status == "queued"
+    house.unfinished = True
+
+
+@virtual
+async def test_a_turn_whose_start_is_on_its_way_when_the_drain_is_over_is_handed_back(
+    house: House,
+) -> None:
+    asked: list[int] = []
+    node = await house.node(waits(asked=asked), drain_seconds_max=0.1)
+    session = await house.open(node)
+    start = house.gate.hold("transact", where="after")
+    submitting = house.submit(node, session)
+    await start.reached()
+    stopping = house.sim.node("operator").spawn(node.stop())
+    await house.later(1)
+
+    start.go()
+    await submitting
+    await asyncio.wait_for(stopping, timeout=1)
+    house.nodes.remove(node)
+
+    assert house.lease(session).owner is None
+    house.unfinished = True
+
+
+@virtual
+async def test_a_tool_that_ended_while_the_turn_was_handed_back_keeps_its_outcome(
+    house: House,
+) -> None:
+    runs: list[str] = []
+    told: list[ToolResult] = []
+    until = asyncio.Event()
+    node = await house.node(three_calls(runs, told, until=until), drain_seconds_max=0.1)
+    session = await house.open(node)
+    turn = (await house.submit(node, session)).turn
+    await house.until(lambda: len(runs) == 3)
+    await house.later(0.1)
+    outcome = house.gate.hold("append")
+    until.set()
+    await outcome.reached()
+    stopping = house.sim.node("operator").spawn(node.stop())
+    await house.later(0.5)
+    outcome.go()
+    await stopping
+    house.nodes.remove(node)
+    await house.node(three_calls(runs, told, until=until))
+
+    await house.ended(session, turn.turn_id)
+
+    assert sorted(runs) == ["done", "look", "send"]
+    assert [result.status for result in told] == ["completed"] * 3
+
+
+@virtual
+async def test_renewals_late_by_six_tenths_of_the_lease_stop_the_turn_locally(
+    house: House,
+) -> None:
+    stopped_at: list[float] = []
+    node = await house.node(notes_its_end(house, stopped_at))
+    session = await house.open(node)
+    began = house.now
+    await house.submit(node, session)
+    renewal = house.gate.hold("renew")
+    await renewal.reached()
+
+    await house.until(lambda: stopped_at, within=TTL_SECONDS)
+
+    assert stopped_at[0] - began <= TTL_SECONDS * 0.6 + 0.1
+    until = asyncio.Event()
+    renewal.go()
+    until.set()
+    house.unfinished = True
+
+
+@pytest.mark.parametrize("error", [StorageBusy, StorageFull])
+@virtual
+async def test_a_store_that_refuses_renewals_for_a_while_loses_no_turn(
+    house: House, error: type[Exception]
+) -> None:
+    until = asyncio.Event()
+    node = await house.node(waits(until))
+    session = await house.open(node)
+    turn = (await house.submit(node, session)).turn
+    for _ in range(3):
+        house.gate.hold("renew").fail(error())
+    await house.later(TTL_SECONDS)
+    until.set()
+
+    ended = await house.ended(session, turn.turn_id, within=0.1)
+
+    assert (ended.status, ended.attempt) == ("completed", 1)
+
+
+@virtual
+async def test_a_lease_that_is_renewed_is_not_lost_however_long_the_turn(house: House) -> None:
+    asked: list[int] = []
+    until = asyncio.Event()
+    nodes = [await house.node(waits(until, asked=asked)) for _ in range(2)]
+    session = await house.open(nodes[0])
+    turn = (await house.submit(nodes[0], session)).turn
+
+    await house.later(TTL_SECONDS * 5)
+    until.set()
+
+    assert (await house.ended(session, turn.turn_id)).attempt == 1
+    assert asked == [1]
+
+
+@virtual
+async def test_a_turn_that_a_node_gave_up_is_taken_by_the_same_node_later(house: House) -> None:
+    asked: list[int] = []
+    node = await house.node(waits(asked=asked))
+    session = await house.open(node)
+    turn = (await house.submit(node, session)).turn
+    renewal = house.gate.hold("renew")
+    await renewal.reached()
+    await house.later(TTL_SECONDS)
+    renewal.go()
+
+    await house.until(lambda: asked == [1, 2])
+
+    await house.cancel(node, session, turn.turn_id)
+
+
+@virtual
+async def test_three_nodes_that_take_up_what_a_crash_left_run_each_turn_once(
+    house: House,
+) -> None:
+    heard: Heard = []
+    node = await house.node(waits())
+    sessions = [await house.open(node) for _ in range(12)]
+    for session in sessions:
+        await house.submit(node, session)
+    await house.later(0.1)
+    house.kill(node)
+    for _ in range(3):
+        await house.node(renamed(echo(heard), "waits"))
+    await house.later(TTL_SECONDS)
+
+    await house.quiet()
+
+    assert len(heard) == len(sessions)
+    assert [house.turns(session)[0].attempt for session in sessions] == [2] * len(sessions)
+
+
+@virtual
+async def test_a_release_that_is_refused_because_the_session_was_closed_ends_the_turn(
+    house: House,
+) -> None:
+    node = await house.node(waits(), drain_seconds_max=0.1)
+    other = await house.node(waits())
+    session = await house.open(node)
+    turn = (await house.submit(node, session)).turn
+    house.wire.lost = True
+    release = house.gate.hold("transact", ReleaseTurn)
+    stopping = house.sim.node("operator").spawn(node.stop())
+    await release.reached()
+    await house.close(other, session)
+    release.go()
+    await stopping
+    house.nodes.remove(node)
+
+    assert (await house.ended(session, turn.turn_id, within=1.1)).status == "cancelled"
+
+
+@virtual
+async def test_a_finish_after_the_lease_was_lost_changes_nothing(house: House) -> None:
+    node = await house.node(echo())
+    session = await house.open(node)
+    finish = house.gate.hold("transact", FinishTurn)
+    turn = (await house.submit(node, session)).turn
+    await finish.reached()
+    node.process.pause(TTL_SECONDS * 1.5)
+    other = await house.node(renamed(waits(), "echo"))
+    await house.until(lambda: other.workers.running)
+
+    finish.go()
+    await house.later(TTL_SECONDS)
+
+    assert house.turn(session, turn.turn_id).status == "running"
+    assert node.telemetry.fence_refusals._value.get() == 1
+    await house.cancel(other, session, turn.turn_id)
+
+
+def counts_aloud(house: House) -> Assistant:
+    assistant = Assistant("counts")
+
+    @assistant.agent
+    async def answer(turn: TurnContext):  # type: ignore[no-untyped-def]
+        for word in ("one ", "two ", "three"):
+            yield TextDelta(word)
+            await house.later(0.8)
+
+    return assistant
+
+
+def three_calls(runs: list[str], told: list[ToolResult], *, until: asyncio.Event) -> Assistant:
+    """One that ends, one that is not idempotent and one that is, the two side by side."""
+    assistant = Assistant("caller")
+
+    @assistant.tool("done")
+    async def done(turn: TurnContext) -> str:
+        runs.append("done")
+        return "done"
+
+    @assistant.tool("send")
+    async def send(turn: TurnContext) -> str:
+        runs.append("send")
+        await until.wait()
+        return "sent"
+
+    @assistant.tool("look", idempotent=True)
+    async def look(turn: TurnContext) -> str:
+        runs.append("look")
+        await until.wait()
+        return "seen"
+
+    @assistant.agent
+    async def answer(turn: TurnContext, history: History, tools: Tools) -> str:
+        first = await tools.call("done")
+        rest = await asyncio.gather(tools.call("send"), tools.call("look"))
+        told.clear()
+        told.extend((first, *rest))
+        return "done"
+
+    return assistant
+
+
+def deadly(
+    house: House, attempts: list[int], *, steps: bool = False, survives: int = 100
+) -> Assistant:
+    """Takes its node down, before `survives` attempts; after a durable step where it `steps`."""
+    assistant = Assistant("deadly")
+
+    @assistant.agent
+    async def answer(turn: TurnContext):  # type: ignore[no-untyped-def]
+        attempts.append(turn.attempt)
+        if len(attempts) >= survives:
+            return
+        await house.later(0.01)
+        if steps:
+            for number in range(len(attempts)):
+                yield f"step {number}"
+                yield MessageEnd()
+            await house.later(0.2)
+        (node,) = house.nodes
+        house.kill(node)
+        await asyncio.Event().wait()
+        yield "never"
+
+    return assistant
+
+
+def suspected(running: set[str], most: list[int], until: asyncio.Event) -> Assistant:
+    assistant = Assistant("suspected")
+
+    @assistant.agent
+    async def answer(turn: TurnContext) -> str:
+        if turn.input["text"] == "suspect":
+            running.add(turn.session_id)
+            most.append(len(running))
+            await until.wait()
+            running.discard(turn.session_id)
+        return "done"
+
+    return assistant
+
+
+def notes_its_end(house: House, stopped_at: list[float]) -> Assistant:
+    assistant = Assistant("notes")
+
+    @assistant.agent
+    async def answer(turn: TurnContext) -> str:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped_at.append(house.now)
+        return "never"
+
+    return assistant
+
+
+def renamed(assistant: Assistant, name: str) -> Assistant:
+    assistant.name = name
+    return assistant
