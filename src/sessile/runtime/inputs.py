@@ -20,6 +20,7 @@ def check_input(given: JsonObject, settings: Settings) -> None:
         raise InvalidInput(f"input.text has at most {chars_max} characters", field="input.text")
     if not storable(text):
         raise InvalidInput("input.text has a NUL or a lone surrogate", field="input.text")
+    _as_json(given, field="input")
     if metadata := given.get("metadata"):
         checked_metadata(metadata, settings, field="input.metadata")
 
@@ -40,10 +41,17 @@ def checked_metadata(
 ) -> JsonObject:
     """Raises InvalidInput, with the field."""
     bytes_max = settings.metadata_bytes_max
-    if len(to_json(metadata).encode()) > bytes_max:
+    if len(_as_json(metadata, field=field).encode()) > bytes_max:
         raise InvalidInput(f"{field} has at most {bytes_max} bytes as JSON", field=field)
     return metadata
 
 
 def storable(text: str) -> bool:
     return "\0" not in text and clean(text) is text
+
+
+def _as_json(value: JsonObject, *, field: str) -> str:
+    try:
+        return to_json(value)
+    except (TypeError, ValueError, RecursionError):
+        raise InvalidInput(f"{field} is not JSON", field=field) from None
