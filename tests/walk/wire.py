@@ -13,7 +13,10 @@ App = Callable[..., Any]
 class Wire:
     """A client that gets a reply piece by piece, and may leave at any byte of it."""
 
-    def __init__(self, *, bytes_max: int | None = None) -> None:
+    def __init__(
+        self, *, bytes_max: int | None = None, extensions: dict[str, Any] | None = None
+    ) -> None:
+        self.extensions = extensions or {}
         self.status = 0
         self.headers: dict[str, str] = {}
         self.parser = Parser()
@@ -28,6 +31,10 @@ class Wire:
 
     def leave(self) -> None:
         self._left.set()
+
+    @property
+    def left(self) -> bool:
+        return self._left.is_set()
 
     def stall(self) -> None:
         """Take nothing more, and stay."""
@@ -79,7 +86,8 @@ async def ask(
 ) -> Wire:
     """The whole reply to a GET."""
     wire = Wire() if wire is None else wire
-    await app(_scope(path, token, headers), wire.receive, wire.send)
+    scope = {**_scope(path, token, headers), "extensions": wire.extensions}
+    await app(scope, wire.receive, wire.send)
     return wire
 
 
