@@ -129,7 +129,6 @@ class Reader:
                 return Ended("gone")
             if entries := await self._unread():
                 self.cursor = entries[-1].seq
-                self._closing = self._closing or entries[-1].kind == "session.closed"
                 self._closing = self._closing or any(e.kind == "session.closed" for e in entries)
                 return Grown(entries)
             now = loop.time()
@@ -157,7 +156,8 @@ class Reader:
         head = found.head
         if head.head == self.cursor and head.status == "closed" and head.running_turn_id is None:
             return Ended("closed")
-        self._closing = False
+        # A turn that still runs ends with an entry, after which this is asked again.
+        self._closing = head.status == "closed"
         return None
 
     async def _reached(self) -> Found | None:
