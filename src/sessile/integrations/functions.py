@@ -2,7 +2,7 @@
 
 A function that lost its node is run again from the top. What it did is not done again: the
 messages that are in the log are not written twice, and its tool calls are answered from the log.
-It must therefore call its tools in the same order, and await what is not in the log alone by them.
+It must therefore ask its tools the same each time, and await what is not in the log alone by them.
 """
 
 import inspect

@@ -134,8 +134,9 @@ class Tools(Protocol):
     ) -> ToolResult:
         """Run a tool, or answer from the log where the call has its outcome already.
 
-        Without a `call_id`, calls are told apart by their order since the agent was last spoken
-        to: an agent that `restarts` must make them in the same order each time.
+        Without a `call_id`, calls are told apart by their name and arguments, and equal ones by
+        their order, since the agent was last spoken to: an agent that `restarts` must ask the
+        same each time, though not in the same order where it asks side by side.
         `body` runs in place of the assistant's own tool of that name, for agents that bring
         tools along; `idempotent` then says whether it may run twice.
         """

@@ -120,7 +120,7 @@ class TurnTools:
         self._context = context
         self._steered = steered
         self._tools = {tool.name: tool for tool in agent.tools}
-        self._unnamed = 0
+        self._asked: set[CallId] = set()
         self._running: set[CallId] = set()
         self.offered = offered(agent)
 
@@ -208,7 +208,7 @@ class TurnTools:
             return _failed(begun, f"{type(error).__name__}: {error}")
         try:
             text = to_json(value)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             return _failed(begun, f"The tool's answer is not JSON: {error}")
         if len(text.encode()) > self._settings.result_bytes_max:
             most = self._settings.result_bytes_max
@@ -249,20 +249,26 @@ class TurnTools:
         return result
 
     def _identified(self, name: str, arguments: Arguments, call_id: CallId | None) -> CallId:
+        """A call that no message asked for is told by its question: the first of that name and
+        these arguments which was not asked again yet. Calls side by side come in any order."""
         if call_id is not None:
             return call_id
-        place, self._unnamed = self._unnamed, self._unnamed + 1
         shown = to_json(arguments)
-        if place == len(self._calls.unnamed):
-            self._calls.unnamed.append((self._ids.call_id(), name, shown))
-        known_id, known_name, known_arguments = self._calls.unnamed[place]
-        if (known_name, known_arguments) != (name, shown):
+        asked_before = [each for each in self._calls.unnamed if each[0] not in self._asked]
+        for known_id, known_name, known_arguments in asked_before:
+            if (known_name, known_arguments) == (name, shown):
+                self._asked.add(known_id)
+                return known_id
+        if any(known_name == name for _, known_name, _ in asked_before):
             raise AgentFailed(
                 "replay_mismatch",
-                f"Run again from the log, the agent called {name} where it had called "
-                f"{known_name} or gave other arguments; its calls must come in the same order.",
+                f"Run again from the log, the agent called {name} with other arguments than"
+                " before; what it asks must follow from its history and its tools' answers.",
             )
-        return known_id
+        new_id = self._ids.call_id()
+        self._asked.add(new_id)
+        self._calls.unnamed.append((new_id, name, shown))
+        return new_id
 
 
 def _refused(begun: ToolStarted, said: Verdict) -> ToolRefused:
