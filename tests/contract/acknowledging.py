@@ -1,4 +1,4 @@
-"""A process of its own: writes turns, and says on stdout what was acknowledged, until it is killed."""
+"""A process that writes turns, and says on stdout what was acknowledged, until it is killed."""
 
 import asyncio
 import sys
