@@ -57,20 +57,20 @@ async def test_its_own_tools_are_journalled() -> None:
     agent = brought(script)
 
     @agent.tool
-    async def weather(ctx: Context, city: str) -> Weather:
-        assert ctx.deps.session_id == "ses_1"
-        return Weather(city=city, degrees=float("nan"))
+    async def weather(ctx: Context, city: str) -> dict[str, Any]:
+        assert ctx.deps.session_id == ctx.conversation_id == "ses_1"
+        return {"city": Weather(city=city, degrees=20), "low": float("nan")}
 
     journal = Journal().asked("how is it?")
 
     assert await journal.run(loop_of(agent)) == "Mild."
     (completed,) = journal.of(ToolCompleted)
     assert completed.arguments == {"city": "Nantes"}
-    assert completed.result == {"city": "Nantes", "degrees": None}
+    assert completed.result == {"city": {"city": "Nantes", "degrees": 20}, "low": None}
     assert completed.call_id == journal.of(MessageAdded)[1].parts[0]["call_id"]
     assert script.asked[1][-1] == (
         "tool-return",
-        ("weather", "same", "success", {"city": "Nantes", "degrees": None}),
+        ("weather", "same", "success", completed.result),
     )
 
 
