@@ -146,7 +146,9 @@ class TurnTools:
     ) -> ToolResult:
         self._context()  # an expired turn calls nothing
         given: Arguments = json.loads(to_json(arguments or {}))
-        call_id = self._identified(name, given, call_id)
+        safe = self._idempotent(name) if idempotent is None else idempotent
+        if call_id is None:
+            call_id = self._identified(name, given, idempotent=safe)
         if (known := self._calls.outcomes.get(call_id)) is not None:
             return known
         assert call_id not in self._running, f"{call_id} is running already"
@@ -160,7 +162,7 @@ class TurnTools:
             message_id=self._ids.message_id() if started is None else started.message_id,
             name=name,
             arguments=given,
-            idempotent=self._idempotent(name) if idempotent is None else idempotent,
+            idempotent=safe,
         )
         known_tool = name in self._tools or body is not None
         said = verdict(name, known=known_tool, allowed=self._agent.tools_allowed)
@@ -248,18 +250,16 @@ class TurnTools:
         await self._journal.write()
         return result
 
-    def _identified(self, name: str, arguments: Arguments, call_id: CallId | None) -> CallId:
+    def _identified(self, name: str, arguments: Arguments, *, idempotent: bool) -> CallId:
         """A call that no message asked for is told by its question: the first of that name and
         these arguments which was not asked again yet. Calls side by side come in any order."""
-        if call_id is not None:
-            return call_id
         shown = to_json(arguments)
         asked_before = [each for each in self._calls.unnamed if each[0] not in self._asked]
         for known_id, known_name, known_arguments in asked_before:
             if (known_name, known_arguments) == (name, shown):
                 self._asked.add(known_id)
                 return known_id
-        if any(known_name == name for _, known_name, _ in asked_before):
+        if not idempotent and any(known_name == name for _, known_name, _ in asked_before):
             raise AgentFailed(
                 "replay_mismatch",
                 f"Run again from the log, the agent called {name} with other arguments than"
