@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -17,6 +18,7 @@ from sessile.cli import main
 
 WAIT_SECONDS = 30
 """For what is to happen; a test that needs it all has failed."""
+STOP_SECONDS = 3
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -67,8 +69,12 @@ class Process:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
+        # Asked twice, a server stops at once.
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
+            if self.process.poll() is None:
+                self.process.send_signal(number)
+                with suppress(subprocess.TimeoutExpired):
+                    self.process.wait(STOP_SECONDS)
         self.end()
         if self.process.stdin is not None:
             self.process.stdin.close()
