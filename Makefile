@@ -27,7 +27,9 @@ check: .venv/stamp ## what CI runs: format, lint, types, imports, tests, coverag
 	$(call step,mypy,$(BIN)/mypy)
 	$(call step,pyright,$(BIN)/pyright)
 	$(call step,imports,$(BIN)/lint-imports --no-logo)
+	@$(BIN)/coverage erase
 	$(call step,tests,$(BIN)/coverage run -m pytest)
+	@$(BIN)/coverage combine -q
 	$(call step,coverage of core,$(BIN)/coverage report --include='src/sessile/core/*' --fail-under=100)
 	$(call step,coverage,$(BIN)/coverage report --skip-covered --fail-under=90)
 
