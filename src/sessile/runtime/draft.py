@@ -1,8 +1,9 @@
 """The message that a turn is writing, and how far the turn is: deltas before they are entries."""
 
+import json
 from typing import Literal
 
-from sessile.core.codec import clean
+from sessile.core.codec import clean, to_json
 from sessile.core.events import (
     Event,
     JsonObject,
@@ -42,9 +43,7 @@ class Draft:
             return
         text = clean(text).replace("\0", "\ufffd")
         self._chars += len(text)
-        if self._chars > self._chars_max:
-            message = f"The agent's message is longer than {self._chars_max} characters."
-            raise AgentFailed("output_too_large", message)
+        self._check_size(self._chars)
         if self._message_id is None:
             self._message_id = self._ids.message_id()
         self._fresh["thinking" if thinking else "text"].append(text)
@@ -94,8 +93,11 @@ class Draft:
         return tuple(events)
 
     def end(self, parts: tuple[JsonObject, ...] | None) -> MessageAdded:
-        """The whole message; it replaces the deltas, written or not."""
-        return self._ended(self._parts() if parts is None else parts, whole=True)
+        """The whole message; it replaces the deltas, written or not.
+
+        Raises AgentFailed where it is too large, and TypeError where it is no JSON.
+        """
+        return self._ended(self._parts() if parts is None else self._taken(parts), whole=True)
 
     def end_open(self, *, whole: bool) -> MessageAdded | None:
         """The message that is open, if there is one, as the turn's last."""
@@ -119,6 +121,17 @@ class Draft:
         self.text = "".join(part["text"] for part in parts if part["type"] == "text")
         return message
 
+    def _taken(self, parts: tuple[JsonObject, ...]) -> tuple[JsonObject, ...]:
+        """Parts of the agent's own making, as they will be read from the log."""
+        taken: tuple[JsonObject, ...] = tuple(json.loads(to_json(parts)))
+        self._check_size(sum(_size(part) for part in taken))
+        return taken
+
+    def _check_size(self, chars: int) -> None:
+        if chars > self._chars_max:
+            message = f"The agent's message is longer than {self._chars_max} characters."
+            raise AgentFailed("output_too_large", message)
+
     def _parts(self) -> tuple[JsonObject, ...]:
         parts: list[JsonObject] = []
         channels: tuple[Channel, ...] = ("thinking", "text")
@@ -127,3 +140,12 @@ class Draft:
             if text:
                 parts.append({"type": channel, "text": text})
         return tuple(parts)
+
+
+def _size(part: JsonObject) -> int:
+    """In characters; of what is no text, as JSON."""
+    return sum(
+        len(value) if isinstance(value, str) else len(to_json(value))
+        for name, value in part.items()
+        if name != "type"
+    )

@@ -205,9 +205,9 @@ class TurnTools:
                 return _failed(begun, "TimeoutError")
             return _failed(begun, f"The tool did not answer within {seconds:g} seconds.")
         except (ToolError, SessileError) as error:
-            return _failed(begun, str(error))
+            return self._raised(begun, str(error))
         except Exception as error:  # noqa: BLE001  a guest's code ends here
-            return _failed(begun, f"{type(error).__name__}: {error}")
+            return self._raised(begun, f"{type(error).__name__}: {error}")
         try:
             text = to_json(value)
         except (TypeError, ValueError, RecursionError) as error:
@@ -223,6 +223,9 @@ class TurnTools:
             arguments=begun.arguments,
             result=json.loads(text),
         )
+
+    def _raised(self, begun: ToolStarted, error: str) -> ToolFailed:
+        return _failed(begun, error[: self._settings.result_bytes_max])
 
     async def _invoke(
         self,

@@ -23,7 +23,10 @@ class Watch:
     def seen(self) -> None:
         """A sign of life."""
         self._seen_at = self._loop.time()
-        self._limit = self._idle_seconds
+        if self._limit != self._idle_seconds:
+            self._limit = self._idle_seconds
+            self._timer.cancel()
+            self._timer = self._loop.call_later(self._limit, self._look)
 
     def stop(self) -> None:
         self._timer.cancel()
