@@ -152,6 +152,16 @@ async def test_a_lost_lease_is_not_renewed(desk: Desk) -> None:
     assert sorted(await desk.due()) == sorted([keys[0], keys[3]])
 
 
+async def test_a_node_does_not_renew_its_own_older_attempt(desk: Desk) -> None:
+    key = await desk.open()
+    old = await desk.run(key)
+    desk.clock.advance(milliseconds=LEASE_MS)
+    new = holding(await desk.start(key, node=NODE))
+
+    assert await desk.store.renew(NODE, [old], lease_ms=LEASE_MS) == {key}
+    assert await desk.store.renew(NODE, [new], lease_ms=LEASE_MS) == frozenset()
+
+
 async def test_the_sweep_finds_what_is_due_and_leaves_the_rest(desk: Desk) -> None:
     idle, running, queued, ended, closed = [await desk.open() for _ in range(5)]
     await desk.run(running)

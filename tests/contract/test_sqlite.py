@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from tests.contract import acknowledging
-from tests.contract.desk import ACME, ANN, Desk, holding
+from tests.contract.desk import ACME, ANN, Desk, holding, once
 from tests.doubles import CountingIds, ManualClock
 
 from sessile.adapters.sqlite import DataDirectoryLocked, SqliteStore, reads
@@ -180,6 +180,23 @@ async def test_readers_cannot_write(desk: Desk) -> None:
     assert isinstance(desk.store, SqliteStore)
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         await desk.store._read(write)
+
+
+async def test_a_delete_leaves_no_row_in_any_table(desk: Desk) -> None:
+    key = await desk.open(once=once("k0", "open"))
+    await desk.append(await desk.run(key), 0, "a")
+    await desk.submit(key, once=once("k1", key.session_id))
+    left = {
+        name: f"SELECT count(*) FROM {name} WHERE session_id = '{key.session_id}'"
+        for name in ("session_head", "session", "entry", "turn", "idempotency")
+    }
+    before = {name: writing(desk).execute(sql).fetchone()[0] for name, sql in left.items()}
+
+    await desk.delete(key)
+
+    after = {name: writing(desk).execute(sql).fetchone()[0] for name, sql in left.items()}
+    assert min(before.values()) > 0
+    assert max(after.values()) == 0
 
 
 async def test_what_was_written_is_there_after_a_restart(path: Path, clock: ManualClock) -> None:

@@ -167,6 +167,17 @@ async def test_one_key_sent_many_times_at_once_is_one_turn(desk: Desk) -> None:
     assert len(await desk.store.turns(key, limit=100)) == 1
 
 
+async def test_a_key_of_wider_scope_answers_with_the_session_it_was_used_in(desk: Desk) -> None:
+    first, second = await desk.open(), await desk.open()
+    used = await desk.submit(first, once=once("k", "open"))
+
+    again = await desk.submit(second, once=once("k", "open"))
+
+    assert again.repeated
+    assert again.session_id == first.session_id
+    assert (again.head, again.turn) == (used.head, used.turn)
+
+
 async def test_one_key_in_two_sessions_is_two_turns(desk: Desk) -> None:
     keys = [await desk.open(), await desk.open()]
 
@@ -178,18 +189,18 @@ async def test_one_key_in_two_sessions_is_two_turns(desk: Desk) -> None:
 async def test_an_interrupt_displaces_what_runs_and_what_waits(desk: Desk) -> None:
     key = await desk.open()
     held = await desk.run(key, "a")
-    await desk.submit(key, "b")
-    await desk.submit(key, "c")
+    for text in "bcdefgh":
+        await desk.submit(key, text)
 
-    await desk.submit(key, "d", when_busy="interrupt")
+    await desk.submit(key, "last", when_busy="interrupt")
 
     turns = await desk.store.turns(key, limit=10)
-    assert [turn.status for turn in turns] == ["running", "cancelled", "cancelled", "queued"]
+    assert [turn.status for turn in turns] == ["running", *["cancelled"] * 7, "queued"]
     assert (await desk.look(key)).head.cancel_turn_id == held.turn_id
     ended = await desk.finish(held, successor=runner())
     assert ended.turn is not None
     assert (ended.turn.status, ended.turn.cancel_reason) == ("cancelled", "displaced")
-    assert (await desk.turn(key, holding(ended).turn_id)).input["text"] == "d"
+    assert (await desk.turn(key, holding(ended).turn_id)).input["text"] == "last"
 
 
 async def test_an_interrupt_in_one_breath_with_its_victims_sees_them(desk: Desk) -> None:
@@ -218,6 +229,34 @@ async def test_a_queued_input_can_be_edited(desk: Desk) -> None:
     started = await desk.finish(held, successor=runner())
     assert started.entries[-1].kind == "message.added"
     assert '"b2"' in started.entries[-1].body
+
+
+async def test_an_edit_in_one_breath_with_the_next_start_changes_no_order(desk: Desk) -> None:
+    key = await desk.open()
+    held = await desk.run(key, "a")
+    waiting = [(await desk.submit(key, text)).turn for text in "bcdefgh"]
+    assert waiting[4] is not None
+
+    _, started = await asyncio.gather(
+        desk.edit(key, waiting[4].turn_id, "f2"), desk.finish(held, successor=runner())
+    )
+
+    assert (await desk.turn(key, holding(started).turn_id)).input["text"] == "b"
+    assert await texts(desk, key) == ["c", "d", "e", "f2", "g", "h"]
+
+
+async def test_an_edit_in_one_breath_with_its_withdrawal_is_kept(desk: Desk) -> None:
+    key = await desk.open()
+    await desk.run(key, "a")
+    waiting = [(await desk.submit(key, text)).turn for text in "bcdefgh"]
+    assert waiting[4] is not None
+
+    await asyncio.gather(
+        desk.edit(key, waiting[4].turn_id, "f2"), desk.submit(key, "z", when_busy="interrupt")
+    )
+
+    turn = await desk.turn(key, waiting[4].turn_id)
+    assert (turn.status, turn.input["text"]) == ("cancelled", "f2")
 
 
 async def test_an_edit_against_the_start_is_one_or_the_other(desk: Desk) -> None:

@@ -321,7 +321,8 @@ async def test_a_steer_that_a_failed_turn_did_not_read_becomes_a_turn(desk: Desk
 async def test_a_close_ends_the_queue_and_flags_what_runs(desk: Desk) -> None:
     key = await desk.open()
     held = await desk.run(key)
-    await desk.submit(key, "b")
+    for text in "bcdefg":
+        await desk.submit(key, text)
     await desk.submit(key, "also", when_busy="steer")
 
     closed = await desk.close(key)
@@ -334,7 +335,7 @@ async def test_a_close_ends_the_queue_and_flags_what_runs(desk: Desk) -> None:
     assert ended.turn is not None
     assert (ended.turn.status, ended.turn.cancel_reason) == ("cancelled", "closed")
     statuses = [turn.status for turn in await desk.store.turns(key, limit=10)]
-    assert statuses == ["cancelled"] * 3
+    assert statuses == ["cancelled"] * 8
     assert ended.lease.owner is None
     assert await desk.due() == []
 
