@@ -279,6 +279,7 @@ class Workers:
                     self._found_due(key)
                 if (waiting := self._suspects.next()) is not None:
                     self.wake(waiting)  # perhaps another node has ended what made it suspect
+                self._pump()  # what waits since no thread was free
             await asyncio.sleep(seconds)
 
     def _found_due(self, key: SessionKey) -> None:

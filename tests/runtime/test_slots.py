@@ -1,0 +1,162 @@
+"""The pool: a bounded number of turns at once, fair among sessions, and none left waiting."""
+
+import asyncio
+from collections import Counter
+
+from tests.runtime.agents import waits
+from tests.runtime.rig import House, virtual
+
+from sessile.core.commands import FinishTurn
+from sessile.core.context import TurnContext
+from sessile.kit.assistant import Assistant
+
+
+@virtual
+async def test_the_33rd_turn_at_once_waits_for_a_slot(house: House) -> None:
+    asked: list[int] = []
+    until = asyncio.Event()
+    node = await house.node(waits(until, asked=asked))
+    sessions = [await house.open(node) for _ in range(33)]
+    turns = [(await house.submit(node, session)).turn for session in sessions]
+    await house.later(5)
+
+    assert [turn.status for turn in turns] == ["running"] * 32 + ["queued"]
+    assert len(asked) == 32
+    assert node.workers.running == 32
+    until.set()
+    ended = await house.ended(sessions[32], turns[32].turn_id, within=0.1)
+
+    assert ended.status == "completed"
+    assert node.workers.running == 0
+
+
+@virtual
+async def test_sessions_take_turns_when_slots_are_short(house: House) -> None:
+    """One session with much to do does not keep the slot from the others."""
+    ran: list[str] = []
+    assistant = Assistant("takes_turns")
+
+    @assistant.agent
+    async def answer(turn: TurnContext) -> str:
+        ran.append(turn.session_id)
+        await house.later(0.1)
+        return "done"
+
+    node = await house.node(assistant, turns_concurrent_max=1)
+    sessions = [await house.open(node) for _ in range(3)]
+    finish = house.gate.hold("transact", FinishTurn)
+    await house.submit(node, sessions[0])
+    await finish.reached()
+    for session in sessions:
+        for _ in range(4):
+            await house.submit(node, session)
+    ran.clear()
+
+    finish.go()
+    began = house.now
+    await house.quiet()
+
+    assert Counter(ran) == dict.fromkeys(sessions, 4)
+    for first in range(0, 12, 3):
+        assert set(ran[first : first + 3]) == set(sessions)
+    assert house.now - began < 1.5, "a slot was given up and left to the sweep"
+
+
+@virtual
+async def test_a_submit_is_queued_while_others_wait_for_a_slot(house: House) -> None:
+    until = asyncio.Event()
+    node = await house.node(waits(until), turns_concurrent_max=1)
+    first, second, third = [await house.open(node) for _ in range(3)]
+    await house.submit(node, first)
+    two = (await house.submit(node, second)).turn
+    three = (await house.submit(node, third)).turn
+
+    assert (two.status, three.status) == ("queued", "queued")
+    until.set()
+    await house.quiet()
+    started = {s: house.turns(s)[0].started_at_ms or 0 for s in (second, third)}
+    assert started[second] <= started[third]
+
+
+@virtual
+async def test_what_one_node_has_no_slot_for_another_takes_at_once(house: House) -> None:
+    full = await house.node(waits(), turns_concurrent_max=1)
+    free = await house.node(waits(), turns_concurrent_max=1)
+    session, other = await house.open(full), await house.open(full)
+    await house.submit(full, session)
+
+    turn = (await house.submit(full, other)).turn
+    await house.until(lambda: house.turn(other, turn.turn_id).status == "running", within=0.1)
+
+    assert free.workers.running == 1
+    for each in (session, other):
+        await house.cancel(full, each, house.turns(each)[0].turn_id)
+
+
+@virtual
+async def test_a_turn_of_which_no_hint_comes_is_found_by_the_sweep(house: House) -> None:
+    full = await house.node(waits(), turns_concurrent_max=1)
+    free = await house.node(waits(), turns_concurrent_max=1)
+    session, other = await house.open(full), await house.open(full)
+    await house.submit(full, session)
+    house.wire.lost = True
+
+    turn = (await house.submit(full, other)).turn
+    await house.until(lambda: house.turn(other, turn.turn_id).status == "running", within=1.1)
+
+    assert free.telemetry.sweep_finds._value.get() >= 1
+    for each in (session, other):
+        await house.cancel(full, each, house.turns(each)[0].turn_id)
+
+
+@virtual
+async def test_a_wait_answers_when_the_turn_ends_here_or_on_another_node(house: House) -> None:
+    until = asyncio.Event()
+    node, other = await house.node(waits(until)), await house.node(waits(until))
+    session = await house.open(node)
+    turn = (await house.submit(node, session)).turn
+    here = house.submit(node, session, wait_seconds=30)
+    there = house.submit(other, session, wait_seconds=30)
+    short = house.submit(node, session, wait_seconds=2)
+    await house.later(3)
+
+    assert (await short).turn.status == "queued"
+    until.set()
+    await house.ended(session, turn.turn_id)
+
+    ended = [(await waiting).turn.status for waiting in (here, there)]
+    assert ended == ["completed", "completed"]
+
+
+@virtual
+async def test_a_repeated_submit_may_wait_for_the_turn_that_it_repeats(house: House) -> None:
+    until = asyncio.Event()
+    node = await house.node(waits(until))
+    session = await house.open(node)
+    await house.submit(node, session, idempotency_key="key")
+
+    again = house.submit(node, session, idempotency_key="key", wait_seconds=30)
+    await house.later(3)
+    until.set()
+
+    assert (await again).turn.status == "completed"
+
+
+@virtual
+async def test_a_node_that_drains_takes_nothing_and_still_accepts(house: House) -> None:
+    until = asyncio.Event()
+    node = await house.node(waits(until))
+    session, other = await house.open(node), await house.open(node)
+    await house.submit(node, session)
+    stopping = house.sim.node("operator").spawn(node.stop())
+    await house.later(1)
+
+    turn = (await house.submit(node, other)).turn
+
+    assert turn.status == "queued"
+    assert not node.workers.ready
+    until.set()
+    await stopping
+    house.nodes.remove(node)
+    await house.node(waits(until))
+    assert (await house.ended(other, turn.turn_id, within=1.1)).status == "completed"
