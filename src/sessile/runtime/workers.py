@@ -269,7 +269,7 @@ class Workers:
                 followed = self._feed.following
                 due_max = max(self._free, 1) + 2 * len(self._suspects)
                 sweep = await self._node.store.sweep(
-                    due_max=due_max, following={*followed, *self._attempts}
+                    due_max=due_max, following=tuple(dict.fromkeys((*followed, *self._attempts)))
                 )
                 self._feed.swept(followed, dict(sweep.heads))
                 for key, head in sweep.heads.items():
@@ -302,9 +302,9 @@ class Workers:
             except TimeoutError:
                 lost = frozenset(held)
                 logger.error("leases not renewed in time", extra={"turns": len(held)})
-            for key in lost:
+            for key, holding in held.items():
                 attempt = self._attempts.get(key)
-                if attempt is not None and attempt.holding == held[key]:
+                if key in lost and attempt is not None and attempt.holding == holding:
                     attempt.stop("lost")
 
     async def _renewed(self, holdings: tuple[Holding, ...]) -> frozenset[SessionKey]:
