@@ -17,7 +17,6 @@ from sessile.core.events import (
     Progress,
     SessionSummarized,
     ToolCompleted,
-    ToolEvent,
     ToolFailed,
     ToolInterrupted,
     ToolRefused,
@@ -201,7 +200,7 @@ class Desk:
         self._journal = journal
         self._turn = turn
         self._tools = {tool.name: tool for tool in journal.tools}
-        self._unnamed = 0
+        self._unnamed: set[CallId] = set()
 
     @property
     def offered(self) -> tuple[Tool, ...]:
@@ -224,7 +223,7 @@ class Desk:
     ) -> ToolResult:
         journal = self._journal
         if call_id is None:
-            call_id = self._by_order()
+            call_id = self._by_what_it_asks(name, arguments or {})
         for each in journal.of(ToolCompleted, ToolFailed, ToolInterrupted, ToolRefused):
             if each.call_id == call_id:
                 return self._result(each)
@@ -262,17 +261,20 @@ class Desk:
             return tool.call_blocking(self._turn, arguments)
         return await tool.invoke(self._turn, arguments)
 
-    def _by_order(self) -> CallId:
-        """The unannounced call of that place since the user last spoke, or a new one."""
-        calls: list[CallId] = []
-        announced: set[CallId] = set()
+    def _by_what_it_asks(self, name: str, arguments: Mapping[str, Any]) -> CallId:
+        """The first such call since the user last spoke that no message announced and that was
+        not asked for again yet; or a new one."""
+        passed_over = set(self._unnamed)
         for event in self._journal.since_asked():
             if isinstance(event, MessageAdded):
-                announced |= {p["call_id"] for p in event.parts if p["type"] == "tool_call"}
-            elif isinstance(event, ToolEvent) and event.call_id not in (*calls, *announced):
-                calls.append(event.call_id)
-        self._unnamed += 1
-        return calls[self._unnamed - 1] if self._unnamed <= len(calls) else self.new_call_id()
+                passed_over |= {p["call_id"] for p in event.parts if p["type"] == "tool_call"}
+            elif isinstance(event, ToolStarted) and event.call_id not in passed_over:
+                if (event.name, event.arguments) == (name, arguments):
+                    self._unnamed.add(event.call_id)
+                    return event.call_id
+        call_id = self.new_call_id()
+        self._unnamed.add(call_id)
+        return call_id
 
     def _log(
         self,

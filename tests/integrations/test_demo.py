@@ -167,6 +167,17 @@ async def test_what_is_steered_in_is_answered_too() -> None:
     )
 
 
+async def test_what_is_steered_in_behind_a_call_is_answered_too() -> None:
+    whole, _ = await talk("look up order 1")
+    journal = whole.cut(4).asked("how many messages?", turn_id="trn_0")
+
+    reply = await journal.run(LOOP)
+
+    assert reply == (
+        "Order 1 is shipped: 2 items, 7.9 EUR. You have sent 2 messages in this session."
+    )
+
+
 async def test_it_goes_on_after_a_loss_from_wherever_it_was() -> None:
     whole, (reply,) = await talk("compare orders 1, 2 and 3")
 

@@ -1,5 +1,6 @@
 """Agents that are a function, and what they find when they are run again."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -109,8 +110,9 @@ async def test_a_turn_cut_anywhere_goes_on_and_does_nothing_twice() -> None:
         return number * 10
 
     async def agent(turn: TurnContext, history: History, tools: Tools) -> AsyncIterator[Any]:
-        first = await tools.call("step", {"number": 1})
-        second = await tools.call("step", {"number": 1})
+        first, second = await asyncio.gather(
+            tools.call("step", {"number": 1}), tools.call("step", {"number": 1})
+        )
         yield f"{first.value} and {second.value}"
         yield MessageEnd()
         third = await tools.call("step", {"number": 2})
