@@ -9,12 +9,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, Self
 
 import pytest
 
 from sessile.cli import main
+from sessile.settings import Settings
+from sessile.wiring import migrate
 
 WAIT_SECONDS = 30
 """For what is to happen; a test that needs it all has failed."""
@@ -121,10 +125,23 @@ class Process:
             self._grew.notify_all()
 
 
+@cache
+def empty_database() -> bytes:
+    with TemporaryDirectory() as directory:
+        migrate(Settings(data_dir=Path(directory)))
+        return (Path(directory) / "sessile.db").read_bytes()
+
+
 class Serve(Process):
     """`sessile serve`, on a port of its own, in a directory of its own."""
 
-    def __init__(self, directory: Path, *arguments: str, port: str = "0", **more: str) -> None:
+    def __init__(
+        self, directory: Path, *arguments: str, port: str = "0", fresh: bool = False, **more: str
+    ) -> None:
+        """`fresh`: it makes its database itself, which takes it half a second."""
+        if not fresh and not (directory / "sessile-data").exists():
+            (directory / "sessile-data").mkdir(mode=0o700)
+            (directory / "sessile-data" / "sessile.db").write_bytes(empty_database())
         super().__init__("serve", "--port", port, *arguments, cwd=directory, env=more)
         self.directory = directory
 
@@ -142,7 +159,7 @@ class Serve(Process):
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     """The demo, served for all tests that only talk to it."""
-    with Serve(tmp_path_factory.mktemp("demo")) as served:
+    with Serve(tmp_path_factory.mktemp("demo"), fresh=True) as served:
         yield served.ready()
 
 

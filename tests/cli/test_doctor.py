@@ -9,8 +9,12 @@ from pathlib import Path
 
 import pytest
 from tests.cli.conftest import Ran, Serve
+from tests.contract.desk import Desk
+from tests.contract.test_folds import begin
+from tests.doubles import CountingIds, ManualClock
 
 from sessile import Assistant, Principal, Server, Settings, Tools, TurnContext
+from sessile.adapters.sqlite import SqliteStore
 from sessile.core.ids import TenantId, UserId
 from sessile.core.transcript import History
 
@@ -85,6 +89,24 @@ def test_a_good_database_has_no_fault_and_is_told_what_was_looked_at(
         "ends": 4, "calls": 4, "tokens": 1,
     }  # fmt: skip
     assert counted["bodies"] > 20  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_whatever_happened_in_whatever_order_nothing_is_wrong_with_it(
+    run: Callable[..., Ran], tmp_path: Path, seed: int
+) -> None:
+    clock = ManualClock()
+    async with SqliteStore(tmp_path / "sessile.db", clock=clock) as store:
+        walk = await begin(Desk(store, clock, CountingIds()), seed)
+        for _ in range(400):
+            await walk.step()
+
+    found = checks(run, tmp_path)
+
+    assert found["turns"]["checked"] > 5  # type: ignore[operator]
+    # That clock stands long ago, and the walk's tools end more than once.
+    wrong = {name for name, check in found.items() if check["faults"]}
+    assert wrong <= {"leases", "calls"}
 
 
 ONE = "(SELECT min(session_id) FROM session_head)"

@@ -5,6 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import settings
+from hypothesis.stateful import invariant
+from tests.unit.machines import EXAMPLES, SessionMachine
 
 from sessile.core.audit import FAULTS_MAX, Audit, Check, SessionChecks
 from sessile.core.codec import encode, turn_of
@@ -274,6 +277,13 @@ def test_a_call_that_was_started_twice_under_one_id_has_one_outcome() -> None:
     assert faulty(Rows(events)) == set()
 
 
+def test_what_a_fork_inherited_belongs_to_no_turn() -> None:
+    message = replace(asks_for(CALL), turn_id=None)
+    outcome = replace(tool_completed(), turn_id=None)
+
+    assert faulty(Rows((OPENED, message, outcome, queued(), started(), completed()))) == set()
+
+
 def test_a_range_that_was_compacted_is_no_gap() -> None:
     rows = Rows()
     compacted = LogCompacted(from_seq=Seq(6), to_seq=Seq(7))
@@ -322,3 +332,23 @@ def test_faults_are_listed_up_to_a_limit_and_counted_beyond_it() -> None:
 
     assert len(check.faults) == FAULTS_MAX
     assert check.faults_unlisted == 3
+
+
+class AnyLog(SessionMachine):
+    """See `machines`: whatever happened in whatever order, nothing is wrong with it."""
+
+    @invariant()
+    def the_audit_finds_nothing(self) -> None:
+        for key, row in self.ledger.rows.items():
+            checks = SessionChecks()
+            audit = Audit(key, checks)
+            for turn in (*audit.take(row.log), *audit.finish(row.head, row.session)):
+                audit.compare(turn, row.turns[turn.turn_id])
+            # The machine's tools end without having begun, and more than once.
+            faults = [f for check in checks.all if check.name != "calls" for f in check.faults]
+            assert faults == []
+            assert all(audit.knows(turn_id) for turn_id in row.turns)
+
+
+class TestAnyLog(AnyLog.TestCase):
+    settings = settings(EXAMPLES, max_examples=25, stateful_step_count=50)

@@ -174,11 +174,6 @@ class Audit:
         """Whether the log has this turn."""
         return turn_id in self._open or turn_id in self._ended
 
-    @property
-    def turns(self) -> int:
-        """How many turns the log has."""
-        return len(self._open) + len(self._ended)
-
     def _fold(self, entry: Entry) -> Iterable[Turn]:
         event = decode(entry)
         self._number(entry, event)
