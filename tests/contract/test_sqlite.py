@@ -182,6 +182,18 @@ async def test_readers_cannot_write(desk: Desk) -> None:
         await desk.store._read(write)
 
 
+async def test_rows_have_text_as_the_log_has_it(desk: Desk) -> None:
+    key = await desk.open(title="a\0\ud800", metadata={"k": "b\0\ud800"})
+    held = await desk.run(key, "c\0\ud800")
+    await desk.finish(held, end="failed", error={"code": "d\0"}, output="e\0\ud800")
+
+    session, turn = (await desk.look(key)).session, await desk.turn(key, held.turn_id)
+
+    assert (session.title, session.metadata) == ("a\ufffd\ufffd", {"k": "b\ufffd\ufffd"})
+    assert (turn.input["text"], turn.output) == ("c\ufffd\ufffd", "e\ufffd\ufffd")
+    assert turn.error == {"code": "d\ufffd"}
+
+
 async def test_a_delete_leaves_no_row_in_any_table(desk: Desk) -> None:
     key = await desk.open(once=once("k0", "open"))
     await desk.append(await desk.run(key), 0, "a")

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from tests.contract.desk import BOB, LEASE_MS, NODE, Desk, holding, once, runner
+from tests.contract.desk import LEASE_MS, NODE, Desk, holding, once, runner
 
 from sessile.core.errors import (
     IdempotencyConflict,
@@ -327,4 +327,6 @@ async def test_a_turn_is_found_with_its_session_or_not_at_all(desk: Desk) -> Non
     found = await desk.store.find(other, held.turn_id)
     assert found is not None
     assert found.turn is None
-    assert (await desk.open(BOB)) != key
+    found = await desk.store.find(key, TurnId("trn_"))
+    assert found is not None
+    assert found.turn is None
