@@ -2,9 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, fields
-from math import isfinite
 from typing import Any, cast, get_args
 
 from sessile.core import events
@@ -55,17 +54,6 @@ def to_json(value: Any) -> str:
     if "\\u0000" in text:
         text = _NUL.sub("\\1\ufffd", text)
     return text if text.isascii() else clean(text)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if isfinite(value) else None
-    if isinstance(value, Mapping):
-        named = cast(Mapping[str, Any], value)
-        return {name: _finite(each) for name, each in named.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(each) for each in cast(Iterable[Any], value)]
-    return value
 
 
 def clean(text: str) -> str:
