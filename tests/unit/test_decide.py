@@ -759,9 +759,9 @@ def test_there_is_nothing_to_start_where_nothing_waits(ledger: Ledger) -> None:
 def test_the_first_of_the_queue_starts(ledger: Ledger, row: Row) -> None:
     first, second = ledger.submit(), ledger.submit()
 
-    ledger.start()
+    decision = ledger.transact(KEY, StartTurn(runner=NODE, suspects=True))
 
-    assert row.running.turn_id == first
+    assert decision.turn_id == row.running.turn_id == first
     assert row.queue() == [second]
     assert row.kinds[-2:] == ["turn.started", "message.added"]
 
@@ -779,8 +779,9 @@ def test_g7_a_lost_turn_is_taken_over_under_a_new_fence(ledger: Ledger, row: Row
     waiting = ledger.submit()
     ledger.now_ms += LEASE_MS
 
-    ledger.start(OTHER_NODE)
+    decision = ledger.transact(KEY, StartTurn(runner=OTHER_NODE, suspects=True))
 
+    assert decision.turn_id == lost.turn_id
     assert row.events[-1] == TurnStarted(
         turn_id=lost.turn_id, attempt=2, fence=Fence(2), node="n2", strikes=1
     )
@@ -1177,8 +1178,9 @@ def test_a_successor_starts_in_the_transaction_of_the_end(ledger: Ledger, row: R
     first, second = ledger.submit(), ledger.submit()
     before = row.head.head
 
-    ledger.finish(holding, successor=OTHER_NODE)
+    decision = ledger.finish(holding, successor=OTHER_NODE)
 
+    assert decision.turn_id == holding.turn_id, "the answer is about the turn that ended"
     assert row.kinds[before:] == ["turn.completed", "turn.started", "message.added"]
     assert (row.running.turn_id, row.head.fence) == (first, 2)
     assert row.queue() == [second]
