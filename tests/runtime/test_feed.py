@@ -284,3 +284,20 @@ def talks(house: House) -> Assistant:
             await house.later(0.06)
 
     return assistant
+
+
+@virtual
+async def test_a_reader_that_waits_does_not_spin_at_whatever_instant_it_began(
+    house: House,
+) -> None:
+    """A span added to an instant is rounded, and may end just before what it was to reach."""
+    node = await house.node(echo())
+    session = await house.open(node)
+    finds = house.gate.count("find")
+
+    for _ in range(30):
+        await house.later(house.sim.random.random() * 10)
+        async with node.feed.subscribe(ANN, session, after=1) as reader:
+            assert await reader.read(timeout_seconds=12.5) is None
+
+    assert house.gate.count("find") - finds == 30 * 4

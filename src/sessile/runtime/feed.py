@@ -131,15 +131,13 @@ class Reader:
                 self.cursor = entries[-1].seq
                 self._closing = self._closing or any(e.kind == "session.closed" for e in entries)
                 return Grown(entries)
-            now = loop.time()
-            if self._closing or now - self._checked >= self._access_seconds:
+            if self._closing or loop.time() >= self._checked + self._access_seconds:
                 if item := await self._checked_again():
                     return item
-                now = loop.time()
-            if end is not None and now >= end:
+            if end is not None and loop.time() >= end:
                 return None
             due = self._checked + self._access_seconds
-            await self._wait(min(due, end) - now if end is not None else due - now)
+            await self._wait(due if end is None else min(due, end))
 
     async def _unread(self) -> tuple[Entry, ...]:
         if self._tail.head <= self.cursor:
@@ -167,9 +165,10 @@ class Reader:
         self._tail.grow(Hint(key=self.key, head=found.head.head))
         return found
 
-    async def _wait(self, seconds: float) -> None:
+    async def _wait(self, until: float) -> None:
+        """To an instant, not for a span: a span is rounded, and may end just short of it."""
         assert self._bell is not None
-        timer = asyncio.get_running_loop().call_later(max(seconds, 0), self.ring)
+        timer = asyncio.get_running_loop().call_at(until, self.ring)
         try:
             await self._bell
         finally:
