@@ -172,10 +172,10 @@ async def test_messages_are_read_backwards_page_by_page(walk: Walk) -> None:
         await walk.said(session_id, str(number))
     url = f"/v1/sessions/{session_id}/messages"
 
-    newest = shaped(await walk.alice.get(url, params={"limit": 4}), schemas.Page[schemas.Message])
+    newest = shaped(await walk.alice.get(url, params={"limit": 4}), schemas.MessagePage)
     older = shaped(
         await walk.alice.get(url, params={"limit": 4, "before": newest["next"]}),
-        schemas.Page[schemas.Message],
+        schemas.MessagePage,
     )
 
     assert [each["text"] for each in newest["items"]] == ["1", "you said: 1", "2", "you said: 2"]
@@ -189,7 +189,7 @@ async def test_every_tool_says_whether_it_may_be_used_and_why_not(walk: Walk) ->
 
     page = shaped(
         await walk.alice.get(f"/v1/sessions/{session_id}/tools"),
-        schemas.Page[schemas.ToolVerdict],
+        schemas.ToolPage,
     )
 
     assert {each["tool"]: each["status"] for each in page["items"]} == {

@@ -96,12 +96,15 @@ async def test_a_stream_goes_on_behind_its_cursor(walk: Walk) -> None:
 
 async def test_what_comes_together_is_sent_together(walk: Walk) -> None:
     session_id = await walk.opened()
-    await grown(walk, session_id, 300)
+    await grown(walk, session_id, 600)
 
     async with reading(walk, session_id) as reader:
-        await reader.until(lambda wire: len(wire.events) == 301)
+        await reader.until(lambda wire: len(wire.events) == 601)
 
-    assert len(reader.bodies) == 1
+    size = sum(map(len, reader.bodies))
+    assert size > 100_000
+    assert len(reader.bodies) == size // stream.PIECE_BYTES + 1
+    assert all(len(body) < stream.PIECE_BYTES + 1_000 for body in reader.bodies)
 
 
 @each_store
@@ -350,7 +353,7 @@ async def test_pages_of_json_are_asked_for_by_name(walk: Walk) -> None:
 
     async def page(query: str) -> Any:
         reply = await walk.alice.get(f"{events_of(session_id)}?{query}", headers=headers)
-        return shaped(reply, schemas.Page[schemas.Entry])
+        return shaped(reply, schemas.EntryPage)
 
     first, second, end = await page("limit=4"), await page("after=4&limit=4"), await page("after=6")
 

@@ -9,7 +9,7 @@ from tests.walk.test_http_sessions import shaped
 
 from sessile.http import schemas
 
-TURNS = schemas.Page[schemas.Turn]
+TURNS = schemas.TurnPage
 
 
 @each_store

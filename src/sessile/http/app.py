@@ -19,7 +19,7 @@ from sessile.http.guard import Guard
 from sessile.http.health import HealthRoutes
 from sessile.http.problems import InvalidFields, plain_problem, problem
 from sessile.http.route import Dispatch, LeanRoute
-from sessile.http.schemas import Problem
+from sessile.http.schemas import Problem, Snapshot
 from sessile.http.served import Served
 from sessile.http.sessions import SessionRoutes
 from sessile.http.stream import Streams
@@ -34,6 +34,14 @@ that caused it, once and in order.
 Every refusal is a problem document (RFC 9457) with a stable `code`. What is not there and what is
 not yours is the same answer. A field of a reply is always there: null where unknown, 0 for numbers.
 """
+
+
+TAGS = [
+    {"name": "sessions", "description": "A conversation: one append-only log, and what it tells."},
+    {"name": "turns", "description": "What is said to a session, and all that follows from it."},
+    {"name": "events", "description": "The log as it grows."},
+    {"name": "node", "description": "How this server is."},
+]
 
 
 class App:
@@ -72,7 +80,7 @@ class App:
             settings=served.settings,
             authenticator=authenticator,
             node=node,
-            traffic=Traffic(served.telemetry.registry),
+            traffic=Traffic(served.telemetry),
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,10 +98,12 @@ class App:
                 version=self.routes.version,
                 description=self.routes.description,
                 routes=self.routes.routes,
+                tags=TAGS,
             )
-            schema["components"]["schemas"]["Problem"] = Problem.model_json_schema(
-                ref_template="#/components/schemas/{model}"
-            )
+            for model in (Problem, Snapshot):
+                defined = model.model_json_schema(ref_template="#/components/schemas/{model}")
+                schema["components"]["schemas"] |= defined.pop("$defs", {})
+                schema["components"]["schemas"][model.__name__] = defined
             self.routes.openapi_schema = schema
         return self.routes.openapi_schema
 

@@ -44,8 +44,8 @@ class EventRoutes:
             self.read_events,
             tag="events",
             status=200,
-            model=schemas.Page[schemas.Entry],
-            problems=(*SESSION_PROBLEMS, 400, 422),
+            model=schemas.EntryPage,
+            problems=SESSION_PROBLEMS,
             replies={200: _STREAM, 204: {"description": "Nothing more can come."}},
         )
 

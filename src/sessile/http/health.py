@@ -5,6 +5,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from prometheus_client import generate_latest
+from starlette.responses import PlainTextResponse
 
 from sessile.core.context import Principal
 from sessile.core.errors import SessionNotFound
@@ -12,7 +13,7 @@ from sessile.core.ids import SessionId, TenantId, UserId
 from sessile.http import schemas
 from sessile.http.problems import NotReady
 from sessile.http.reply import Reply, json_reply
-from sessile.http.served import Replies, Served, declare
+from sessile.http.served import Served, declare
 from sessile.http.stream import Streams
 
 PROBE = Principal(tenant_id=TenantId("probe"), user_id=UserId("probe"))
@@ -28,11 +29,15 @@ class HealthRoutes:
         def add(path: str, endpoint: Any, **more: Any) -> None:
             declare(app, "GET", path, endpoint, tag="node", status=200, **more)
 
-        text: Replies = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
         add("/", self.get_root, model=schemas.About)
         add("/healthz", self.get_health, model=schemas.Health, said="The process answers.")
         add("/readyz", self.get_readiness, model=schemas.Health, problems=(503,))
-        add("/metrics", self.get_metrics, replies=text, said="In the format of Prometheus.")
+        add(
+            "/metrics",
+            self.get_metrics,
+            media=PlainTextResponse,
+            said="In the format of Prometheus.",
+        )
 
     async def get_root(self) -> Reply:
         """What this is."""

@@ -201,9 +201,27 @@ class Page(_Output, Generic[Item]):
     next: int | None
 
 
+class TurnPage(Page[Turn]):
+    """`next` is a position: pass it as `after`."""
+
+
+class MessagePage(Page[Message]):
+    """Oldest first. `next` is a seq: pass it as `before` for the messages before these."""
+
+
+class EntryPage(Page[Entry]):
+    """`next` is a seq: pass it as `after`. At null, the last item's seq is the cursor."""
+
+
+class ToolPage(Page[ToolVerdict]):
+    """All of them."""
+
+
 class SessionPage(_Output):
+    """`next` is a session id: pass it as `before`."""
+
     items: list[Session]
-    next: SessionIdText | None = Field(description="Pass it as `before`.")
+    next: SessionIdText | None
 
 
 class FieldFault(_Output):

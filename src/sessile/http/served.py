@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol
 
 from fastapi import FastAPI
+from starlette.responses import JSONResponse, Response
 
 from sessile.http.schemas import Problem
 from sessile.runtime.feed import Feed
@@ -53,7 +54,8 @@ TITLES = {
     503: "The node or its database is busy; nothing was stored. Retry-After says when to retry.",
 }
 BODY_PROBLEMS = (400, 413, 415, 422)
-SESSION_PROBLEMS = (401, 404, 503)
+SESSION_PROBLEMS = (400, 401, 404, 422, 503)
+OTHER_PROBLEM = "Any other refusal; `code` says which."
 
 
 def declare(
@@ -67,13 +69,15 @@ def declare(
     model: Any = None,
     problems: Iterable[int] = (),
     replies: Replies | None = None,
-    said: str = "Done",
+    said: str = "Done.",
+    media: type[Response] = JSONResponse,
 ) -> None:
     """An operation named after its endpoint, with every refusal that it knows."""
     responses: Replies = {
         code: {"description": TITLES[code], "content": {"application/problem+json": PROBLEM}}
-        for code in sorted(problems)
+        for code in sorted({*problems})
     }
+    other = {"description": OTHER_PROBLEM, "content": {"application/problem+json": PROBLEM}}
     app.add_api_route(
         path,
         endpoint,
@@ -82,6 +86,7 @@ def declare(
         response_model=model,
         status_code=status,
         response_description=said,
-        responses={**responses, **(replies or {})},
+        response_class=media,
+        responses={**responses, "default": other, **(replies or {})},
         tags=[tag],
     )

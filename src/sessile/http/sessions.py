@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Header, Query
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from sessile.core.codec import entry_json
@@ -49,7 +50,6 @@ class SessionRoutes:
         there: Replies = {
             200: {"model": one, "description": "The exclusive session that there was."}
         }
-        lines: Replies = {200: {"content": {"application/jsonl": {"schema": {"type": "string"}}}}}
         opened = {"problems": (401, 409, 503, *BODY_PROBLEMS), "replies": there}
 
         def add(
@@ -64,9 +64,9 @@ class SessionRoutes:
         add("DELETE", at, self.delete_session, 204, None, problems=found)
         add("POST", f"{at}/close", self.close_session, 200, one, problems=changed)
         add("POST", f"{at}/fork", self.fork_session, 201, one, problems=(*changed, 409))
-        add("GET", f"{at}/export", self.export_session, 200, None, problems=found, replies=lines)
-        messages, tools = schemas.Page[schemas.Message], schemas.Page[schemas.ToolVerdict]
-        add("GET", f"{at}/messages", self.list_messages, 200, messages, problems=(*found, 422))
+        add("GET", f"{at}/export", self.export_session, 200, None, problems=found, media=JsonLines)
+        messages, tools = schemas.MessagePage, schemas.ToolPage
+        add("GET", f"{at}/messages", self.list_messages, 200, messages, problems=found)
         add("GET", f"{at}/tools", self.list_tools, 200, tools, problems=found)
         add("GET", f"{at}/context", self.get_context, 200, schemas.Context, problems=found)
 
@@ -179,6 +179,12 @@ class SessionRoutes:
                 "last_summary_seq": report.last_summary_seq,
             },
         )
+
+
+class JsonLines(Response):
+    """For OpenAPI."""
+
+    media_type = "application/jsonl"
 
 
 class Export:

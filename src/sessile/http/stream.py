@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from starlette.types import Receive, Scope, Send
@@ -27,7 +28,10 @@ HEADERS: list[Header] = [
 RETRY_MS = 1_000
 RETRY_SPREAD_MS = 4_000
 """Readers that are sent away together do not come back together."""
+HEARTBEAT = b":\n\n"
 GOODBYE_SECONDS_MAX = 1.0
+PIECE_BYTES = 65_536
+SNAPSHOT_ITEMS_MAX = 50
 LOOKS_PER_SLOW_READER = 4
 FRAMES_MAX = 1_024
 FRAME_BYTES_MAX = 16_384
@@ -54,6 +58,24 @@ class Frames:
                 del self._known[next(iter(self._known))]
             self._known[id(entry)] = (entry, frame)
         return frame
+
+    def pieces(self, entries: Sequence[Entry]) -> list[bytes]:
+        """The frames of the entries, as few pieces as their size allows."""
+        if len(entries) == 1:
+            return [self.of(entries[0])]
+        pieces: list[bytes] = []
+        piece: list[bytes] = []
+        size = 0
+        for entry in entries:
+            frame = self.of(entry)
+            piece.append(frame)
+            size += len(frame)
+            if size >= PIECE_BYTES:
+                pieces.append(b"".join(piece))
+                piece, size = [], 0
+        if piece:
+            pieces.append(b"".join(piece))
+        return pieces
 
 
 class Streams:
@@ -179,16 +201,18 @@ class Stream:
             await send({"type": "http.response.body"})
             return
         await self._begin(send)
-        body = f"retry: {RETRY_MS}\n\n".encode()
+        greeting = f"retry: {RETRY_MS}\n\n".encode()
         sent_at = checked_at = loop.time()
         while True:
-            if item is not None:
-                body += await self._encoded(item)
-            elif loop.time() - sent_at >= settings.heartbeat_seconds:
-                body += b":\n\n"
-            if body:
-                await self._send(send, body, more=not isinstance(item, Ended))
-                body, sent_at = b"", loop.time()
+            pieces = [] if item is None else await self._encoded(item)
+            if greeting:
+                pieces = [greeting + b"".join(pieces[:1]), *pieces[1:]]
+                greeting = b""
+            elif not pieces and loop.time() - sent_at >= settings.heartbeat_seconds:
+                pieces = [HEARTBEAT]
+            for piece in pieces:
+                await self._send(send, piece, more=not isinstance(item, Ended))
+                sent_at = loop.time()
             if isinstance(item, Ended):
                 return
             if loop.time() - checked_at >= settings.access_check_seconds:
@@ -208,21 +232,21 @@ class Stream:
         except Unauthenticated:
             return False
 
-    async def _encoded(self, item: FeedItem) -> bytes:
+    async def _encoded(self, item: FeedItem) -> list[bytes]:
+        """In pieces of whole frames: what a reader has not taken of one holds back the next."""
         match item:
             case Grown(entries):
-                of = self._streams.frames.of
-                return b"".join([of(entry) for entry in entries])
+                return self._streams.frames.pieces(entries)
             case Reset(found):
                 data = to_json(await self._snapshot(found))
-                return f"id: {found.head.head}\nevent: reset\ndata: {data}\n\n".encode()
+                return [f"id: {found.head.head}\nevent: reset\ndata: {data}\n\n".encode()]
             case Ended(reason):
-                return _end_frame(reason)
+                return [_end_frame(reason)]
 
     async def _snapshot(self, found: Found) -> dict[str, Any]:
         """The state at `found`; of a record that has gone on since, the later one."""
         reads, head = self._streams.served.reads, found.head
-        who, most = self._principal, self._streams.served.settings.page_items_max
+        who, most = self._principal, SNAPSHOT_ITEMS_MAX
         running = None
         if head.running_turn_id is not None:
             running = await reads.turn(who, self._session_id, head.running_turn_id)

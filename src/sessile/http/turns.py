@@ -30,7 +30,7 @@ class TurnRoutes:
         self._served = served
 
     def declare(self, app: FastAPI) -> None:
-        one, page = schemas.Turn, schemas.Page[schemas.Turn]
+        one, page = schemas.Turn, schemas.TurnPage
         submitted = schemas.SubmittedTurn
         at = "/v1/sessions/{session_id}/turns"
         found = SESSION_PROBLEMS
@@ -46,8 +46,8 @@ class TurnRoutes:
 
         add("POST", at, self.submit_turn, 202, submitted, **accepted)
         add("POST", "/v1/turns", self.open_turn, 202, submitted, **accepted)
-        add("GET", at, self.list_turns, 200, page, problems=(*found, 422))
-        add("GET", f"{at}/{{turn_id}}", self.get_turn, 200, one, problems=(*found, 422))
+        add("GET", at, self.list_turns, 200, page, problems=found)
+        add("GET", f"{at}/{{turn_id}}", self.get_turn, 200, one, problems=found)
         add("PATCH", f"{at}/{{turn_id}}", self.edit_turn, 200, one, problems=changed)
         cancel = f"{at}/{{turn_id}}/cancel"
         add("POST", cancel, self.cancel_turn, 202, one, problems=changed, replies=stopped)

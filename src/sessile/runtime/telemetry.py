@@ -35,6 +35,18 @@ class Telemetry:
         self.streams = Gauge(
             "sessile_streams_open", "Readers that follow a session", registry=self.registry
         )
+        self.requests = Counter(
+            "sessile_http_requests",
+            "Requests by route and status",
+            ["method", "route", "status"],
+            registry=self.registry,
+        )
+        self.request_seconds = Histogram(
+            "sessile_http_request_seconds",
+            "From a request's head to its reply's end, by route",
+            ["method", "route"],
+            registry=self.registry,
+        )
         self.sweep_finds = Counter(
             "sessile_sweep_finds", "Due turns that no hint had told of", registry=self.registry
         )
