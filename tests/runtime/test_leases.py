@@ -483,7 +483,13 @@ def counts_aloud(house: House) -> Assistant:
     return assistant
 
 
-def three_calls(runs: list[str], told: list[ToolResult], *, until: asyncio.Event) -> Assistant:
+def three_calls(
+    runs: list[str],
+    told: list[ToolResult],
+    *,
+    until: asyncio.Event,
+    shown: list[list[str]] | None = None,
+) -> Assistant:
     """One that ends, one that is not idempotent and one that is, the two side by side."""
     assistant = Assistant("caller")
 
@@ -506,6 +512,8 @@ def three_calls(runs: list[str], told: list[ToolResult], *, until: asyncio.Event
 
     @assistant.agent
     async def answer(turn: TurnContext, history: History, tools: Tools) -> str:
+        if shown is not None:
+            shown.append([message.message_id for message in history.messages])
         first = await tools.call("done")
         rest = await asyncio.gather(tools.call("send"), tools.call("look"))
         told.clear()
@@ -572,3 +580,23 @@ def notes_its_end(house: House, stopped_at: list[float]) -> Assistant:
 def renamed(assistant: Assistant, name: str) -> Assistant:
     assistant.name = name
     return assistant
+
+
+@virtual
+async def test_a_turn_chained_to_a_recovered_one_is_shown_each_message_once(house: House) -> None:
+    runs: list[str] = []
+    shown: list[list[str]] = []
+    until = asyncio.Event()
+    node = await house.node(three_calls(runs, [], until=asyncio.Event()))
+    session = await house.open(node)
+    await house.submit(node, session)
+    await house.until(lambda: len(runs) == 3)
+    await house.later(0.1)
+    house.kill(node)
+    until.set()
+    other = await house.node(three_calls(runs, [], until=until, shown=shown))
+    await house.submit(other, session, "next")
+    await house.quiet()
+
+    ids = shown[-1]
+    assert len(ids) == len(set(ids)) == 6

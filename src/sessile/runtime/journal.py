@@ -47,9 +47,14 @@ class Journal:
         """Hands over deltas and progress that still wait to be coalesced."""
         self.step = 0
         self.said: list[Entry] = []
-        """What this attempt added to the transcript."""
+        """What this attempt added to the transcript since the agent was given the history."""
         self.said_is_whole = True
         """False after an append whose answer was lost: then only the log knows."""
+
+    def said_since_here(self) -> None:
+        """What was said until now is in the history that is about to be read or given."""
+        self.said.clear()
+        self.said_is_whole = True
 
     def put(self, *events: Event) -> None:
         """Append soon: with the next write, or after the delay."""

@@ -231,6 +231,7 @@ class Attempt:
             name = self._session.assistant
             raise AgentFailed("unknown_assistant", f"This server has no assistant {name!r}.")
         if self._history is None:
+            self._journal.said_since_here()
             self._history = await self._read_history() if agent.reads_history else History(())
         tools = self._tools(agent)
         stream = agent.run(self._context(), self._history, tools)
@@ -358,8 +359,7 @@ class Attempt:
         self._remains.calls.unnamed.clear()
         self._remains.messages = 0
         self._history, self._fresh = self.history, ()
-        self._journal.said.clear()
-        self._journal.said_is_whole = True
+        self._journal.said_since_here()
         await self._run_agent()
 
     async def _look(self) -> None:
