@@ -13,7 +13,7 @@ from sessile.adapters.migrations import migrate
 from sessile.adapters.sqlite import reads
 from sessile.adapters.sqlite.files import DirectoryLock, connect_reader, connect_writer
 from sessile.adapters.sqlite.writer import Writer
-from sessile.core.commands import Command
+from sessile.core.commands import Command, OpenSession, named
 from sessile.core.context import Holding
 from sessile.core.errors import StorageBusy
 from sessile.core.events import Entry, Event
@@ -87,7 +87,12 @@ class SqliteStore:
         return connection
 
     async def transact(self, key: SessionKey, command: Command) -> Committed:
-        return await self._writer.run((key,), lambda it: it.transact(key, command))
+        names = named(command)
+        return await self._writer.run(
+            () if isinstance(command, OpenSession) else (key,),
+            lambda it: it.transact(key, command, names),
+            turns=() if names.turn_id is None else ((key, names.turn_id),),
+        )
 
     async def append(self, holding: Holding, step: int, events: Sequence[Event]) -> Committed:
         return await self._writer.run((holding.key,), lambda it: it.append(holding, step, events))

@@ -20,7 +20,6 @@ from sessile.core.commands import (
     OpenSession,
     Remembered,
     View,
-    named,
 )
 from sessile.core.context import Holding
 from sessile.core.decide import decide
@@ -48,17 +47,23 @@ class Transaction:
         self._clock = clock
         self._hot = hot
         self._known: dict[SessionKey, Known | None] = {}
+        self._sought: set[tuple[SessionKey, TurnId]] = set()
+        """Turns that were looked for: those that there were are known."""
         self._writes = Writes(connection)
 
-    def prepare(self, keys: Iterable[SessionKey]) -> None:
-        """Read these sessions ahead, all in one go."""
+    def prepare(
+        self, keys: Iterable[SessionKey], turns: Iterable[tuple[SessionKey, TurnId]]
+    ) -> None:
+        """Read these sessions and turns ahead, all in one go."""
         wanted = [key for key in dict.fromkeys(keys) if key not in self._hot]
         for begin in range(0, len(wanted), 64):
             self._load(wanted[begin : begin + 64])
+        sought = [(key, turn_id) for key, turn_id in turns if self._unseen(key, turn_id)]
+        for begin in range(0, len(sought), 64):
+            self._load_turns(sought[begin : begin + 64])
 
-    def transact(self, key: SessionKey, command: Command) -> Committed:
+    def transact(self, key: SessionKey, command: Command, names: Named) -> Committed:
         """Raises what `decide` raises, and then nothing of the job will be written."""
-        names = named(command)
         known = None if isinstance(command, OpenSession) else self._session(key)
         view = self._view(key, known, names)
         decision = decide(view, command)
@@ -237,18 +242,36 @@ class Transaction:
                 due_at_ms=row[23],
             )
 
+    def _unseen(self, key: SessionKey, turn_id: TurnId) -> bool:
+        known = self._known.get(key) or self._hot.get(key)
+        return known is not None and turn_id not in known.turns
+
+    def _load_turns(self, places: Sequence[tuple[SessionKey, TurnId]]) -> None:
+        sql = """
+            SELECT json_group_array(json_array(
+                t.tenant_id, t.session_id,
+                turn_id, seq, position, message_id, user_id, status, attempt, strikes,
+                progressed, cancel_reason, cancel_by, current_iteration, total_iterations,
+                tokens_used, total_tokens, created_at_ms, started_at_ms, ended_at_ms, error,
+                input, output
+            ))
+            FROM (VALUES (?, ?, ?)) AS wanted
+            CROSS JOIN turn AS t
+                ON t.tenant_id = column1 AND t.session_id = column2 AND t.turn_id = column3
+        """
+        values = [value for key, turn_id in places for value in (*key, turn_id)]
+        ((rows,),) = self._connection.execute(spread(sql, len(places)), values).fetchall()
+        self._sought.update(places)
+        for row in json.loads(rows):
+            known = self._session(SessionKey(row[0], row[1]))
+            assert known is not None, "a turn has its session"
+            turn = turn_of(row[2:], key=known.head.key)
+            known.turns[turn.turn_id] = turn
+
     def _turn(self, known: Known, turn_id: TurnId) -> Turn | None:
-        if turn_id not in known.turns:
-            sql = """
-                SELECT turn_id, seq, position, message_id, user_id, status, attempt, strikes,
-                    progressed, cancel_reason, cancel_by, current_iteration, total_iterations,
-                    tokens_used, total_tokens, created_at_ms, started_at_ms, ended_at_ms, error,
-                    input, output
-                FROM turn WHERE tenant_id = ? AND session_id = ? AND turn_id = ?
-            """
-            key = known.head.key
-            for row in self._connection.execute(sql, (*key, turn_id)).fetchall():
-                known.turns[turn_id] = turn_of(row, key=key)
+        place = (known.head.key, turn_id)
+        if turn_id not in known.turns and place not in self._sought:
+            self._load_turns([place])
         return known.turns.get(turn_id)
 
     def _queue(self, known: Known, *, limit: int) -> None:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from sessile.adapters.sqlite.transaction import Transaction
 from sessile.adapters.sqlite.writes import Known
 from sessile.core.errors import SessileError, StorageBusy, StorageFull
-from sessile.core.ids import SessionKey
+from sessile.core.ids import SessionKey, TurnId
 from sessile.ports.clock import Clock
 
 logger = logging.getLogger(__name__)
@@ -28,6 +28,8 @@ T = TypeVar("T")
 class _Job:
     keys: Sequence[SessionKey]
     """The sessions that it reads."""
+    turns: Sequence[tuple[SessionKey, TurnId]]
+    """The turns that it reads, beside those that run or wait."""
     answer: Callable[[Transaction], Any]
     future: asyncio.Future[Any]
     result: Any = None
@@ -52,7 +54,13 @@ class Writer:
         self._thread = threading.Thread(target=self._drain, name="sessile-sqlite", daemon=True)
         self._thread.start()
 
-    async def run(self, keys: Sequence[SessionKey], answer: Callable[[Transaction], T]) -> T:
+    async def run(
+        self,
+        keys: Sequence[SessionKey],
+        answer: Callable[[Transaction], T],
+        *,
+        turns: Sequence[tuple[SessionKey, TurnId]] = (),
+    ) -> T:
         """The answer, once it is durable. A caller that is cancelled meanwhile loses only the
         answer: the job is done or refused as a whole."""
         assert not self._stopped, "the store is closed"
@@ -60,7 +68,7 @@ class Writer:
         if not self._arrived:
             # All callers that run in this turn of the event loop go over together.
             self._loop.call_soon(self._hand_over)
-        self._arrived.append(_Job(keys, answer, future))
+        self._arrived.append(_Job(keys, turns, answer, future))
         return await future
 
     async def stop(self) -> None:
@@ -133,7 +141,10 @@ class Writer:
     def _attempt(self, batch: Sequence[_Job]) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
         transaction = Transaction(self._connection, self._clock, self._hot)
-        transaction.prepare(key for job in batch for key in job.keys)
+        transaction.prepare(
+            (key for job in batch for key in job.keys),
+            (place for job in batch for place in job.turns),
+        )
         for job in batch:
             job.result = job.error = None
             try:
