@@ -148,11 +148,23 @@ def test_trouble_and_the_status_stand_beside_the_input(shown: Shown) -> None:
 def test_nothing_that_was_said_moves_the_cursor(shown: Shown) -> None:
     shown.log.added("\x1b[2Jgone\x9b1A", role="user")
     shown.log.tool("completed", result="\x1b]0;title\x07")
+    shown.log.add(
+        "message.added",
+        message_id="msg_2",
+        role="assistant",
+        state="complete",
+        parts=[{"type": "text", "text": "\x1b[5A\x07"}],
+    )
+    shown.log.add(
+        "message.delta", message_id="msg_3", offset=0, text="\x1b[6A\x07", channel="thinking"
+    )
+    shown.log.add("turn.failed", output="", error={"code": "x", "message": "\x1b[7A"}, **NUMBERS)
     shown.screen.refresh()
     written = shown.screen.console.file.getvalue()  # type: ignore[attr-defined]
 
     assert "\x1b[2J" not in written
     assert "\x1b]0" not in written
+    assert not re.search(r"\x1b\[[567]A|\x07", written)
     assert "\x9b" not in written
     assert "\\x1b[2Jgone" in written
 

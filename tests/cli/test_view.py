@@ -74,18 +74,12 @@ def test_thinking_is_kept_apart_from_what_is_said() -> None:
 
 def test_an_entry_that_is_known_already_changes_nothing() -> None:
     view = View()
-    entry = Entry(
-        1,
-        "message.delta",
-        "trn_1",
-        "",
-        {"message_id": "m", "offset": 0, "text": "a", "channel": "text"},
-    )
+    entry = Entry(1, "session.closed", None, "", {"by": "ann", "reason": ""})
 
     view.apply(entry)
     view.apply(entry)
 
-    assert len(view.blocks) == 1
+    assert view.blocks == [Note("The session was closed.")]
     assert view.cursor == 1
 
 
