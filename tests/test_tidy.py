@@ -20,7 +20,9 @@ MODULE_LINES_MAX = 350
 FUNCTION_LINES_MAX = 60
 
 # "src/sessile/module.py" or "src/sessile/module.py::function", and the reason.
-SIZE_EXCEPTIONS: dict[str, str] = {}
+SIZE_EXCEPTIONS: dict[str, str] = {
+    "src/sessile/core/events.py": "the closed set of facts stands in one place, a class each",
+}
 
 CORE_IMPORTS = frozenset(
     "__future__ base64 bisect collections dataclasses datetime decimal enum fnmatch fractions"
