@@ -189,6 +189,10 @@ class Server:
         return tuple(self._routers)
 
 
+class MissingExtra(ImportError):
+    """What was asked for needs a package that is not installed; the message says which."""
+
+
 def runnable(assistant: Assistant) -> Agent:
     """The assistant with what drives it; pydantic-ai is imported only where it is used."""
     return assistant.driven_by(_loop(assistant))
@@ -200,7 +204,13 @@ def _loop(assistant: Assistant) -> AgentLoop:
         from sessile.integrations.functions import FunctionLoop  # noqa: PLC0415
 
         return FunctionLoop(brought)
-    from sessile.integrations.pydantic_ai import PydanticLoop  # noqa: PLC0415
+    try:
+        from sessile.integrations.pydantic_ai import PydanticLoop  # noqa: PLC0415
+    except ModuleNotFoundError as missing:
+        raise MissingExtra(
+            f"the assistant {assistant.name!r} has a model, which needs an extra: "
+            "pip install 'sessile[pydantic-ai]'"
+        ) from missing
 
     return PydanticLoop(assistant)
 

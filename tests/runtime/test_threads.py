@@ -12,7 +12,7 @@ from sessile.core.context import TurnContext
 from sessile.core.errors import ContextExpired, ContextMismatch
 from sessile.core.transcript import History
 from sessile.kit.assistant import Assistant
-from sessile.ports.agent import ToolResult, Tools
+from sessile.ports.agent import MessageEnd, ToolResult, Tools
 from sessile.runtime.feed import Grown
 from sessile.settings import Settings
 from sessile.wiring import Server
@@ -186,3 +186,27 @@ async def test_a_context_of_another_session_is_found_out_in_a_thread_too() -> No
         go.set()
 
     assert raised == [ContextMismatch]
+
+
+async def test_a_tool_that_blocks_reports_progress_and_adds_text_from_its_thread() -> None:
+    assistant = Assistant("slow")
+
+    @assistant.tool("count")
+    def count(turn: TurnContext) -> str:
+        turn.progress(current_iteration=3, note="counted")
+        turn.emit("One, two, three. ")
+        return "done"
+
+    @assistant.agent
+    async def answer(turn: TurnContext, history: History, tools: Tools) -> AsyncIterator[Any]:
+        await tools.call("count")
+        yield MessageEnd(({"type": "text", "text": "That was all."},))
+
+    async with Server(assistant, settings=Settings(store_url="memory")) as server:
+        opened = await server.open(ANN)
+        session_id = opened.found.head.key.session_id
+        turn = (await server.submit(ANN, session_id, "go", wait_seconds=WAIT_SECONDS)).turn
+
+    assert turn.status == "completed"
+    assert turn.progress.current_iteration == 3
+    assert turn.output == "One, two, three. That was all."

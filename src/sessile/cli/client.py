@@ -130,7 +130,7 @@ class Client:
                 return
             after = page["next"]
 
-    async def follow(self, session_id: str, *, after: int) -> AsyncIterator[Followed]:
+    async def follow(self, session_id: str, *, after: int) -> AsyncGenerator[Followed, None]:
         """The log from the cursor on, for as long as it may grow; lost connections are made
         again, and then it goes on where it was. Raises Refused."""
         cursor, retry, lost = after, RETRY_SECONDS, 0

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import signal
 import sqlite3
 import sys
 from dataclasses import asdict, dataclass
@@ -79,9 +78,6 @@ def _from_file(asked: Asked, printer: "_Printer") -> None:
 
 async def _from_server(asked: Asked, url: str, printer: "_Printer") -> None:
     token = token_of(asked.token, asked.data_dir, asked.user)
-    task = asyncio.current_task()
-    assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, task.cancel)
     try:
         async with connected(url, token) as client:
             cursor = asked.after

@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 from collections.abc import AsyncIterator
+from contextlib import aclosing, suppress
 
 from sessile.cli.client import Ended, Lost, Refused, Unreachable, told
 from sessile.cli.failure import FAILED, CommandFailed
@@ -27,14 +28,14 @@ async def pipe(talk: Talk, url: str) -> None:
         stopped = tasks.create_task(stop.wait())
         await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if not work.done():
-            await talk.cancel()
+            with suppress(Refused, Unreachable):
+                await talk.cancel()
             raise CommandFailed("stopped", code=INTERRUPTED)
         stopped.cancel()
 
 
 async def _pipe(talk: Talk, url: str) -> None:
     try:
-        talk.view.settled()  # what was said before is not printed again
         async for line in _lines():
             text = line.removesuffix("\n").removesuffix("\r")
             if text.startswith("/") and not text.startswith("//"):
@@ -42,6 +43,7 @@ async def _pipe(talk: Talk, url: str) -> None:
                     return
             elif text.strip():
                 turn = await talk.say(text[1:] if text.startswith("//") else text)
+                talk.view.settled()  # what was said before is not printed again
                 await _printed(talk, turn["turn_id"])
     except (Refused, Unreachable) as error:
         raise told(error, url) from error
@@ -57,7 +59,6 @@ async def _command(talk: Talk, text: str) -> bool:
             talk.leave(rest.strip() or talk.assistant)
         case "/open" if rest.strip():
             await talk.enter(rest.strip())
-            talk.view.settled()
         case "/sessions":
             for session in await talk.sessions():
                 _out(f"{session['session_id']} {session['assistant']} {session['status']}\n")
@@ -76,16 +77,17 @@ async def _printed(talk: Talk, turn_id: str) -> None:
     """Print what the session does until the turn has ended."""
     view = talk.view
     if turn_id not in view.ended:
-        async for followed in talk.follow():
-            match followed:
-                case Lost(why, seconds):
-                    _err(f"connection lost ({one_line(why)}); again in {seconds:.1f} s")
-                case Ended(reason):
-                    raise CommandFailed(f"the session is {reason}", code=FAILED)
-                case _:
-                    _print_new(talk)
-            if turn_id in view.ended:
-                break
+        async with aclosing(talk.follow()) as coming:
+            async for followed in coming:
+                match followed:
+                    case Lost(why, seconds):
+                        _err(f"connection lost ({one_line(why)}); again in {seconds:.1f} s")
+                    case Ended(reason):
+                        raise CommandFailed(f"the session is {reason}", code=FAILED)
+                    case _:
+                        _print_new(talk)
+                if turn_id in view.ended:
+                    break
     status = view.ended[turn_id]
     if status != "completed":
         raise CommandFailed(f"the turn {turn_id} was not completed: {status}", code=FAILED)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+import shlex
 import signal
 import socket
 import sqlite3
@@ -118,7 +119,12 @@ class Serving:
         _say(f"  token       {token or 'none of an admin'}")
         _say(f"  others      {one_line(str(settings.data_dir / 'dev-tokens'))}")
         _say(f"  try         curl -s {' '.join(asked)}")
-        _say("  or          sessile chat" + ("" if port == 3006 else f" --url {url}"))
+        chat = ["sessile", "chat"]
+        if port != Settings().port:
+            chat += ["--url", url]
+        if settings.data_dir != Settings().data_dir:
+            chat += ["--data-dir", str(settings.data_dir)]
+        _say(f"  or          {shlex.join(chat)}")
 
 
 class _Listener(Listener):

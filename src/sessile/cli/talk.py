@@ -1,7 +1,8 @@
 """One chat: the session that it is in, what was said there, and what one can ask for."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from sessile.cli.client import Client, Followed, JsonObject, Refused, Reset
 from sessile.cli.client import Entry as LogEntry
@@ -60,7 +61,12 @@ class Talk:
     async def say(self, text: str, *, when_busy: str = "enqueue") -> JsonObject:
         """Answers the turn's record."""
         if self.session_id is None:
-            self._in(await self._client.open(self.assistant))
+            session = await self._client.open(self.assistant)
+            if session["head"] > 1:
+                # Of an exclusive assistant: there was one already.
+                await self.enter(session["session_id"])
+            else:
+                self._in(session)
         assert self.session_id is not None
         return await self._client.submit(self.session_id, text, when_busy=when_busy)
 
@@ -85,21 +91,22 @@ class Talk:
     async def sessions(self) -> list[JsonObject]:
         return await self._client.sessions(limit=SESSIONS_SHOWN)
 
-    async def follow(self) -> AsyncIterator[Followed]:
-        """What comes, and after it the view has it."""
+    async def follow(self) -> AsyncGenerator[Followed, None]:
+        """What comes; when it is told, the view has it."""
         session_id = self.session_id
         assert session_id is not None
-        async for followed in self._client.follow(session_id, after=self.view.cursor):
-            if self.session_id != session_id:
-                return
-            match followed:
-                case LogEntry():
-                    self.view.apply(followed)
-                case Reset(snapshot):
-                    self.view.begin(snapshot)
-                case _:
-                    pass
-            yield followed
+        async with aclosing(self._client.follow(session_id, after=self.view.cursor)) as coming:
+            async for followed in coming:
+                if self.session_id != session_id:
+                    return
+                match followed:
+                    case LogEntry():
+                        self.view.apply(followed)
+                    case Reset(snapshot):
+                        self.view.begin(snapshot)
+                    case _:
+                        pass
+                yield followed
 
     def _in(self, session: JsonObject) -> None:
         self.session_id, self.assistant = session["session_id"], session["assistant"]

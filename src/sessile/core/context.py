@@ -135,7 +135,10 @@ class TurnContext:
         total_tokens: int = 0,
         note: str = "",
     ) -> Awaitable[None]:
-        """Report how far the turn is. No number ever falls: the larger of old and new counts."""
+        """Report how far the turn is. No number ever falls: the larger of old and new counts.
+
+        A tool that blocks calls it without `await`.
+        """
         self._open()
         progress = Progress(
             current_iteration=current_iteration,
@@ -146,7 +149,7 @@ class TurnContext:
         return self._door.progress(progress, note)
 
     def emit(self, text: str) -> Awaitable[None]:
-        """Add text to the reply that the turn is writing."""
+        """Add text to the reply that the turn is writing; without `await` in a tool that blocks."""
         self._open()
         return self._door.emit(text)
 

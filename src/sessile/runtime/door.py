@@ -1,10 +1,14 @@
 """The runtime's side of a turn context: it closes with the turn, and opens for no other."""
 
-from collections.abc import Callable
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import suppress
 from contextvars import ContextVar, Token  # noqa: TID251
 
 from sessile.core.errors import ContextExpired, ContextMismatch
 from sessile.core.events import Progress
+from sessile.ports.agent import AgentFailed
 from sessile.runtime.telemetry import Telemetry
 
 # A tripwire, not a source of identity: tools are given their context as an argument. This tells
@@ -25,6 +29,8 @@ class TurnDoor:
         self._telemetry = telemetry
         self._add_text = add_text
         self._note_progress = note_progress
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         self._closed = False
         self._token: Token[TurnDoor | None] | None = None
 
@@ -47,8 +53,31 @@ class TurnDoor:
             self._telemetry.mismatches.inc()
             raise ContextMismatch()
 
-    async def progress(self, progress: Progress, note: str) -> None:
-        self._note_progress(progress, note)
+    def progress(self, progress: Progress, note: str) -> Awaitable[None]:
+        return self._tell(self._note_progress, progress, note)
 
-    async def emit(self, text: str) -> None:
-        self._add_text(text)
+    def emit(self, text: str) -> Awaitable[None]:
+        return self._tell(self._add_text, text)
+
+    def _tell(self, tell: Callable[..., None], *what: object) -> Awaitable[None]:
+        """At once in the event loop; from a tool's own thread, as soon as the loop comes to it."""
+        if threading.get_ident() == self._thread:
+            tell(*what)
+        else:
+            self._loop.call_soon_threadsafe(self._told, tell, what)
+        return _DONE
+
+    def _told(self, tell: Callable[..., None], what: tuple[object, ...]) -> None:
+        if not self._closed:
+            with suppress(AgentFailed):  # too large: the agent's own next word fails of it too
+                tell(*what)
+
+
+class _Done:
+    """Need not be awaited: what a thread cannot do."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield from ()
+
+
+_DONE = _Done()

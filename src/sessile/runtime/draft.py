@@ -32,13 +32,17 @@ class Draft:
         self._fresh: dict[Channel, list[str]] = {"thinking": [], "text": []}
         self._offset: dict[Channel, int] = {"thinking": 0, "text": 0}
         self._chars = 0
+        self._aside: list[str] = []
         self._notes: list[TurnProgress] = []
         self.progress = turn.progress
         self.text = ""
         """Of the last message that was ended: in the end, the turn's output."""
 
-    def add(self, text: str, *, thinking: bool = False) -> None:
-        """Raises AgentFailed where the message grows too large."""
+    def add(self, text: str, *, thinking: bool = False, aside: bool = False) -> None:
+        """`aside`: not by the agent itself, which will not know of it when it ends the message.
+
+        Raises AgentFailed where the message grows too large.
+        """
         if not text:
             return
         text = clean(text).replace("\0", "\ufffd")
@@ -47,6 +51,8 @@ class Draft:
         if self._message_id is None:
             self._message_id = self._ids.message_id()
         self._fresh["thinking" if thinking else "text"].append(text)
+        if aside:
+            self._aside.append(text)
 
     def note_progress(self, progress: Progress, note: str) -> bool:
         """Whether there is anything new to tell."""
@@ -115,6 +121,7 @@ class Draft:
         )
         self._message_id = None
         self._chars = 0
+        self._aside.clear()
         self._offset = {"thinking": 0, "text": 0}
         for kept in (*self._written.values(), *self._fresh.values()):
             kept.clear()
@@ -124,6 +131,8 @@ class Draft:
     def _taken(self, parts: tuple[JsonObject, ...]) -> tuple[JsonObject, ...]:
         """Parts of the agent's own making, as they will be read from the log."""
         taken: tuple[JsonObject, ...] = tuple(json.loads(to_json(parts)))
+        if self._aside:
+            taken = ({"type": "text", "text": "".join(self._aside)}, *taken)
         self._check_size(sum(_size(part) for part in taken))
         return taken
 

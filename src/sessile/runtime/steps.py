@@ -50,7 +50,7 @@ class Steps:
         )
         journal.buffered = self.draft.take
         self.door = TurnDoor(
-            telemetry=node.telemetry, add_text=self._add_text, note_progress=self._note_progress
+            telemetry=node.telemetry, add_text=self._add_aside, note_progress=self._note_progress
         )
 
     @property
@@ -183,6 +183,10 @@ class Steps:
 
     def _add_text(self, text: str, *, thinking: bool = False) -> None:
         self.draft.add(text, thinking=thinking)
+        self._journal.flush_soon()
+
+    def _add_aside(self, text: str) -> None:
+        self.draft.add(text, aside=True)
         self._journal.flush_soon()
 
     def _note_progress(self, progress: Progress, note: str = "") -> None:
