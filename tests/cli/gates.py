@@ -25,6 +25,15 @@ async def answer(turn, history, tools):
     yield "and it ended."
 
 
+only = Assistant("only", exclusive=True)
+
+
+@only.agent
+async def counts(turn, history):
+    said = sum(message.role == "user" for message in history.messages)
+    return f"That was message {said}."
+
+
 blocked = Assistant("blocked")
 
 

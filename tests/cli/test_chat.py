@@ -96,6 +96,14 @@ def test_nothing_said_opens_no_session(demo: Serve) -> None:
     assert sessions(demo) == before
 
 
+def test_an_exclusive_assistants_session_is_gone_on_in_and_not_told_again(slow: Serve) -> None:
+    first = piped(slow, "one\n", "--assistant", "only")
+    second = piped(slow, "two\nthree\n", "--assistant", "only")
+
+    assert first == (0, "That was message 1.\n", "")
+    assert second == (0, "That was message 2.\nThat was message 3.\n", "")
+
+
 @pytest.mark.parametrize(
     ("arguments", "text", "code", "why"),
     [

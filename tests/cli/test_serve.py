@@ -70,7 +70,7 @@ def test_a_file_of_ones_own_is_served(tmp_path: Path, app: Path) -> None:
 
         turn = ask(served, "POST", "/v1/turns?wait=20", SAID).json()
 
-        assert served.wait_for(r"  assistants +(.+)$")[1] == "slow, blocked"
+        assert served.wait_for(r"  assistants +(.+)$")[1] == "slow, only, blocked"
         assert turn["output"] == "It began, and it ended."
 
 
