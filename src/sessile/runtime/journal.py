@@ -130,7 +130,12 @@ class Journal:
     def _on_timer(self) -> None:
         self._timer = None
         if not self._sealed:
-            self._spawn(self.write())
+            self._spawn(self._flush())
+
+    async def _flush(self) -> None:
+        """Where the turn has begun to end since the timer rang, what waited goes with its end."""
+        if not self._sealed:
+            await self.write()
 
 
 async def patiently(call: Callable[[], Awaitable[T]]) -> T:
