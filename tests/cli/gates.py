@@ -34,6 +34,19 @@ async def counts(turn, history):
     return f"That was message {said}."
 
 
+stubborn = Assistant("stubborn")
+
+
+@stubborn.agent
+async def stays(turn):
+    (HERE / "stubborn.reached").touch()
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            pass
+
+
 blocked = Assistant("blocked")
 
 

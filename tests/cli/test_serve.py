@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.cli.conftest import WAIT_SECONDS, Process, Ran, Serve
+from tests.cli.conftest import WAIT_SECONDS, Process, Ran, Serve, until
 from tests.cli.gates import APP, open_gate
 
 SAID = {"input": {"type": "message", "text": "wait"}}
@@ -70,7 +70,7 @@ def test_a_file_of_ones_own_is_served(tmp_path: Path, app: Path) -> None:
 
         turn = ask(served, "POST", "/v1/turns?wait=20", SAID).json()
 
-        assert served.wait_for(r"  assistants +(.+)$")[1] == "slow, only, blocked"
+        assert served.wait_for(r"  assistants +(.+)$")[1] == "slow, only, stubborn, blocked"
         assert turn["output"] == "It began, and it ended."
 
 
@@ -234,6 +234,20 @@ def test_a_tool_that_holds_its_thread_does_not_hold_the_server(tmp_path: Path, a
         served.send(signal.SIGTERM)
 
         assert served.end() == 0
+
+
+def test_an_agent_that_does_not_let_itself_be_cancelled_does_not_hold_the_server(
+    tmp_path: Path, app: Path
+) -> None:
+    with Serve(tmp_path, str(app), "--drain-seconds-max", "0.2") as served:
+        served.ready()
+        ask(served, "POST", "/v1/turns", {"assistant": "stubborn", **SAID})
+        until((tmp_path / "stubborn.reached").exists)
+
+        served.send(signal.SIGTERM)
+
+        assert served.end() == 0
+        served.wait_for("turns left behind")
 
 
 def test_log_lines_are_json_objects_with_ids_and_no_texts_or_tokens(

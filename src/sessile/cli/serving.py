@@ -12,20 +12,19 @@ import sys
 from collections.abc import Generator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from importlib.metadata import version
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from sessile.cli.failure import CommandFailed
 from sessile.cli.plain import one_line
 from sessile.core.errors import SessileError
-from sessile.http.app import App
 from sessile.http.listener import Listener
 from sessile.settings import Settings
 from sessile.wiring import Server, dev_tokens
 
 logger = logging.getLogger("sessile.serve")
 
-AT_ONCE_SECONDS_MAX = 2.0
-"""How long a second Ctrl-C leaves for the turns to be handed back."""
+HAND_BACK_SECONDS_MAX = 2.0
+"""How long turns that are cancelled may take to be handed back."""
 
 
 class Serving:
@@ -69,7 +68,6 @@ class Serving:
         admin = next((login.token for login in tokens.logins if login.role == "admin"), None)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(listener.serve([self._listening]))
-            await listener.listens.wait()
             self._announce(admin)
             await self._asked.wait()
             # Replies are sent and streams are fed until the last turn has ended.
@@ -90,13 +88,19 @@ class Serving:
         async with asyncio.TaskGroup() as tasks:
             drained = tasks.create_task(workers.drain())
             again = tasks.create_task(self._asked_again.wait())
-            await asyncio.wait({drained, again}, return_when=asyncio.FIRST_COMPLETED)
+            # A drain has an end of its own, unless an agent does not let itself be cancelled.
+            await asyncio.wait(
+                {drained, again},
+                timeout=most + HAND_BACK_SECONDS_MAX,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
             again.cancel()
             if not drained.done():
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(AT_ONCE_SECONDS_MAX):
+                    async with asyncio.timeout(HAND_BACK_SECONDS_MAX):
                         await workers.drain(at_once=True)
                 if not drained.done():
+                    logger.warning("turns left behind", extra={"turns": workers.running})
                     leave()
         return end - loop.time()
 
@@ -128,19 +132,11 @@ class Serving:
 
 
 class _Listener(Listener):
-    """Leaves the signals to us, and says when it listens."""
-
-    def __init__(self, app: App, settings: Settings, **given: Any) -> None:
-        super().__init__(app, settings, **given)
-        self.listens = asyncio.Event()
+    """Leaves the signals to us."""
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.listens.set()
 
 
 def leave() -> NoReturn:
