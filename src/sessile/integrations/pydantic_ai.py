@@ -18,7 +18,7 @@ tools are journalled like an assistant's. What to know of them:
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Any, Protocol
 
@@ -57,6 +57,7 @@ from sessile.ports.agent import (
     MessageEnd,
     TextDelta,
     ThinkingDelta,
+    Tool,
     Tools,
 )
 
@@ -82,11 +83,15 @@ class Declared(Protocol):
     @property
     def brought(self) -> Any: ...
 
+    @property
+    def tools(self) -> Sequence[Tool]: ...
+
 
 class PydanticLoop:
     """Drives an assistant's turns by an agent of pydantic-ai."""
 
     def __init__(self, declared: Declared) -> None:
+        self._declared = declared
         if declared.brought is not None:
             self._agent: AbstractAgent[Any, Any] = declared.brought
             return
@@ -118,7 +123,8 @@ class PydanticLoop:
         if folded.answered:
             # With instructions, pydantic-ai would ask the model once more.
             return
-        journal = Journal(tools, pending=folded.pending)
+        declared = [tool.name for tool in self._declared.tools]
+        journal = Journal(tools, pending=folded.pending, declared=declared)
         with _failures():
             async with self._agent.iter(
                 message_history=folded.messages,

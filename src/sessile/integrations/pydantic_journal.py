@@ -1,6 +1,6 @@
 """The tools of one run of pydantic-ai: every call goes through the runtime, once."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -45,9 +45,12 @@ class Journal(AbstractCapability[Any]):
     user's agent has of its own.
     """
 
-    def __init__(self, tools: Tools, *, pending: Mapping[str, CallId]) -> None:
+    def __init__(
+        self, tools: Tools, *, pending: Mapping[str, CallId], declared: Iterable[str] = ()
+    ) -> None:
         self.tools = tools
         self._desk = _Desk(self)
+        self._declared = {wire_name(name): name for name in declared}
         self._call_ids = dict(pending)
         """Our ids of the last response's calls, by the provider's, which may come again in the
         next response."""
@@ -62,7 +65,15 @@ class Journal(AbstractCapability[Any]):
             for call in response.tool_calls
             if call.tool_name not in self._outputs
         }
-        return message_parts(response, self._call_ids, self._desk.names)
+        names = {call.tool_name: self._name(call.tool_name) for call in response.tool_calls}
+        return message_parts(response, self._call_ids, names)
+
+    def _name(self, wire: str) -> str:
+        """Ours. A model may call what it was not offered, as it was once or by a guess: it is
+        refused under its own name, with the reason that holds for it."""
+        if wire in self._desk.names:
+            return self._desk.names[wire]
+        return wire if wire in self._functions else self._declared.get(wire, wire)
 
     async def settle(self, calls: Sequence[ToolCallPart], answers: ModelRequest | None) -> None:
         """An outcome in the log for each call that came to no execution: of a tool that there is
@@ -71,7 +82,7 @@ class Journal(AbstractCapability[Any]):
             call_id = self._call_ids.get(call.tool_call_id)
             if call_id is None or call_id in self._asked:
                 continue
-            name = self._desk.names.get(call.tool_name, call.tool_name)
+            name = self._name(call.tool_name)
             body = None
             if call.tool_name in self._functions:
                 body = _not_run(_answer(call, answers))
