@@ -14,6 +14,9 @@ from sessile.ports.store import Found
 from sessile.runtime.node import Node
 from sessile.runtime.tools import verdicts
 
+ENTRIES_A_MESSAGE = 4
+"""How many entries are read for each message of a page: a guess, and then more are read."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextReport:
@@ -86,7 +89,8 @@ class Reads:
         found = await self.found(principal, session_id)
         limit = self._page(limit)
         newest_first: list[Entry] = []
-        async for entry in self.backwards(found.head.key, before=before):
+        page = ENTRIES_A_MESSAGE * limit
+        async for entry in self.backwards(found.head.key, before=before, page=page):
             if entry.kind in TEXT_KINDS:
                 newest_first.append(entry)
             if len(newest_first) == limit:
@@ -138,10 +142,12 @@ class Reads:
         )
 
     async def backwards(
-        self, key: SessionKey, *, before: int | None = None
+        self, key: SessionKey, *, before: int | None = None, page: int | None = None
     ) -> AsyncIterator[Entry]:
-        """The log without deltas from the end, or from `before`, to its beginning."""
-        page = self._node.settings.page_entries_max
+        """The log without deltas from the end, or from `before`, to its beginning; a `page` read
+        at a time."""
+        most = self._node.settings.page_entries_max
+        page = most if page is None else min(page, most)
         while entries := await self._store.read(
             key, before=before, history=True, newest_first=True, limit=page
         ):
