@@ -198,3 +198,16 @@ async def test_the_surface_may_be_mounted_below_a_path(walk: Walk) -> None:
 
     assert found.json() == opened.json()
     problem(absent, 404, "session_not_found")
+
+
+async def test_below_a_path_like_one_of_its_own_it_is_not_mistaken(walk: Walk) -> None:
+    import httpx2
+    from fastapi import FastAPI
+
+    outer = FastAPI()
+    outer.mount("/v1", walk.app)
+    transport = httpx2.ASGITransport(outer)
+
+    async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        problem(await client.get("/v1/sessions"), 404, "not_found")
+        problem(await client.get("/v1/v1/sessions"), 401, "unauthenticated")

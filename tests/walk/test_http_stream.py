@@ -18,7 +18,8 @@ from sessile.core.errors import StorageBusy
 from sessile.core.events import Entry
 from sessile.core.ids import Seq, SessionId
 from sessile.http import schemas, stream
-from sessile.http.stream import ABORT, Frames
+from sessile.http.reply import ABORT
+from sessile.http.stream import Frames
 
 
 def events_of(session_id: str) -> str:
@@ -309,6 +310,42 @@ async def test_a_reader_that_reads_nothing_is_cut_and_comes_back(tmp_path: Path)
         again = await read(walk, session_id, last_event_id=wire.parser.last_event_id)
 
         assert entries_of([*wire.events, *again.events]) == await walk.log(session_id)
+
+
+async def test_an_export_that_nobody_takes_is_cut(tmp_path: Path) -> None:
+    async with walking(data_dir=tmp_path, slow_reader_seconds_max=0.02) as walk:
+        session_id = await walk.opened()
+        await grown(walk, session_id, 600)
+        aborted = asyncio.Event()
+        wire = Wire(extensions={ABORT: aborted.set})
+        wire.stall()
+
+        path, token = f"/v1/sessions/{session_id}/export", walk.token("alice")
+        async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+            tasks.create_task(ask(walk.app, path, token=token, wire=wire))
+            await aborted.wait()
+
+    assert not wire.ended
+
+
+async def test_an_export_ends_with_its_client_and_with_its_session(
+    walk: Walk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session_id = await walk.opened()
+    await grown(walk, session_id, 600)
+    path, token = f"/v1/sessions/{session_id}/export", walk.token("alice")
+
+    left = await ask(walk.app, path, token=token, wire=Wire(bytes_max=1))
+    monkeypatch.setattr(walk.server.reads._store, "read", _nothing)
+    with pytest.raises(ExceptionGroup, match="unhandled errors"):
+        await ask(walk.app, path, token=token, wire=(deleted := Wire()))
+
+    assert not left.ended
+    assert not deleted.ended
+
+
+async def _nothing(*_: Any, **__: Any) -> tuple[()]:
+    return ()
 
 
 async def test_a_token_that_is_no_more_ends_its_streams(tmp_path: Path) -> None:

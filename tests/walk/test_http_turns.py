@@ -255,7 +255,7 @@ async def test_a_task_and_its_metadata_are_kept_as_given(walk: Walk) -> None:
 async def test_at_shutdown_a_wait_ends_with_the_turn_as_it_stands(walk: Walk) -> None:
     session_id = await walk.opened()
 
-    async with asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
         asked = tasks.create_task(
             walk.alice.post(f"/v1/sessions/{session_id}/turns?wait=60", json=message("hold it"))
         )

@@ -45,7 +45,8 @@ class Wire:
         return {"type": "http.disconnect"}
 
     async def send(self, message: dict[str, Any]) -> None:
-        await self._reads.wait()
+        if message["type"] == "http.response.body":
+            await self._reads.wait()
         if self._left.is_set():
             return
         if message["type"] == "http.response.start":

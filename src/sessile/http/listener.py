@@ -8,7 +8,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from sessile.http.app import App
-from sessile.http.stream import ABORT
+from sessile.http.reply import ABORT
 from sessile.settings import Settings
 
 REQUEST_SECONDS_MAX = 30.0

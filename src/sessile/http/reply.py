@@ -8,6 +8,8 @@ from starlette.types import Receive, Scope, Send
 from sessile.core.codec import to_json
 
 Header = tuple[bytes, bytes]
+ABORT = "sessile.abort"
+"""The ASGI extension by which `listener` lets a connection be dropped with what it buffers."""
 
 
 class Reply:
@@ -33,6 +35,13 @@ class Reply:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
         await send({"type": "http.response.body", "body": self.body})
+
+
+def abort(scope: Scope) -> None:
+    """Drop the connection of a client that takes nothing: closing it would wait for the client."""
+    drop = scope.get("extensions", {}).get(ABORT)
+    if drop is not None:
+        drop()
 
 
 def json_reply(status: int, value: Any, headers: Iterable[Header] = ()) -> Reply:

@@ -1,20 +1,15 @@
 """Sessions over HTTP: open, list, look at, rename, fork, export, close, delete."""
 
-import asyncio
-from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Header, Query
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
-from sessile.core.codec import entry_json
 from sessile.core.errors import InvalidInput
-from sessile.core.events import Entry
 from sessile.core.ids import SessionId, TurnId, well_formed
 from sessile.http import schemas
 from sessile.http.endpoint import NOBODYS
 from sessile.http.exchange import Caller, SessionPath
+from sessile.http.export import Export, JsonLines
 from sessile.http.reply import Reply, json_reply
 from sessile.http.served import BODY_PROBLEMS, SESSION_PROBLEMS, Replies, Served, declare
 from sessile.http.wire import message_wire, page_wire, session_wire
@@ -35,7 +30,6 @@ ItemsMax = Annotated[
 ]
 SEQ_MAX = 2**62
 ITEMS_DEFAULT = 50
-CHUNK_BYTES = 65_536
 
 
 class SessionRoutes:
@@ -137,7 +131,7 @@ class SessionRoutes:
         location = f"/v1/sessions/{opened.found.head.key.session_id}".encode()
         return json_reply(201, session_wire(opened.found), [(b"location", location)])
 
-    async def export_session(self, caller: Caller, session_id: SessionPath) -> "Export":
+    async def export_session(self, caller: Caller, session_id: SessionPath) -> Export:
         """The whole log as JSON Lines: one entry a line, the first one first."""
         entries = await self._served.reads.export(caller, session_id)
         most = self._served.settings.slow_reader_seconds_max
@@ -179,59 +173,6 @@ class SessionRoutes:
                 "last_summary_seq": report.last_summary_seq,
             },
         )
-
-
-class JsonLines(Response):
-    """For OpenAPI."""
-
-    media_type = "application/jsonl"
-
-
-class Export:
-    """A log as JSON Lines, sent page by page while it is read, to a client that takes it."""
-
-    def __init__(
-        self, session_id: SessionId, entries: AsyncIterator[Entry], *, send_seconds_max: float
-    ) -> None:
-        self._session_id = session_id
-        self._entries = entries
-        self._send_seconds_max = send_seconds_max
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        name = f'attachment; filename="{self._session_id}.jsonl"'
-        headers = [
-            (b"content-type", b"application/jsonl"),
-            (b"content-disposition", name.encode()),
-        ]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        async with asyncio.TaskGroup() as tasks:
-            writing = tasks.create_task(self._write(send))
-            leaving = tasks.create_task(_left(receive))
-            await asyncio.wait({writing, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            writing.cancel()
-            leaving.cancel()
-
-    async def _write(self, send: Send) -> None:
-        lines: list[str] = []
-        size = 0
-        async for entry in self._entries:
-            line = entry_json(entry)
-            lines.append(line)
-            size += len(line)
-            if size >= CHUNK_BYTES:
-                await self._send(send, lines, more=True)
-                lines, size = [], 0
-        await self._send(send, lines, more=False)
-
-    async def _send(self, send: Send, lines: list[str], *, more: bool) -> None:
-        body = "".join(f"{line}\n" for line in lines).encode()
-        async with asyncio.timeout(self._send_seconds_max):
-            await send({"type": "http.response.body", "body": body, "more_body": more})
-
-
-async def _left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 def page_limit(asked: int | None, most: int) -> int:

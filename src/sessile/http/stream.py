@@ -14,7 +14,7 @@ from sessile.core.events import Entry
 from sessile.core.ids import SessionId
 from sessile.http.exchange import Exchange
 from sessile.http.problems import problem
-from sessile.http.reply import Header
+from sessile.http.reply import Header, abort
 from sessile.http.served import Served
 from sessile.http.wire import message_wire, session_wire, turn_wire
 from sessile.ports.store import Found
@@ -35,8 +35,6 @@ SNAPSHOT_ITEMS_MAX = 50
 LOOKS_PER_SLOW_READER = 4
 FRAMES_MAX = 1_024
 FRAME_BYTES_MAX = 16_384
-ABORT = "sessile.abort"
-"""The ASGI extension by which `listener` lets a connection be dropped with what it buffers."""
 
 Stop = Literal["left", "slow", "draining"]
 
@@ -157,8 +155,8 @@ class Stream:
             await problem(error, request_id=self._asked.request_id)(scope, receive, send)
         except SessileError:
             await self._sent_away(send, "this node's database does not answer")
-        if self._stopped == "slow" and (abort := scope.get("extensions", {}).get(ABORT)):
-            abort()
+        if self._stopped == "slow":
+            abort(scope)
 
     def stop(self, why: Stop) -> None:
         if self._stopped is None:
