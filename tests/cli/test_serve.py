@@ -222,9 +222,14 @@ def test_asked_twice_it_stops_at_once_and_the_turn_goes_on_at_the_next_start(
         open_gate(tmp_path, "wait")
         place = f"/v1/sessions/{turn['session_id']}/turns/{turn['turn_id']}?wait=20"
         found = ask(again, "GET", place).json()
+        log = ask(again, "GET", f"/v1/sessions/{turn['session_id']}/export").text
 
     assert found["status"] == "completed"
     assert found["attempt"] == 2
+    # It was handed back, not lost: that is held against no turn.
+    entries = [json.loads(line) for line in log.splitlines()]
+    started = [entry["body"] for entry in entries if entry["kind"] == "turn.started"]
+    assert [body["strikes"] for body in started] == [0, 0]
 
 
 def test_a_tool_that_holds_its_thread_does_not_hold_the_server(tmp_path: Path, app: Path) -> None:
