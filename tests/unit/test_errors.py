@@ -27,7 +27,6 @@ TOLD = {
     "TooLarge": ("too_large", 413, None),
     "StorageBusy": ("storage_busy", 503, 2),
     "StorageFull": ("storage_full", 507, 60),
-    "Draining": ("draining", 503, 2),
     "LeaseLost": ("lease_lost", 409, None),
     "SteerUnread": ("steer_unread", 409, None),
     "ContextExpired": ("context_expired", 500, None),

@@ -137,14 +137,6 @@ class StorageFull(SessileError):
     retry_after_seconds = 60
 
 
-class Draining(SessileError):
-    """This server is stopping; ask again in a moment."""
-
-    code = "draining"
-    status = 503
-    retry_after_seconds = 2
-
-
 class LeaseLost(SessileError):
     """Another attempt holds the session under a newer fence, or it was closed; stop at once."""
 

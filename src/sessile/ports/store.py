@@ -68,8 +68,8 @@ class Store(Protocol):
         """Append to a running turn under its fence; durable on return.
 
         `step` is the number of appends made before under this fence: a retry with the same step
-        applies once, and answers with no entries. Raises LeaseLost where `core.decide.
-        check_append` does, and then wrote nothing.
+        applies once, and answers with no entries. Raises LeaseLost where
+        `core.attempts.check_append` does, and then wrote nothing.
         """
         ...
 
