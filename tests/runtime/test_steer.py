@@ -318,3 +318,29 @@ def asker(got: list[str], until: asyncio.Event) -> Assistant:
         yield "read"
 
     return assistant
+
+
+@virtual
+async def test_a_steer_that_was_on_its_way_to_the_agent_when_the_session_closed_is_in_one_place(
+    house: House,
+) -> None:
+    got: list[str] = []
+    until = asyncio.Event()
+    node, other = await house.node(asker(got, until)), await house.node(asker(got, until))
+    session = await house.open(node)
+    first = (await house.submit(node, session, "a")).turn
+    await house.submit(node, session, "b", when_busy="steer")
+    house.wire.lost = True
+    delivery = house.gate.hold(
+        "append", matches=lambda _h, _s, events: any(e.kind == "message.added" for e in events)
+    )
+    until.set()
+    await delivery.reached()
+
+    await house.close(other, session)
+    delivery.go()
+    await house.ended(session, first.turn_id)
+
+    assert [turn.status for turn in house.turns(session)] == ["cancelled", "cancelled"]
+    assert "b" not in [text for _, text in house.said(session)]
+    assert got == []

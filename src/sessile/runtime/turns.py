@@ -9,7 +9,7 @@ from sessile.core.attempts import STRIKES_MAX
 from sessile.core.commands import FinishTurn, ReleaseTurn, Runner
 from sessile.core.context import Holding
 from sessile.core.errors import LeaseLost, SteerUnread
-from sessile.core.events import Event
+from sessile.core.events import Event, MessageAdded
 from sessile.core.ids import Seq, SessionKey
 from sessile.core.session import SessionHead
 from sessile.core.transcript import History
@@ -249,7 +249,8 @@ class Attempt:
                 how = "cancelled"  # lost; or closed over, and then the end is still ours to write
             else:
                 return None
-        self._left.extend(await self._journal.drain())
+        # What was steered in and had not reached the agent becomes a turn, and no message of this.
+        self._left.extend(e for e in await self._journal.drain() if not _delivers(e))
         if (message := self._steps.draft.end_open(whole=how == "completed")) is not None:
             self._left.append(message)
         command = FinishTurn(
@@ -295,3 +296,7 @@ class Attempt:
             "turn_id": self._turn.turn_id,
             "fence": self.holding.fence,
         }
+
+
+def _delivers(event: Event) -> bool:
+    return isinstance(event, MessageAdded) and event.steer_id is not None
