@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from tests.walk.wire import in_time
 
 from sessile import AgentFailed, Assistant, Principal, Server, Settings, ToolError, TurnContext
 from sessile.adapters.dev_tokens import DevTokens
@@ -164,7 +165,7 @@ async def walking(
         for user in ("admin", "alice", "bob", "nobody"):
             known = [login.token for login in tokens.logins if login.user_id == user]
             headers = {"authorization": f"Bearer {known[0]}"} if known else {}
-            transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
+            transport = httpx2.ASGITransport(in_time(app), raise_app_exceptions=False)
             client = httpx2.AsyncClient(transport=transport, base_url=BASE, headers=headers)
             clients[user] = await stack.enter_async_context(client)
         yield Walk(server=server, app=app, tokens=tokens, holds=holds, **clients)

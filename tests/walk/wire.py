@@ -10,6 +10,19 @@ from tests.walk.sse import Event, Parser
 App = Callable[..., Any]
 
 
+SECONDS_MAX = 20
+
+
+def in_time(app: App) -> App:
+    """A reply that does not end fails its test, which would otherwise wait for it."""
+
+    async def limited(scope: Any, receive: Any, send: Any) -> None:
+        async with asyncio.timeout(SECONDS_MAX):
+            await app(scope, receive, send)
+
+    return limited
+
+
 class Wire:
     """A client that gets a reply piece by piece, and may leave at any byte of it."""
 
@@ -68,7 +81,7 @@ class Wire:
         self.events.extend(self.parser.feed(body))
 
     async def until(self, holds: Callable[["Wire"], bool]) -> None:
-        async with self._came:
+        async with asyncio.timeout(SECONDS_MAX), self._came:
             await self._came.wait_for(lambda: holds(self))
 
     async def event(self, kind: str) -> Event:
@@ -88,7 +101,7 @@ async def ask(
     """The whole reply to a GET."""
     wire = Wire() if wire is None else wire
     scope = {**_scope(path, token, headers), "extensions": wire.extensions}
-    await app(scope, wire.receive, wire.send)
+    await in_time(app)(scope, wire.receive, wire.send)
     return wire
 
 

@@ -40,14 +40,18 @@ Stop = Literal["left", "slow", "draining"]
 
 
 class Frames:
-    """Entries as frames. Many readers are fed the same entry: it is encoded once for all."""
+    """Entries as frames. Many readers are fed the same entry: it is encoded once for all.
+
+    What is kept is found by the identity of its entry, which is therefore kept too: as long as
+    it lives, no other object has its id.
+    """
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[Entry, bytes]] = {}
 
     def of(self, entry: Entry) -> bytes:
         known = self._known.get(id(entry))
-        if known is not None and known[0] is entry:
+        if known is not None:
             return known[1]
         data = entry_json(entry)
         frame = f"id: {entry.seq}\nevent: {entry.kind}\ndata: {data}\n\n".encode()
