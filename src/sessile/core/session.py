@@ -7,7 +7,7 @@ from the log and compares them with what the stores hold.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal, assert_never
+from typing import Any, Literal, assert_never
 
 from sessile.core.events import (
     Event,
@@ -227,53 +227,80 @@ def evolve_turn(
     turn: Turn | None, event: Event, *, key: SessionKey, seq: Seq, at_ms: int
 ) -> Turn | None:
     """The turn's record after an event of this turn; `None` before it was queued."""
-    if isinstance(event, TurnQueued):
-        return Turn(
-            session_id=key.session_id,
-            turn_id=event.turn_id,
-            seq=seq,
-            position=event.position,
-            message_id=event.message_id,
-            by=event.by,
-            input=event.input,
-            created_at_ms=at_ms,
-        )
+    return evolve_turn_by(turn, ((seq, event),), key=key, at_ms=at_ms)
+
+
+def evolve_turn_by(
+    turn: Turn | None, happened: Iterable[tuple[Seq, Event]], *, key: SessionKey, at_ms: int
+) -> Turn | None:
+    """The same after several events, each with its place. One new value however many they are."""
+    changed: dict[str, Any] = {}
+    for seq, event in happened:
+        if isinstance(event, TurnQueued):
+            turn = None
+            changed = {
+                "session_id": key.session_id,
+                "turn_id": event.turn_id,
+                "seq": seq,
+                "position": event.position,
+                "message_id": event.message_id,
+                "by": event.by,
+                "input": event.input,
+                "created_at_ms": at_ms,
+            }
+        elif turn is not None or changed:
+            _change(turn, changed, event, at_ms)
     if turn is None:
-        return None
+        return Turn(**changed) if changed else None
+    return replace(turn, **changed) if changed else turn
+
+
+def _change(turn: Turn | None, changed: dict[str, Any], event: Event, at_ms: int) -> None:
+    """What an event makes of a turn that is `changed` already; None is one that begins by it."""
     match event:
+        case MessageAdded():
+            if event.role == "assistant":
+                _progress(turn, changed)
         case TurnStarted():
-            return replace(
-                turn,
-                status="running",
-                attempt=event.attempt,
-                strikes=event.strikes,
-                progressed=False,
-                started_at_ms=at_ms if turn.started_at_ms is None else turn.started_at_ms,
-            )
+            changed |= {
+                "status": "running",
+                "attempt": event.attempt,
+                "strikes": event.strikes,
+                "progressed": False,
+            }
+            if turn is None or turn.started_at_ms is None:
+                changed.setdefault("started_at_ms", at_ms)
         case TurnCompleted() | TurnFailed() | TurnCancelled() | TurnInterrupted():
             status, error = _end(event)
-            return replace(
-                turn,
-                status=status,
-                output=event.output,
-                error=error,
-                progress=turn.progress.raised_to(event).settled(),
-                ended_at_ms=at_ms,
-            )
+            changed |= {
+                "status": status,
+                "output": event.output,
+                "error": error,
+                "progress": _numbers(turn, changed).raised_to(event).settled(),
+                "ended_at_ms": at_ms,
+            }
         case TurnProgress():
-            return replace(turn, progress=turn.progress.raised_to(event))
-        case MessageAdded(role="assistant") | ToolCompleted() | ToolFailed():
-            return turn if turn.progressed else replace(turn, progressed=True)
-        case ToolInterrupted() | ToolRefused():
-            return turn if turn.progressed else replace(turn, progressed=True)
+            changed["progress"] = _numbers(turn, changed).raised_to(event)
+        case ToolCompleted() | ToolFailed() | ToolInterrupted() | ToolRefused():
+            _progress(turn, changed)
         case TurnEdited():
-            return replace(turn, input=event.input)
+            changed["input"] = event.input
         case TurnCancelRequested():
-            return replace(turn, cancel_reason=event.reason, cancel_by=event.by)
+            changed |= {"cancel_reason": event.reason, "cancel_by": event.by}
         case TurnAwaiting():
-            return replace(turn, status="awaiting")
+            changed["status"] = "awaiting"
         case _:
-            return turn
+            pass
+
+
+def _progress(turn: Turn | None, changed: dict[str, Any]) -> None:
+    if turn is None or not turn.progressed or "progressed" in changed:
+        changed["progressed"] = True
+
+
+def _numbers(turn: Turn | None, changed: dict[str, Any]) -> Progress:
+    numbers: Progress = changed.get("progress", Progress() if turn is None else turn.progress)
+    return numbers
 
 
 def _end(

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from sessile.core import codec
 from sessile.core.commands import Decision, View
-from sessile.core.events import Entry, SessionEvent, SessionOpened
+from sessile.core.events import Entry, Event, SessionEvent, SessionOpened
 from sessile.core.ids import Seq, SessionKey, TurnId
 from sessile.core.session import (
     Lease,
@@ -13,7 +13,7 @@ from sessile.core.session import (
     Turn,
     evolve,
     evolve_session,
-    evolve_turn,
+    evolve_turn_by,
     unborn,
 )
 
@@ -41,7 +41,7 @@ def settle(view: View, decision: Decision, *, key: SessionKey) -> Changes:
         before = view.head
     head = evolve(before, events)
     session = view.session
-    turns: dict[TurnId, Turn] = {}
+    of_turns: dict[TurnId, list[tuple[Seq, Event]]] = {}
     entries: list[Entry] = []
     for seq, event in enumerate(events, start=before.head + 1):
         turn_id = codec.turn_of(event)
@@ -49,9 +49,12 @@ def settle(view: View, decision: Decision, *, key: SessionKey) -> Changes:
         if turn_id is None:
             if isinstance(event, SessionEvent):
                 session = evolve_session(session, event, key=key, at_ms=now_ms)
-            continue
-        known = turns.get(turn_id) or view.turns.get(turn_id)
-        turn = evolve_turn(known, event, key=key, seq=Seq(seq), at_ms=now_ms)
+        else:
+            of_turns.setdefault(turn_id, []).append((Seq(seq), event))
+    turns: dict[TurnId, Turn] = {}
+    for turn_id, happened in of_turns.items():
+        known = view.turns.get(turn_id)
+        turn = evolve_turn_by(known, happened, key=key, at_ms=now_ms)
         if turn is not None and turn is not known:
             turns[turn_id] = turn
     return Changes(
