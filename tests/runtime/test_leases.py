@@ -600,3 +600,26 @@ async def test_a_turn_chained_to_a_recovered_one_is_shown_each_message_once(hous
 
     ids = shown[-1]
     assert len(ids) == len(set(ids)) == 6
+
+
+@virtual
+async def test_a_turn_that_has_answered_but_not_a_steer_is_handed_back_with_its_answer(
+    house: House,
+) -> None:
+    node = await house.node(echo(), drain_seconds_max=0.1)
+    other = await house.node(echo())
+    session = await house.open(node)
+    finish = house.gate.hold("transact", FinishTurn)
+    turn = (await house.submit(node, session, "a")).turn
+    await finish.reached()
+    await house.submit(other, session, "b", when_busy="steer")
+    stopping = house.sim.node("operator").spawn(node.stop())
+    await house.later(0.5)
+
+    finish.go()
+    await stopping
+    house.nodes.remove(node)
+    ended = await house.ended(session, turn.turn_id, within=0.2)
+
+    assert (ended.status, ended.attempt) == ("completed", 2)
+    assert house.said(session)[:3] == [("user", "a"), ("assistant", "re: a"), ("user", "b")]

@@ -271,7 +271,9 @@ class Attempt:
 
     async def _release(self) -> None:
         """Hand the turn back. What it has done is written first: a tool's outcome above all."""
-        await self._journal.write()
+        left, self._left = tuple(self._left), []
+        self._journal.resume()
+        await self._journal.write(*left)
         await self._journal.drain()
         node, released = self._node, ReleaseTurn(holding=self.holding)
         node.publish(await patiently(lambda: node.store.transact(self.key, released)))
