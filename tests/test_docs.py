@@ -65,8 +65,11 @@ def test_every_dependency_says_why_it_is_there() -> None:
     assert [name for name in wanted if name not in page] == []
 
 
-@pytest.mark.parametrize("page", sorted(path.name for path in DOCS.glob("*.md")))
-def test_no_link_between_pages_is_broken(page: str) -> None:
-    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (DOCS / page).read_text())
+PAGES = (ROOT / "README.md", *sorted(DOCS.rglob("*.md")))
 
-    assert [link for link in links if not (DOCS / link).exists()] == []
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_link_between_pages_is_broken(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
+
+    assert [link for link in links if not (page.parent / link).exists()] == []

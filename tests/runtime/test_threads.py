@@ -26,6 +26,8 @@ class Blocking:
     def __init__(self, **tool: Any) -> None:
         self.begun = threading.Event()
         self.go = threading.Event()
+        self.returned = threading.Event()
+        self.ended = threading.Event()
         self.left: list[str] = []
         self.raised: list[type[Exception]] = []
         self.assistant = Assistant("blocking")
@@ -38,6 +40,8 @@ class Blocking:
                 self.left.append(turn.session_id)
             except ContextExpired as error:
                 self.raised.append(type(error))
+            finally:
+                self.ended.set()
             return "late"
 
         @self.assistant.agent
@@ -100,6 +104,7 @@ async def test_a_tool_that_outlives_its_cancelled_turn_is_closed_interrupted_and
         assert next_one.turn.status == "completed"
         assert (await kinds(server, session))[: len(before)] == before
         assert "tool.completed" not in await kinds(server, session)
+    await until_set(blocking.ended)
     assert blocking.raised == [ContextExpired]
 
 

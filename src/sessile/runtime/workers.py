@@ -263,24 +263,25 @@ class Workers:
 
     async def _sweep_for_ever(self) -> None:
         """The truth behind every lost wake-up, for turns and for readers."""
-        seconds = self._node.settings.sweep_seconds
         while True:
-            with suppress(StorageBusy, StorageFull):
-                followed = self._feed.following
-                due_max = max(self._free, 1) + 2 * len(self._suspects)
-                sweep = await self._node.store.sweep(
-                    due_max=due_max, following=tuple(dict.fromkeys((*followed, *self._attempts)))
-                )
-                self._feed.swept(followed, dict(sweep.heads))
-                for key, head in sweep.heads.items():
-                    if (attempt := self._attempts.get(key)) is not None:
-                        attempt.on_head(head)
-                for key in sweep.due:
-                    self._found_due(key)
-                if (waiting := self._suspects.next()) is not None:
-                    self.wake(waiting)  # perhaps another node has ended what made it suspect
-                self._pump()  # what waits since no thread was free
-            await asyncio.sleep(seconds)
+            await _contained(self._sweep())
+            await asyncio.sleep(self._node.settings.sweep_seconds)
+
+    async def _sweep(self) -> None:
+        followed = self._feed.following
+        due_max = max(self._free, 1) + 2 * len(self._suspects)
+        sweep = await self._node.store.sweep(
+            due_max=due_max, following=tuple(dict.fromkeys((*followed, *self._attempts)))
+        )
+        self._feed.swept(followed, dict(sweep.heads))
+        for key, head in sweep.heads.items():
+            if (attempt := self._attempts.get(key)) is not None:
+                attempt.on_head(head)
+        for key in sweep.due:
+            self._found_due(key)
+        if (waiting := self._suspects.next()) is not None:
+            self.wake(waiting)  # perhaps another node has ended what made it suspect
+        self._pump()  # what waits since no thread was free
 
     def _found_due(self, key: SessionKey) -> None:
         if not any(key in known for known in (self._attempts, self._due, self._suspects)):
@@ -299,9 +300,9 @@ class Workers:
             try:
                 async with asyncio.timeout(ttl_seconds * LATE_AT_SHARE_OF_TTL - interval):
                     lost = await self._renewed(tuple(held.values()))
-            except TimeoutError:
+            except Exception:  # too late, or the store failed: the turns must not go on
                 lost = frozenset(held)
-                logger.error("leases not renewed in time", extra={"turns": len(held)})
+                logger.exception("leases not renewed in time", extra={"turns": len(held)})
             for key, holding in held.items():
                 attempt = self._attempts.get(key)
                 if key in lost and attempt is not None and attempt.holding == holding:
@@ -316,5 +317,7 @@ async def _contained(work: Coroutine[Any, Any, None]) -> None:
     """One session's trouble must not cancel the others'."""
     try:
         await work
+    except (StorageBusy, StorageFull):
+        logger.warning("the store is busy or full; the sweep will see to it")
     except Exception:
         logger.exception("a task of the pool failed")

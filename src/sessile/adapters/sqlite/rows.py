@@ -8,7 +8,7 @@ from typing import Any
 from sessile.core.codec import clean, to_json
 from sessile.core.events import Progress
 from sessile.core.ids import SessionKey
-from sessile.core.session import FREE, Lease, Session, SessionHead, Turn
+from sessile.core.session import Lease, Session, SessionHead, Turn
 
 Row = Sequence[Any]
 
@@ -54,8 +54,6 @@ def head_of(row: Row, *, key: SessionKey) -> SessionHead:
 
 def lease_of(row: Row) -> Lease:
     """lease_owner, lease_until_ms, step"""
-    if row[0] is None:
-        return FREE
     return Lease(owner=row[0], until_ms=row[1], step=row[2])
 
 

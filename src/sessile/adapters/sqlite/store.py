@@ -164,7 +164,7 @@ class SqliteStore:
         try:
             return read(connection)
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_IOERR):
                 raise StorageBusy() from error
             raise
         finally:
