@@ -97,10 +97,12 @@ def test_warnings_of_python_are_log_lines() -> None:
     stream = io.StringIO()
     configure(level="info", form="json", stream=stream)
 
+    logging.captureWarnings(capture=False)  # whatever an earlier test left: it is set but once
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         logging.captureWarnings(capture=True)
         warnings.warn("old", stacklevel=1)
+        logging.captureWarnings(capture=False)
 
     assert "old" in json.loads(stream.getvalue())["message"]
 
