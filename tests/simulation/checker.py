@@ -279,8 +279,9 @@ class _Walk:
             case _ if isinstance(event, ToolOutcome):
                 if event.call_id in self._outcomes:
                     self._fault(f"{at}: {event.call_id} has an outcome already")
-                if event.call_id not in self._started and not isinstance(event, ToolRefused):
-                    self._fault(f"{at}: {event.call_id} was never started")
+                begun = self._started.keys() | self._announced.keys()
+                if event.call_id not in begun and not isinstance(event, ToolRefused):
+                    self._fault(f"{at}: {event.call_id} was never asked for")
                 self._outcomes.add(event.call_id)
             case TurnProgress():
                 self._count(at, event.turn_id, event)
@@ -369,10 +370,10 @@ class Seen:
     """What clients, readers, tools and agents saw."""
 
     canaries: dict[SessionKey, str] = field(default_factory=dict[SessionKey, str])
-    accepted: dict[tuple[SessionKey, TurnId], str] = field(
-        default_factory=dict[tuple[SessionKey, TurnId], str]
+    accepted: set[tuple[SessionKey, TurnId, str]] = field(
+        default_factory=set[tuple[SessionKey, TurnId, str]]
     )
-    """Acknowledged inputs, with their text's mark."""
+    """Acknowledged inputs: the turn that was answered, and the text."""
     cancelled: set[tuple[SessionKey, TurnId]] = field(
         default_factory=set[tuple[SessionKey, TurnId]]
     )
@@ -405,6 +406,14 @@ def faults_of_world(finals: Mapping[SessionKey, Final], seen: Seen) -> list[str]
     return faults
 
 
+def faults_of_calm(finals: Mapping[SessionKey, Final]) -> Iterator[str]:
+    """Where nothing befalls the nodes, no attempt is lost."""
+    for key, final in finals.items():
+        for turn in final.turns:
+            if turn.attempt > 1:
+                yield f"{key.session_id}: {turn.turn_id}: {turn.attempt} attempts in calm weather"
+
+
 def _crossed(final: Final, canary: str) -> Iterator[str]:
     for entry in final.log:
         for found in CANARY.findall(entry.body):
@@ -427,7 +436,7 @@ def _marks(final: Final) -> Iterator[str]:
 
 
 def _acknowledged(finals: Mapping[SessionKey, Final], seen: Seen) -> Iterator[str]:
-    for (key, turn_id), text in seen.accepted.items():
+    for key, turn_id, text in sorted(seen.accepted):
         if key not in finals:
             continue
         here = f"{key.session_id}: "
@@ -440,7 +449,7 @@ def _acknowledged(finals: Mapping[SessionKey, Final], seen: Seen) -> Iterator[st
             if entry.kind in ("turn.queued", "turn.steered")
         ):
             yield f"{here}{turn_id} was acknowledged with {text!r}, which is not there"
-    for key, turn_id in seen.cancelled:
+    for key, turn_id in sorted(seen.cancelled):
         if key not in finals:
             continue
         status = {turn.turn_id: turn.status for turn in finals[key].turns}.get(turn_id)

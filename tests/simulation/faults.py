@@ -1,0 +1,194 @@
+"""Faults that are planted on purpose: the simulation has to find each of them.
+
+They stand here, around the parts that they break, and leave no switch in what they break.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+from unittest.mock import patch
+
+from tests.runtime.rig import Rig
+from tests.simulation.agents import KeepsContext
+from tests.simulation.store import DicedStore
+from tests.simulation.world import SETTINGS, Plant
+
+from sessile.adapters.memory import MemoryStore
+from sessile.core.attempts import check_append
+from sessile.core.commands import Command, Decision, FinishTurn, View, named
+from sessile.core.context import Holding
+from sessile.core.decide import decide
+from sessile.core.errors import LeaseLost
+from sessile.core.events import Event, MessageAdded, TurnCompleted
+from sessile.core.ids import NodeId, SessionKey
+from sessile.core.transcript import History
+from sessile.ports.store import Committed
+from sessile.runtime.door import TurnDoor
+from sessile.runtime.steps import Steps
+from sessile.runtime.tools import TurnTools
+
+
+class FenceRemoved(MemoryStore):
+    """Whoever writes for the running turn is let through."""
+
+    async def append(self, holding: Holding, step: int, events: Sequence[Event]) -> Committed:
+        kept = self._kept[holding.key]
+        holding = replace(holding, fence=kept.head.fence)
+        return await super().append(holding, kept.lease.step, events)
+
+    async def transact(self, key: SessionKey, command: Command) -> Committed:
+        if isinstance(command, FinishTurn):
+            kept = self._kept[key]
+            holding = replace(command.holding, fence=kept.head.fence)
+            command = replace(command, holding=holding, step=kept.lease.step)
+        return await super().transact(key, command)
+
+
+class LooksThenWrites(MemoryStore):
+    """A transaction in two halves, for `LockRemoved`."""
+
+    async def look(self, key: SessionKey, command: Command) -> View:
+        view = self._view(key, command)
+        return replace(view, turns=dict(view.turns))
+
+    async def write(self, key: SessionKey, command: Command, view: View) -> Committed:
+        decision = decide(view, command)
+        session_id = decision.session_id or key.session_id
+        once = named(command).once
+        if once is not None and not decision.repeated:
+            # The row is unique: it is the one thing that two writers cannot both do.
+            return await super().transact(key, command)
+        return self._apply(key, view, decision, session_id)
+
+
+class LockRemoved(DicedStore):
+    """Reads, decides on what it read, and writes a moment later."""
+
+    async def transact(self, key: SessionKey, command: Command) -> Committed:
+        memory = self._store._store  # type: ignore[attr-defined]
+        view = await self._call(lambda: memory.look(key, command))
+        return await self._call(lambda: memory.write(key, command, view))
+
+
+class LeaseNotRenewed(MemoryStore):
+    """Says that it renewed the leases."""
+
+    async def renew(self, node: NodeId, holdings: Any, *, lease_ms: int) -> frozenset[SessionKey]:
+        return frozenset()
+
+
+class Halves(MemoryStore):
+    async def append_first_half(self, holding: Holding, step: int, events: Any) -> Committed:
+        """Without a step: that comes with the second half."""
+        kept = self._kept[holding.key]
+        committed = await self.append(holding, step, events)
+        kept.lease = replace(kept.lease, step=step)
+        return committed
+
+
+class AppendInTwo(DicedStore):
+    """An append that is two transactions, each of which may be asked for again."""
+
+    async def append(self, holding: Holding, step: int, events: Sequence[Event]) -> Committed:
+        half = len(events) // 2
+        if half:
+            memory, first = self._store._store, tuple(events[:half])  # type: ignore[attr-defined]
+            await self._call(lambda: memory.append_first_half(holding, step, first), again=True)
+        return await super().append(holding, step, events[half:])
+
+
+class EndsTwice(MemoryStore):
+    """An end that is asked for again is written again."""
+
+    async def transact(self, key: SessionKey, command: Command) -> Committed:
+        kept = self._kept.get(key)
+        if isinstance(command, FinishTurn) and kept is not None:
+            turn = kept.turns[command.holding.turn_id]
+            if turn.ended and turn.attempt == command.holding.attempt:
+                again = TurnCompleted(turn_id=turn.turn_id, output=command.output)
+                view = self._view(key, command)
+                return self._apply(key, view, Decision(events=(again,)), key.session_id)
+        return await super().transact(key, command)
+
+
+class MessagesUnfenced(MemoryStore):
+    """A message is taken from whoever brings it."""
+
+    async def append(self, holding: Holding, step: int, events: Sequence[Event]) -> Committed:
+        try:
+            return await super().append(holding, step, events)
+        except LeaseLost:
+            said = tuple(event for event in events if isinstance(event, MessageAdded))
+            if said:
+                view = self._view(holding.key, FinishTurn(holding=holding, step=step, end="failed"))
+                self._apply(holding.key, view, Decision(events=said), holding.key.session_id)
+            raise
+
+
+class StepsUnchecked(MemoryStore):
+    """An append that is asked for again is written again."""
+
+    async def append(self, holding: Holding, step: int, events: Sequence[Event]) -> Committed:
+        kept = self._kept[holding.key]
+        view = View(now_ms=0, head=kept.head, lease=kept.lease)
+        if not check_append(view, holding, step=step):
+            step = kept.lease.step
+        return await super().append(holding, step, events)
+
+
+def hints_only(rig: Rig) -> None:
+    """Readers hear of nothing but by hints."""
+    rig.feed.swept = lambda *_: None  # type: ignore[method-assign]
+
+
+@contextmanager
+def unguarded_door() -> Iterator[None]:
+    """Contexts never expire and fit any turn."""
+    with patch.object(TurnDoor, "check", lambda _: None):
+        yield
+
+
+@contextmanager
+def forgets_the_end() -> Iterator[None]:
+    """A chained turn is shown what was appended, but not what the end before it carried."""
+
+    def history_after(self: Steps, ended: Committed) -> History | None:
+        if ended.repeated or self.history is None:
+            return None
+        turn_id = self._turn.turn_id
+        return self.history.extended(e for e in ended.entries if e.turn_id != turn_id)
+
+    with patch.object(Steps, "history_after", history_after):
+        yield
+
+
+@contextmanager
+def runs_again() -> Iterator[None]:
+    """What is in the log is run again."""
+    original = TurnTools.call
+
+    async def call(self: TurnTools, name: str, *args: Any, **named: Any) -> Any:
+        self._calls.outcomes.clear()
+        return await original(self, name, *args, **named)
+
+    with patch.object(TurnTools, "call", call):
+        yield
+
+
+FAULTS: dict[str, Plant] = {
+    "fence removed": Plant(memory=FenceRemoved),
+    "lock removed": Plant(memory=LooksThenWrites, store=LockRemoved),
+    "lease not renewed": Plant(memory=LeaseNotRenewed),
+    "append split in two": Plant(memory=Halves, store=AppendInTwo),
+    "context cached by a tool": Plant(tool=KeepsContext),
+    "context cached by a tool, and no guard": Plant(tool=KeepsContext, around=unguarded_door),
+    "terminal event written twice": Plant(memory=EndsTwice),
+    "hints only, and no sweep": Plant(
+        node=hints_only, settings=replace(SETTINGS, access_check_seconds=1000.0)
+    ),
+    "message added without the fence": Plant(memory=MessagesUnfenced),
+    "append retried without its step": Plant(memory=StepsUnchecked),
+    "chained turn not shown the reply before it": Plant(around=forgets_the_end),
+    "completed tools run again": Plant(around=runs_again),
+}

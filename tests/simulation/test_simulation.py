@@ -1,0 +1,78 @@
+"""The real runtime in worlds made of chance: nothing is found, and what is planted is."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.simulation.faults import FAULTS
+from tests.simulation.world import live
+
+WORLDS = 2000
+WORLDS_A_TEST = 100
+WORLDS_TO_FIND_A_FAULT_IN_MAX = 300
+
+
+@pytest.mark.parametrize("first", range(0, WORLDS, WORLDS_A_TEST))
+def test_nothing_is_found_in_worlds_made_of_chance(first: int) -> None:
+    for seed in range(first, first + WORLDS_A_TEST):
+        story = live(seed)
+
+        assert not story.faults, f"python -m tests.simulation --seed {seed}: {story.faults}"
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_found_and_its_seed_replays_it(fault: str) -> None:
+    plant = FAULTS[fault]
+
+    found = next(
+        (seed, story)
+        for seed in range(WORLDS_TO_FIND_A_FAULT_IN_MAX)
+        if (story := live(seed, plant)).faults
+    )
+
+    seed, story = found
+    assert live(seed, plant) == story
+    assert live(seed).faults == ()
+
+
+def test_a_seed_replays_in_another_process() -> None:
+    """Whatever its hashes are: nothing may hang on the order of a set."""
+    command = [sys.executable, "-m", "tests.simulation", "--seed", "7"]
+    told = [
+        subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+            cwd=Path(__file__).parents[2],
+            env={"PYTHONHASHSEED": hashes, "PYTHONPATH": ":".join(filter(None, sys.path))},
+        ).stdout
+        for hashes in ("1", "2")
+    ]
+
+    assert told[0] == told[1]
+    assert "nothing found" in told[0]
+
+
+def test_the_worlds_are_not_all_alike() -> None:
+    """What a rule is to judge has to happen."""
+    stories = [live(seed) for seed in range(60)]
+    kinds = {entry.kind for story in stories for log in story.logs for entry in log}
+    attempts = [
+        entry.body
+        for story in stories
+        for log in story.logs
+        for entry in log
+        if entry.kind == "turn.started" and '"attempt":1,' not in entry.body
+    ]
+
+    assert len({story.digest for story in stories}) == 60
+    assert len(attempts) > 10
+    assert kinds >= {
+        "message.added", "message.delta", "message.reset", "session.closed", "session.opened",
+        "tool.completed", "tool.failed", "tool.interrupted", "tool.started",
+        "turn.cancel_requested", "turn.cancelled", "turn.completed", "turn.edited", "turn.failed",
+        "turn.progress", "turn.queued", "turn.started", "turn.steered",
+    }  # fmt: skip

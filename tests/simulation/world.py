@@ -1,0 +1,512 @@
+"""A world from a seed: some nodes over one store, clients and readers, and what befalls them."""
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from tests.doubles import CountingIds
+from tests.runtime.rig import LoopClock, Rig
+from tests.simulation import checker
+from tests.simulation.agents import Stage, TracingTool, function_agent, model_agent
+from tests.simulation.checker import Read, Seen
+from tests.simulation.loop import Node, Simulation, simulate
+from tests.simulation.store import DicedStore, Recorder, Weather
+
+from sessile.adapters.memory import MemoryStore
+from sessile.core.context import Principal
+from sessile.core.errors import (
+    SessileError,
+    StorageBusy,
+    StorageFull,
+)
+from sessile.core.events import Entry, WhenBusy
+from sessile.core.ids import SessionKey, TenantId, TurnId, UserId
+from sessile.ports.agent import Tool
+from sessile.ports.notifier import Hint
+from sessile.runtime.feed import Ended, Grown, Reset
+from sessile.runtime.telemetry import Telemetry
+from sessile.settings import Settings
+
+T = TypeVar("T")
+Work = Callable[[Rig], Coroutine[Any, Any, T]]
+ACME = TenantId("acme")
+SETTINGS = Settings(
+    store_url="memory",
+    lease_ttl_seconds=2.0,
+    drain_seconds_max=0.5,
+    queue_turns_max=6,
+    page_entries_max=7,
+    tail_entries_max=9,
+    tool_seconds_max=20.0,
+)
+REST_SECONDS_MAX = 60.0
+CATCH_UP_SECONDS_MAX = 3.0
+"""A sweep, an access check of a reader that stood still, and what they wait for the store."""
+STEPS_MAX = 400_000
+FATES = ("kill", "kill", "pause", "pause", "drain", "refuse", "start")
+POLICIES: tuple[WhenBusy, ...] = ("enqueue", "enqueue", "reject", "interrupt", "steer", "steer")
+
+
+class Cut(Exception):
+    """The node went away with the question; nobody knows what became of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plant:
+    """What a world is built of; a planted fault puts another part into its place."""
+
+    memory: type[MemoryStore] = MemoryStore
+    store: type[DicedStore] = DicedStore
+    tool: type[TracingTool] = TracingTool
+    settings: Settings = SETTINGS
+    node: Callable[[Rig], None] = lambda _: None
+    """What is done to each node before it begins."""
+    around: Callable[[], AbstractContextManager[object]] = nullcontext
+    """What is done to the runtime while the world lives."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """What came of a seed."""
+
+    faults: tuple[str, ...]
+    digest: str
+    steps: int
+    virtual_seconds: float
+    ends: tuple[str, ...]
+    logs: tuple[tuple[Entry, ...], ...]
+
+
+def live(
+    seed: int, plant: Plant | None = None, *, tell: Callable[[str], None] | None = None
+) -> Story:
+    """Let a world run to its rest, and judge it."""
+    worlds: list[World] = []
+
+    async def main(sim: Simulation) -> None:
+        worlds.append(World(sim, plant or Plant(), tell))
+        await worlds[0].run()
+
+    with (plant or Plant()).around(), _listening() as failed:
+        outcome = simulate(seed, main, steps_max=STEPS_MAX)
+    worlds[0].seen.wrong.extend(failed)
+    return worlds[0].judged(outcome.digest, outcome.steps, outcome.virtual_seconds)
+
+
+@dataclass(slots=True)
+class Reading:
+    """A reader's memory between its connections."""
+
+    name: str
+    key: SessionKey
+    after: int
+    entries: list[Entry] = field(default_factory=list[Entry])
+    ended: bool = False
+
+    @property
+    def cursor(self) -> int:
+        return self.after + len(self.entries)
+
+
+class DicedWire:
+    """Hints between nodes: late, lost, repeated, with or without their entries."""
+
+    def __init__(self, world: "World", process: Node) -> None:
+        self._world = world
+        self._process = process
+
+    def publish(self, hint: Hint) -> None:
+        chance, weather = self._world.chance, self._world.weather
+        for process, listener in tuple(self._world.ears):
+            if process is self._process:
+                listener(hint)
+                continue
+            if chance.random() < weather.hints_lost:
+                continue
+            for _ in range(2 if chance.random() < weather.hints_repeated else 1):
+                told = replace(hint, entries=()) if chance.random() < weather.hints_bare else hint
+                seconds = weather.hints_seconds * chance.random()
+                self._world.loop.call_later(seconds, listener, told, context=process.context())
+
+    def listen(self, listener: Callable[[Hint], None]) -> Callable[[], None]:
+        ear = (self._process, listener)
+        self._world.ears.append(ear)
+        return lambda: self._world.ears.remove(ear)
+
+
+class World:
+    """One run. Everything in it that is random or timed comes from the seed."""
+
+    def __init__(self, sim: Simulation, plant: Plant, tell: Callable[[str], None] | None) -> None:
+        self.sim = sim
+        self.loop = sim.loop
+        self.chance = sim.random
+        self.plant = plant
+        self.weather = Weather()
+        self.seen = Seen()
+        self.ears: list[tuple[Node, Callable[[Hint], None]]] = []
+        self.nodes: list[Rig] = []
+        self.keys: list[SessionKey] = []
+        self.turns: dict[SessionKey, list[TurnId]] = {}
+        self.readings: list[Reading] = []
+        self._tell = tell
+        self._clock = LoopClock(sim.loop)
+        self._ids = CountingIds()
+        self.memory = plant.memory(clock=self._clock)
+        self.recorder = Recorder(self.memory, sim.loop)
+        self._calm = True
+        self._slow = False
+        self._settling = False
+        self._dead: dict[str, asyncio.Event] = {}
+        self._cuts: set[asyncio.Timeout] = set()
+        self._marks = 0
+        self._born = 0
+        self._stage = Stage(
+            loop=sim.loop,
+            chance=self.chance,
+            seen=self.seen,
+            canaries={},
+            fence_of=lambda key: self.memory._kept[key].head.fence,
+        )
+
+    async def run(self) -> None:
+        self.weather.twice = self.chance.choice((0.0, 0.05, 0.3))
+        self.weather.slow = self.chance.choice((0.0, 0.0, 0.02, 0.1))
+        self._slow = self.weather.slow > 0
+        self.weather.hints_lost = self.chance.choice((0.0, 0.1, 1.0))
+        for _ in range(self.chance.randint(1, 3)):
+            await self._start_node()
+        for _ in range(self.chance.randint(1, 2)):
+            await self._open()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._befall())
+            for key in self.keys:
+                for _ in range(self.chance.randint(1, 2)):
+                    group.create_task(self._client(key))
+            reading = [group.create_task(self._reader(each)) for each in self.readings]
+            await self._until_settled(group, reading)
+        for rig in tuple(self.nodes):
+            await rig.stop()
+
+    # -- nodes, and what befalls them
+
+    async def _start_node(self) -> Rig:
+        self._born += 1
+        name = f"node_{self._born}"
+        process = self.sim.node(name)
+        tools: tuple[Tool, ...] = (
+            self.plant.tool("look", idempotent=True, stage=self._stage),
+            self.plant.tool("send", idempotent=False, stage=self._stage),
+        )
+        agents = [function_agent(self._stage, tools), model_agent(self._stage, tools)]
+        rig = Rig(
+            name=name,
+            process=process,
+            store=self.plant.store(
+                self.recorder, loop=self.loop, chance=self.chance, weather=self.weather
+            ),
+            notifier=DicedWire(self, process),
+            clock=self._clock,
+            ids=self._ids,
+            agents={agent.name: agent for agent in agents},
+            settings=replace(
+                self.plant.settings, turns_concurrent_max=self.chance.choice((1, 2, 32))
+            ),
+            telemetry=_TELEMETRY,
+        )
+        self.plant.node(rig)
+        self._dead[name] = asyncio.Event()
+        self.nodes.append(rig)
+        rig.begin()
+        self.say(f"{name} starts")
+        await asyncio.sleep(0.001)
+        return rig
+
+    async def _befall(self) -> None:
+        for _ in range(self.chance.choice((0, 0, 1, 2, 3, 4))):
+            await asyncio.sleep(self.chance.random() * 4)
+            self._calm = False
+            fate = self.chance.choice(
+                ("kill", "kill", "pause", "pause", "drain", "refuse", "start")
+            )
+            rig = self.chance.choice(self.nodes)
+            self.say(f"{fate} {rig.name}")
+            match fate:
+                case "kill":
+                    self._gone(rig)
+                    rig.process.kill()
+                case "pause":
+                    rig.process.pause(self.chance.choice((0.3, 1.5, 2.5, 6.0)))
+                case "drain":
+                    self.nodes.remove(rig)
+                    await rig.stop()
+                    self._dead[rig.name].set()
+                case "refuse":
+                    self.weather.refused_with = self.chance.choice((StorageBusy, StorageFull))
+                    seconds = self.chance.choice((0.2, 1.0, 3.0))
+                    self.weather.refused_until_seconds = self.loop.time() + seconds
+                case _:
+                    await self._start_node()
+            if not self.nodes:
+                await asyncio.sleep(self.chance.random() * 3)
+                await self._start_node()
+
+    def _gone(self, rig: Rig) -> None:
+        self.nodes.remove(rig)
+        self._dead[rig.name].set()
+
+    async def _until_settled(
+        self, group: asyncio.TaskGroup, reading: list[asyncio.Task[None]]
+    ) -> None:
+        """Clients have had their say, and nothing befalls any more: it has to come to rest, and
+        readers that are cut no more have to get the rest."""
+        await asyncio.wait([task for task in group._tasks if task not in reading])
+        self.weather.slow = 0.0
+        end = self.loop.time() + REST_SECONDS_MAX
+        rests = 0
+        while self.loop.time() < end and rests < 6:
+            await asyncio.sleep(0.5)
+            rests = rests + 1 if self._at_rest() else 0
+        self._settling = True
+        for cut in self._cuts:
+            if not cut.expired():
+                cut.reschedule(None)
+        end = self.loop.time() + CATCH_UP_SECONDS_MAX
+        while self.loop.time() < end and not all(map(self._caught_up, self.readings)):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+        for each in self.readings:
+            each.ended = True
+        for task in reading:
+            task.cancel()
+
+    def _at_rest(self) -> bool:
+        """No turn is left, and no node stands still that may have one more request to send."""
+        kept = self.memory._kept.values()
+        now = self.loop.time()
+        return all(rig.process.held_until_seconds <= now for rig in self.nodes) and all(
+            each.lease.owner is None and all(turn.ended for turn in each.turns.values())
+            for each in kept
+        )
+
+    def _caught_up(self, reading: Reading) -> bool:
+        return reading.cursor == self.memory._kept[reading.key].head.head
+
+    async def ask(self, work: Work[T]) -> T:
+        """Ask some node. Raises Cut where it goes away meanwhile."""
+        while not self.nodes:  # noqa: ASYNC110  as a client does
+            await asyncio.sleep(0.1)
+        rig = self.chance.choice(self.nodes)
+        dead = self.loop.create_task(self._dead[rig.name].wait())
+        task = rig.do(work(rig))
+        task.add_done_callback(_seen)
+        try:
+            await asyncio.wait({task, dead}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            dead.cancel()
+            if not task.done():
+                task.cancel()
+        if task.done():
+            return task.result()
+        raise Cut
+
+    # -- clients
+
+    async def _open(self) -> None:
+        number = len(self.keys)
+        principal = Principal(tenant_id=ACME, user_id=UserId(f"user_{number}"))
+        assistant = self.chance.choice(("function", "model"))
+        opened = await self.ask(lambda rig: rig.sessions.open(principal, assistant=assistant))
+        key = opened.found.head.key
+        self.keys.append(key)
+        self.turns[key] = []
+        canary = f"canary-{number}-"
+        self.seen.canaries[key] = canary
+        self._stage.canaries[key.session_id] = canary
+        for reader in range(self.chance.randint(0, 2)):
+            self.readings.append(Reading(f"reader {reader}", key, self.chance.choice((0, 0, 1))))
+
+    async def _client(self, key: SessionKey) -> None:
+        principal = Principal(tenant_id=ACME, user_id=UserId(f"user_{self.keys.index(key)}"))
+        for _ in range(self.chance.randint(1, 4)):
+            await asyncio.sleep(self.chance.choice((0.0, 0.05, 0.5, 2.0)) * self.chance.random())
+            try:
+                await self._act(key, principal)
+            except (SessileError, Cut) as refused:
+                self.say(f"{key.session_id}: {refused!r}")
+
+    async def _act(self, key: SessionKey, principal: Principal) -> None:
+        session_id, chance = key.session_id, self.chance
+        known = self.turns[key]
+        does = chance.random()
+        if does < 0.65 or not known:
+            await self._submit(key, principal)
+        elif does < 0.85:
+            turn_id = chance.choice((chance.choice(known), known[-1]))
+            self.say(f"{session_id}: cancel {turn_id}")
+            turn = await self.ask(lambda rig: rig.sessions.cancel(principal, session_id, turn_id))
+            if not turn.ended or turn.status == "cancelled":
+                self.seen.cancelled.add((key, turn_id))
+        elif does < 0.95:
+            kept = self.memory._kept[key].turns
+            waits = [turn_id for turn_id in known if kept[turn_id].status == "queued"]
+            turn_id = chance.choice(waits or known)
+            given = {"type": "message", "text": self._text(key)}
+            self.say(f"{session_id}: edit {turn_id}")
+            await self.ask(lambda rig: rig.sessions.edit(principal, session_id, turn_id, given))
+        else:
+            self.say(f"{session_id}: close")
+            await self.ask(lambda rig: rig.sessions.close(principal, session_id))
+            self.seen.closed.add(key)
+
+    async def _submit(self, key: SessionKey, principal: Principal) -> None:
+        session_id, chance = key.session_id, self.chance
+        once = chance.random() < 0.5
+        text = self._text(key, once=once)
+        given = {"type": "message", "text": text}
+        policy = chance.choice(POLICIES)
+        self.say(f"{session_id}: submit {text!r} {policy}")
+
+        async def submit(rig: Rig) -> None:
+            submitted = await rig.sessions.submit(
+                principal,
+                session_id,
+                given,
+                when_busy=policy,
+                idempotency_key=text if once else None,
+            )
+            turn_id = submitted.turn.turn_id
+            self.seen.accepted.add((key, turn_id, text))
+            self.turns[key].append(turn_id)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(chance.choice((1, 1, 2)) if once else 1):
+                group.create_task(self._patiently(submit, once=once))
+
+    async def _patiently(
+        self, work: Callable[[Rig], Coroutine[Any, Any, None]], *, once: bool
+    ) -> None:
+        """A client that may ask again does so, elsewhere."""
+        for _ in range(3):
+            hurried = self.chance.random() < 0.2
+            try:
+                async with asyncio.timeout(self.chance.random() * 0.01 if hurried else None):
+                    return await self.ask(work)
+            except (StorageBusy, StorageFull):
+                await asyncio.sleep(0.5)
+            except (Cut, TimeoutError):
+                if not once:
+                    return None
+            except SessileError as refused:
+                self.say(f"refused: {refused!r}")
+                return None
+
+    def _text(self, key: SessionKey, *, once: bool = False) -> str:
+        self._marks += 1
+        steps = "".join(
+            self.chance.choice("tteppsinibfw" if self.chance.random() < 0.3 else "tepsinb")
+            for _ in range(self.chance.randint(0, 5))
+        )
+        kind = "once" if once else "more"
+        return f"{self.seen.canaries[key]}{kind}-{self._marks} plan:{steps}"
+
+    # -- readers
+
+    async def _reader(self, reading: Reading) -> None:
+        number = int(reading.key.session_id.removeprefix("ses_")) - 1
+        principal = Principal(tenant_id=ACME, user_id=UserId(f"user_{number}"))
+
+        async def follow(rig: Rig) -> None:
+            async for item in rig.feed.follow(
+                principal, reading.key.session_id, after=reading.cursor
+            ):
+                match item:
+                    case Grown(entries):
+                        reading.entries.extend(entries)
+                    case Reset():
+                        self.seen.wrong.append(f"{reading.name} was reset")
+                    case Ended(reason):
+                        reading.ended = reason == "closed"
+                        return
+
+        while not reading.ended:
+            await self._follow_for_a_while(follow)
+
+    async def _follow_for_a_while(self, follow: Work[None]) -> None:
+        seconds = self.chance.choice((0.1, 1.0, 10.0)) * self.chance.random()
+        cut = asyncio.timeout(None if self._settling else seconds)
+        try:
+            async with cut:
+                self._cuts.add(cut)
+                try:
+                    await self.ask(follow)
+                finally:
+                    self._cuts.discard(cut)
+        except (Cut, TimeoutError, StorageBusy, StorageFull):
+            await asyncio.sleep(0.01)
+
+    # -- the judgement
+
+    def judged(self, digest: str, steps: int, seconds: float) -> Story:
+        self.seen.completed_at = self.recorder.completed_at
+        for each in self.readings:
+            self.seen.reads.append(
+                Read(each.name, each.key, each.after, tuple(each.entries), whole=True)
+            )
+        finals = {}
+        faults: list[str] = []
+        for key in self.keys:
+            final = checker.final(self.memory, key)
+            assert final is not None
+            finals[key] = final
+            faults += checker.faults_of_log(final, self.recorder.fences.get(key, {}))
+        faults += checker.faults_of_world(finals, self.seen)
+        if self._calm and not self._slow:
+            faults += checker.faults_of_calm(finals)
+        whole = hashlib.blake2b(digest.encode(), digest_size=16)
+        whole.update(repr([final.log for final in finals.values()]).encode())
+        return Story(
+            faults=tuple(faults),
+            digest=whole.hexdigest(),
+            steps=steps,
+            virtual_seconds=seconds,
+            ends=tuple(end for final in finals.values() for end in checker.ends_of(final.log)),
+            logs=tuple(final.log for final in finals.values()),
+        )
+
+    def say(self, sentence: str) -> None:
+        if self._tell is not None:
+            self._tell(f"{self.loop.time():8.3f}  {sentence}")
+
+
+@contextmanager
+def _listening() -> Iterator[list[str]]:
+    """What fails in a pool is contained, and told to the log alone."""
+    failed: list[str] = []
+    handler = logging.Handler(logging.ERROR)
+    handler.emit = lambda record: _note(record, failed)  # type: ignore[method-assign]
+    logger = logging.getLogger("sessile")
+    propagates, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        yield failed
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagates
+
+
+def _note(record: logging.LogRecord, failed: list[str]) -> None:
+    if record.exc_info is not None and record.getMessage() != "agent raised":
+        failed.append(f"{record.getMessage()}: {record.exc_info[1]!r}")
+
+
+def _seen(task: asyncio.Task[Any]) -> None:
+    """Nobody waits for it any more; that it failed is no news."""
+    if not task.cancelled():
+        task.exception()
+
+
+_TELEMETRY = Telemetry()
