@@ -1,6 +1,7 @@
 """A server that is open, from before its first connection to after its last."""
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -66,6 +67,9 @@ class Serving:
             raise CommandFailed(f"development tokens: {error}") from error
         listener = _Listener(self._server.app(tokens), settings, http="httptools")
         admin = next((login.token for login in tokens.logins if login.role == "admin"), None)
+        # What there is now stays: it is not looked through for garbage while turns wait.
+        gc.collect()
+        gc.freeze()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(listener.serve([self._listening]))
             self._announce(admin)
