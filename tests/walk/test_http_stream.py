@@ -143,6 +143,28 @@ async def _exported(walk: Walk, session_id: str) -> AsyncIterator[Any]:
         yield json.loads(line)
 
 
+@pytest.mark.parametrize("store_url", ["memory", "sqlite"])
+async def test_a_reader_of_a_growing_log_misses_nothing(tmp_path: Path, store_url: str) -> None:
+    """It reads from what is kept in memory, and where it is behind that, from the log."""
+    chance = random.Random(3)
+    limits: dict[str, Any] = {"tail_entries_max": 8, "page_entries_max": 5}
+    async with walking(data_dir=tmp_path, store_url=store_url, **limits) as walk:
+        session_id = await walk.opened()
+
+        async with reading(walk, session_id) as reader:
+            for _ in range(40):
+                await grown(walk, session_id, chance.randrange(1, 20))
+                head = (await walk.alice.get(f"/v1/sessions/{session_id}")).json()["head"]
+                if chance.random() < 0.5:
+                    await reader.until(lambda wire, head=head: len(wire.events) >= head)
+            await walk.alice.post(f"/v1/sessions/{session_id}/close")
+            await reader.until(lambda wire: wire.ended)
+
+        log = [entry async for entry in _exported(walk, session_id)]
+        assert entries_of(reader.events) == log
+        assert len(log) > 200
+
+
 @each_store
 async def test_a_closed_sessions_stream_ends_and_the_next_is_told_to_stop(walk: Walk) -> None:
     session_id = await walk.opened()
@@ -328,19 +350,38 @@ async def test_an_export_that_nobody_takes_is_cut(tmp_path: Path) -> None:
     assert not wire.ended
 
 
-async def test_an_export_ends_with_its_client_and_with_its_session(
+async def test_an_export_ends_with_its_client(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with walking(data_dir=tmp_path, store_url="sqlite", page_entries_max=20) as walk:
+        session_id = await walk.opened()
+        await grown(walk, session_id, 600)
+        store, pages = walk.server.reads._store, 0
+        read_page = store.read
+
+        async def counted(*given: Any, **how: Any) -> Any:
+            nonlocal pages
+            pages += 1
+            return await read_page(*given, **how)
+
+        monkeypatch.setattr(store, "read", counted)
+        path, token = f"/v1/sessions/{session_id}/export", walk.token("alice")
+        left = await ask(walk.app, path, token=token, wire=Wire(bytes_max=1))
+
+    assert not left.ended
+    assert pages < 600 // 20
+
+
+async def test_half_an_export_is_not_ended_as_if_it_were_whole(
     walk: Walk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session_id = await walk.opened()
-    await grown(walk, session_id, 600)
     path, token = f"/v1/sessions/{session_id}/export", walk.token("alice")
-
-    left = await ask(walk.app, path, token=token, wire=Wire(bytes_max=1))
     monkeypatch.setattr(walk.server.reads._store, "read", _nothing)
+
     with pytest.raises(ExceptionGroup, match="unhandled errors"):
         await ask(walk.app, path, token=token, wire=(deleted := Wire()))
 
-    assert not left.ended
     assert not deleted.ended
 
 
