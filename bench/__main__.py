@@ -1,6 +1,7 @@
 """`python -m bench`: measure, print a table, and write JSON where asked."""
 
 import argparse
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -42,6 +43,7 @@ def main(arguments: list[str]) -> int:
             measure, quick = SECTIONS[section]
             with report.section(section):
                 uvloop.run(_run(measure(report, **(quick if given.quick else {}))))
+    report.machine["load_after"] = round(os.getloadavg()[0], 1)
     print(report.table())
     if given.json:
         report.write_json(given.json)

@@ -83,8 +83,8 @@ def describe(directory: Path) -> dict[str, Any]:
         "uvicorn": version("uvicorn"),
         "filesystem": filesystem(directory),
         "fsync_ms": round(fsync_ms(directory), 3),
-        "load_before": os.getloadavg()[0],
         "commit": _commit(),
+        "load_before": round(os.getloadavg()[0], 1),
     }
 
 

@@ -17,7 +17,7 @@ from sessile.settings import Settings
 from sessile.wiring import Server
 
 SECTION = "n-th turn"
-PLACES = (10, 1_000, 10_000)
+PLACES = (10, 100, 1_000, 10_000)
 SPREAD = 5
 """A turn counts as the n-th if it is at most so many before or behind."""
 

@@ -51,16 +51,12 @@ class Report:
     command: str
     say: Callable[[str], None]
     figures: list[Figure] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
 
     def add(
         self, section: str, name: str, value: float, unit: str, aim: Aim | None = None
     ) -> float:
         self.figures.append(Figure(section, name, value, unit, aim))
         return value
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
     @contextmanager
     def section(self, name: str) -> Iterator[None]:
@@ -82,7 +78,6 @@ class Report:
                         {**asdict(each), "met": each.aim and each.aim.met(each.value)}
                         for each in self.figures
                     ],
-                    "notes": self.notes,
                 },
                 indent=1,
             )
@@ -107,7 +102,7 @@ class Report:
             for row in rows
         ]
         about = ", ".join(f"{name} {value}" for name, value in self.machine.items())
-        return "\n".join([about, "", *lines, *("", *self.notes)[: len(self.notes) + 1]])
+        return "\n".join([about, "", *lines])
 
 
 def shown(value: float) -> str:
