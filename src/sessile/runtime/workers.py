@@ -300,9 +300,12 @@ class Workers:
             try:
                 async with asyncio.timeout(ttl_seconds * LATE_AT_SHARE_OF_TTL - interval):
                     lost = await self._renewed(tuple(held.values()))
-            except Exception:  # too late, or the store failed: the turns must not go on
+            except TimeoutError:
                 lost = frozenset(held)
-                logger.exception("leases not renewed in time", extra={"turns": len(held)})
+                logger.error("leases not renewed in time", extra={"turns": len(held)})
+            except Exception:
+                lost = frozenset(held)  # the store failed: the turns must not go on
+                logger.exception("leases not renewed", extra={"turns": len(held)})
             for key, holding in held.items():
                 attempt = self._attempts.get(key)
                 if key in lost and attempt is not None and attempt.holding == holding:
