@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
+from functools import lru_cache
 from typing import Any, cast, get_args
 
 from sessile.core import events
@@ -123,6 +124,12 @@ def timestamp(at_ms: int) -> str:
     clock: `datetime` would be both slower and an open door.
     """
     seconds, milliseconds = divmod(at_ms, 1000)
+    return f"{_second(seconds)}.{milliseconds:03d}Z"
+
+
+@lru_cache(maxsize=256)
+def _second(seconds: int) -> str:
+    """What is written at one time has few seconds in it."""
     days, second = divmod(seconds, 86_400)
     day = days + 719_468
     era, day_of_era = divmod(day, 146_097)
@@ -135,7 +142,7 @@ def timestamp(at_ms: int) -> str:
     year = year_of_era + era * 400 + (month <= 2)
     return (
         f"{year:04d}-{month:02d}-{day_of_year - (153 * shifted + 2) // 5 + 1:02d}"
-        f"T{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}.{milliseconds:03d}Z"
+        f"T{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}"
     )
 
 
