@@ -129,3 +129,33 @@ async def test_a_deleted_session_leaves_nothing_and_its_turn_writes_nothing_more
     with pytest.raises(SessionNotFound):
         await house.submit(node, session)
     assert node.workers.running == 0
+
+
+@virtual
+async def test_an_outcome_that_the_close_refused_is_written_with_the_fenced_end(
+    house: House,
+) -> None:
+    assistant = Assistant("calls")
+
+    @assistant.tool("send")
+    async def send(turn: TurnContext) -> str:
+        return "sent"
+
+    @assistant.agent
+    async def answer(turn: TurnContext, history: History, tools: Tools) -> str:
+        await tools.call("send")
+        return "done"
+
+    node, other = await house.node(assistant), await house.node(assistant)
+    session = await house.open(node)
+    outcome = house.gate.appending("tool.completed")
+    turn = (await house.submit(node, session)).turn
+    await outcome.reached()
+    house.wire.lost = True
+
+    await house.close(other, session)
+    outcome.go()
+    ended = await house.ended(session, turn.turn_id, within=0.1)
+
+    assert ended.status == "cancelled"
+    assert house.kinds(session)[-3:] == ["session.closed", "tool.completed", "turn.cancelled"]

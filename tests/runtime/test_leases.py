@@ -6,7 +6,7 @@ import pytest
 from tests.runtime.agents import Heard, echo, waits
 from tests.runtime.rig import House, virtual
 
-from sessile.core.commands import FinishTurn, ReleaseTurn, StartTurn
+from sessile.core.commands import FinishTurn, StartTurn
 from sessile.core.context import TurnContext
 from sessile.core.errors import StorageBusy, StorageFull
 from sessile.core.transcript import History
@@ -433,23 +433,27 @@ async def test_three_nodes_that_take_up_what_a_crash_left_run_each_turn_once(
 
 
 @virtual
-async def test_a_release_that_is_refused_because_the_session_was_closed_ends_the_turn(
+async def test_a_turn_that_cannot_be_handed_back_because_its_session_was_closed_is_ended(
     house: House,
 ) -> None:
-    node = await house.node(waits(), drain_seconds_max=0.1)
-    other = await house.node(waits())
+    node = await house.node(counts_aloud(house), drain_seconds_max=0.2)
+    other = await house.node(counts_aloud(house))
     session = await house.open(node)
     turn = (await house.submit(node, session)).turn
+    await house.later(0.02)
     house.wire.lost = True
-    release = house.gate.hold("transact", ReleaseTurn)
+    first_words = house.gate.hold("append")
     stopping = house.sim.node("operator").spawn(node.stop())
-    await release.reached()
+    await first_words.reached()
+    await house.later(0.5)
     await house.close(other, session)
-    release.go()
+    first_words.fail(StorageBusy())
     await stopping
     house.nodes.remove(node)
 
-    assert (await house.ended(session, turn.turn_id, within=1.1)).status == "cancelled"
+    ended = await house.ended(session, turn.turn_id, within=0.1)
+
+    assert (ended.status, ended.attempt, ended.output) == ("cancelled", 1, "one ")
 
 
 @virtual
@@ -623,3 +627,5 @@ async def test_a_turn_that_has_answered_but_not_a_steer_is_handed_back_with_its_
 
     assert (ended.status, ended.attempt) == ("completed", 2)
     assert house.said(session)[:3] == [("user", "a"), ("assistant", "re: a"), ("user", "b")]
+    kinds = house.kinds(session)
+    assert kinds.index("message.added", 4) < kinds.index("turn.started", 4)
