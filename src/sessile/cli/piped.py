@@ -115,18 +115,19 @@ def _print_new(talk: Talk) -> None:
 async def _lines() -> AsyncIterator[str]:
     """Of standard input, read by a thread that nobody waits for."""
     loop = asyncio.get_running_loop()
-    queue: asyncio.Queue[str | None] = asyncio.Queue(LINES_AHEAD_MAX)
+    queue: asyncio.Queue[str | None] = asyncio.Queue()
+    room = threading.Semaphore(LINES_AHEAD_MAX)
 
     def read() -> None:
-        try:
+        with suppress(RuntimeError):  # the chat ended first
             for line in sys.stdin:
-                asyncio.run_coroutine_threadsafe(queue.put(line), loop).result()
-            asyncio.run_coroutine_threadsafe(queue.put(None), loop).result()
-        except RuntimeError:
-            pass  # the chat ended first
+                room.acquire()
+                loop.call_soon_threadsafe(queue.put_nowait, line)
+            loop.call_soon_threadsafe(queue.put_nowait, None)
 
     threading.Thread(target=read, name="stdin", daemon=True).start()
     while (line := await queue.get()) is not None:
+        room.release()
         yield line
 
 
