@@ -336,6 +336,21 @@ async def test_a_length_that_is_none(walk: Walk, length: str) -> None:
     problem(await walk.alice.post(OPEN, content=b"{}", headers=headers), 400, "invalid_header")
 
 
+@pytest.mark.parametrize("length", [str(2**20 + 1), "9" * 5000])
+async def test_a_length_that_is_too_large(walk: Walk, length: str) -> None:
+    headers = {**JSON, "content-length": length}
+
+    problem(await walk.alice.post(OPEN, content=b"{}", headers=headers), 413, "body_too_large")
+
+
+async def test_a_length_that_is_not_kept_to(walk: Walk) -> None:
+    """Servers below us refuse both headers together; where one does not, the bytes count."""
+    headers = {**JSON, "content-length": "2", "transfer-encoding": "chunked"}
+    body = b" " * (2**20 + 1)
+
+    problem(await walk.alice.post(OPEN, content=body, headers=headers), 413, "body_too_large")
+
+
 @pytest.mark.parametrize("name", ["authorization", "idempotency-key", "host"])
 async def test_a_header_that_may_stand_once(walk: Walk, name: str) -> None:
     headers = [(name, "a"), (name, "b"), ("content-type", "application/json")]

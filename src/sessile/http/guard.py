@@ -36,6 +36,7 @@ UNLESS_SET: dict[bytes, bytes] = {
     b"cache-control": b"no-store",
     b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
 }
+LENGTH_DIGITS_MAX = 18
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 ONCE_ONLY = (b"authorization", b"host", b"idempotency-key", b"last-event-id", b"origin")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -89,7 +90,7 @@ class Guard:
 
         try:
             self._check(scope, headers)
-            if b"content-length" not in headers:
+            if b"content-length" not in headers or b"transfer-encoding" in headers:
                 receive = self._bounded(receive)
             await self._app(scope, receive, answer)
         except ClientDisconnect:
@@ -128,7 +129,7 @@ class Guard:
         if length is not None:
             if not length.isdigit():
                 raise InvalidHeader("content-length is no number")
-            if int(length) > self._body_bytes_max:
+            if len(length) > LENGTH_DIGITS_MAX or int(length) > self._body_bytes_max:
                 raise BodyTooLarge(bytes_max=self._body_bytes_max)
 
     def _bounded(self, receive: Receive) -> Receive:
