@@ -194,7 +194,10 @@ class Ledger:
                 session_id=decision.session_id or key.session_id,
                 turn_id=decision.turn_id,
             )
-        self._write(key, view, decision, by=command)
+        if decision.deleted:
+            del self.rows[key]
+        else:
+            self._write(key, view, decision, by=command)
         return decision
 
     def append(self, holding: Holding, step: int, *events: Event) -> bool:

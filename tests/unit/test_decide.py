@@ -31,10 +31,12 @@ from sessile.core.attempts import STRIKES_MAX, check_append
 from sessile.core.commands import (
     CancelTurn,
     CloseSession,
+    Command,
     Decision,
     DeleteSession,
     EditTurn,
     FinishTurn,
+    Named,
     Once,
     OpenSession,
     ReleaseTurn,
@@ -44,6 +46,7 @@ from sessile.core.commands import (
     SubmitTurn,
     UpdateSession,
     View,
+    named,
 )
 from sessile.core.context import Holding, Principal
 from sessile.core.decide import decide
@@ -744,6 +747,38 @@ def test_g11_owner_and_admin_are_never_told_that_there_is_no_session(principal: 
         command = asked_by(principal, turn_id)[number]
 
         assert refusal_of(ledger, KEY, command) != NO_SUCH_SESSION
+
+
+# What must be read --------------------------------------------------------------------------------
+
+HELD = Holding(KEY, TurnId("trn_a"), Fence(1), 1, NODE.node)
+
+
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [
+        (OPEN, Named()),
+        (replace(OPEN, once=ONCE, exclusive_key="k"), Named(once=ONCE, exclusive_key="k")),
+        (SUBMIT, Named(turn_id=TurnId("trn_a"))),
+        (replace(SUBMIT, when_busy="reject", once=ONCE), Named(turn_id=TurnId("trn_a"), once=ONCE)),
+        (replace(SUBMIT, when_busy="steer"), Named(turn_id=TurnId("trn_a"))),
+        (replace(SUBMIT, when_busy="interrupt"), Named(turn_id=TurnId("trn_a"), queue="all")),
+        (CancelTurn(principal=OWNER, turn_id=TurnId("trn_b")), Named(turn_id=TurnId("trn_b"))),
+        (UpdateSession(principal=OWNER), Named(session=True)),
+        (CLOSE, Named(queue="all", session=True)),
+        (DeleteSession(principal=OWNER), Named()),
+        (StartTurn(runner=NODE, suspects=True), Named(queue="first")),
+        (ReleaseTurn(holding=HELD), Named()),
+        (
+            FinishTurn(holding=HELD, step=0, end="completed"),
+            Named(turn_id=TurnId("trn_a"), queue="first"),
+        ),
+    ],
+)
+def test_g14_a_command_names_no_more_than_it_needs(command: Command, names: Named) -> None:
+    """Whether it is enough, every other test shows: the ledger reads what is named alone."""
+    assert named(command) == names
+    assert not Named().session
 
 
 # Starting ---------------------------------------------------------------------------------------

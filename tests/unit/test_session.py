@@ -328,8 +328,17 @@ def test_a_turn_begins_as_it_was_queued() -> None:
         input=says("one"),
         created_at_ms=2_000,
     )
-    assert turn_of().status == "queued"
-    assert not turn_of().ended
+
+
+def test_a_turn_that_waits_has_done_nothing() -> None:
+    turn = turn_of()
+
+    assert (turn.status, turn.attempt, turn.strikes) == ("queued", 0, 0)
+    assert not turn.ended
+    assert not turn.progressed
+    assert turn.progress == Progress()
+    assert (turn.started_at_ms, turn.ended_at_ms, turn.output, turn.error) == (None,) * 4
+    assert (turn.cancel_reason, turn.cancel_by) == (None, None)
 
 
 def test_there_is_no_turn_before_it_was_queued() -> None:
