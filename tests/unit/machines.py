@@ -100,7 +100,7 @@ from sessile.core.session import (
 from sessile.core.settle import settle, stepped
 
 # The same examples in each run: a check that fails, fails for everybody.
-EXAMPLES = settings(deadline=None, derandomize=True, max_examples=100)
+EXAMPLES = settings(deadline=None, derandomize=True, max_examples=60)
 
 TENANT = TenantId("tnt_1")
 OWNER = Principal(tenant_id=TENANT, user_id=UserId("ann"))
@@ -273,9 +273,8 @@ class Ledger:
         self, turn_id: TurnId | None, *, role: str = "assistant", steer: TurnSteered | None = None
     ) -> MessageAdded:
         if steer is not None:
-            return user_message(
-                steer.turn_id, steer.message_id, steer.input, steer_id=steer.steer_id
-            )
+            message = user_message(steer.turn_id, steer.message_id, steer.input)
+            return replace(message, steer_id=steer.steer_id)
         return MessageAdded(
             turn_id=turn_id,
             message_id=MessageId(f"msg_{next(self.numbers)}"),

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from tests.unit.machines import EXAMPLES
 
 from sessile.core import codec
-from sessile.core.events import Entry, Event, MessageAdded, TurnCompleted, Unknown
-from sessile.core.ids import Seq, TurnId
+from sessile.core.events import Entry, Event, SessionClosed, TurnCompleted, Unknown
+from sessile.core.ids import Seq, TurnId, UserId
 
 # For ever: a kind that was written once is in somebody's log. One may be added, none renamed.
 KINDS = {
@@ -265,15 +265,10 @@ def test_the_turn_of_an_entry_stands_in_its_column_alone() -> None:
     assert codec.decode(entry_of(event)) == event
 
 
-def test_the_body_of_a_message_is_its_fields() -> None:
-    body = codec.encode(
-        MessageAdded(turn_id=None, message_id="msg_1", role="user", parts=({"type": "text"},))
-    )
+def test_the_body_of_an_event_is_its_fields() -> None:
+    event = SessionClosed(by=UserId("ann"), reason="done")
 
-    assert body == (
-        '{"message_id":"msg_1","role":"user","parts":[{"type":"text"}],"state":"complete",'
-        '"steer_id":null}'
-    )
+    assert codec.encode(event) == '{"by":"ann","reason":"done"}'
 
 
 # JSON that any database takes -------------------------------------------------------------------

@@ -1333,4 +1333,4 @@ def test_in_a_closed_session_an_unread_steer_is_cancelled(ledger: Ledger, row: R
 class TestAnySession(SessionMachine.TestCase):
     """See `machines`: what it does, and what must hold after each step."""
 
-    settings = settings(EXAMPLES, max_examples=150, stateful_step_count=50)
+    settings = settings(EXAMPLES, max_examples=100, stateful_step_count=50)
