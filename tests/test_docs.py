@@ -1,7 +1,9 @@
 """The pages for readers name everything that there is to name."""
 
+import ast
 import inspect
 import re
+from collections import defaultdict
 from dataclasses import fields
 from pathlib import Path
 
@@ -63,6 +65,59 @@ def test_every_dependency_says_why_it_is_there() -> None:
 
     assert wanted
     assert [name for name in wanted if name not in page] == []
+
+
+def stated_guarantees() -> list[tuple[str, str]]:
+    """Number and name of each, from the table."""
+    page = (DOCS / "guarantees.md").read_text()
+    return re.findall(r"^\| (G\d+) ([^|]+) \|", page, re.MULTILINE)
+
+
+def listed_tests() -> dict[tuple[str, str], set[str]]:
+    """For each guarantee, by number and name: `file::test`."""
+    listed: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for section in re.split("^### ", (DOCS / "guarantees.md").read_text(), flags=re.MULTILINE)[1:]:
+        heading, _, body = section.partition("\n")
+        number, _, name = heading.partition(" ")
+        file = ""
+        for label, link, test in re.findall(
+            r"^- \[`([^`]+)`\]\(\.\./([^)]+)\)$|^  - `(\w+)`$", body, re.MULTILINE
+        ):
+            assert link in ("", f"tests/{label}"), link
+            file = link or file
+            if test:
+                listed[number, name].add(f"{file}::{test}")
+    return listed
+
+
+def existing_tests() -> set[str]:
+    return {
+        f"{file.relative_to(ROOT).as_posix()}::{node.name}"
+        for file in (ROOT / "tests").rglob("test_*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+
+
+def test_each_guarantee_lists_at_least_two_tests_that_exist() -> None:
+    listed = listed_tests()
+
+    assert list(listed) == stated_guarantees()
+    assert [number for (number, _) in listed] == [f"G{n}" for n in range(1, 15)]
+    assert {number: tests for number, tests in listed.items() if len(tests) < 2} == {}
+    assert sorted(set().union(*listed.values()) - existing_tests()) == []
+
+
+def test_each_test_that_bears_the_number_of_a_guarantee_is_listed_with_it() -> None:
+    numbered = {
+        (f"G{found[1]}", test)
+        for test in existing_tests()
+        if (found := re.search(r"::test_g(\d+)_", test))
+    }
+
+    assert numbered
+    listed = {(number, test) for (number, _), tests in listed_tests().items() for test in tests}
+    assert sorted(numbered - listed) == []
 
 
 PAGES = (ROOT / "README.md", *sorted(DOCS.rglob("*.md")))
