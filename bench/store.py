@@ -27,7 +27,9 @@ ENTRIES_A_TURN = 5
 _clock = SystemClock()
 _ids = Uuid7Ids(now_ms=_clock.now_ms)
 _principal = Principal(tenant_id=TenantId("default"), user_id=UserId("user"))
-_runner = Runner(node=NodeId("node_1_0123456789ab"), lease_ms=12_000)
+_runner = Runner(
+    node=NodeId("node_1_0123456789ab"), lease_ms=12_000, assistants=frozenset({"echo"})
+)
 
 
 class Callers:

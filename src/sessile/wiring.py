@@ -86,7 +86,9 @@ class Server:
                 telemetry=self.telemetry,
                 threads=threads,
                 runner=Runner(
-                    node=new_node_id(), lease_ms=int(self.settings.lease_ttl_seconds * 1000)
+                    node=new_node_id(),
+                    lease_ms=int(self.settings.lease_ttl_seconds * 1000),
+                    assistants=frozenset(self._agents),
                 ),
                 publish=announcer.publish,
             )

@@ -35,10 +35,11 @@ STRANGER = Principal(tenant_id=OTHER, user_id=UserId("ann"))
 LEASE_MS = 12_000
 NODE, NODE_2 = NodeId("node-1"), NodeId("node-2")
 ALL = 10_000
+KNOWN = frozenset({"support"})
 
 
 def runner(node: NodeId = NODE) -> Runner:
-    return Runner(node=node, lease_ms=LEASE_MS)
+    return Runner(node=node, lease_ms=LEASE_MS, assistants=KNOWN)
 
 
 def holding(committed: Committed) -> Holding:
@@ -72,7 +73,7 @@ class Desk:
 
     async def open_as(self, principal: Principal = ANN, **more: Any) -> Committed:
         key = SessionKey(principal.tenant_id, self.ids.session_id())
-        command = OpenSession(principal=principal, assistant="support", **more)
+        command = OpenSession(**{"principal": principal, "assistant": "support", **more})
         committed = await self.store.transact(key, command)
         self.opened.append(SessionKey(principal.tenant_id, committed.session_id))
         return committed
@@ -83,6 +84,7 @@ class Desk:
         text: str = "hello",
         *,
         run: bool = True,
+        on: Runner | None = None,
         when_busy: WhenBusy = "enqueue",
         queue_max: int = 100,
         once: Once | None = None,
@@ -96,7 +98,7 @@ class Desk:
             input={"type": "message", "text": text},
             when_busy=when_busy,
             queue_max=queue_max,
-            runner=runner() if run else None,
+            runner=(on or runner()) if run else None,
             once=once,
         )
         return await self.store.transact(key, command)
@@ -189,7 +191,7 @@ class Desk:
         return [entry.kind for entry in await self.store.read(key, after=after, limit=ALL)]
 
     async def due(self) -> list[SessionKey]:
-        return list((await self.store.sweep(due_max=ALL)).due)
+        return list((await self.store.sweep(due_max=ALL, assistants=KNOWN)).due)
 
     async def everything(self, key: SessionKey) -> object:
         """All that a refused command must leave as it was."""

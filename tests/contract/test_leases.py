@@ -2,11 +2,14 @@
 due."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
-from tests.contract.desk import LEASE_MS, NODE, NODE_2, Desk, holding
+from tests.contract.desk import KNOWN, LEASE_MS, NODE, NODE_2, Desk, holding, runner
 
 from sessile.core.errors import LeaseLost
+
+SALES = replace(runner(NODE_2), assistants=frozenset({"sales"}))
 
 
 async def test_a_live_lease_is_not_taken(desk: Desk) -> None:
@@ -183,9 +186,40 @@ async def test_the_sweep_takes_the_longest_due_first_and_no_more_than_asked(desk
         await desk.submit(keys[-1], run=False)
         desk.clock.advance(milliseconds=1)
 
-    sweep = await desk.store.sweep(due_max=3)
+    sweep = await desk.store.sweep(due_max=3, assistants=KNOWN)
 
     assert list(sweep.due) == keys[:3]
+
+
+async def test_the_sweep_leaves_what_the_node_cannot_run_and_is_not_crowded_by_it(
+    desk: Desk,
+) -> None:
+    foreign = [await desk.open(assistant="sales") for _ in range(3)]
+    cancelled, ours = await desk.open(assistant="sales"), await desk.open()
+    taken = await desk.submit(cancelled, on=SALES)
+    for key in foreign:
+        await desk.submit(key, run=False)
+    await desk.cancel(cancelled, holding(taken).turn_id)
+    desk.clock.advance(milliseconds=LEASE_MS)
+    await desk.submit(ours, run=False)
+
+    sweep = await desk.store.sweep(due_max=2, assistants=KNOWN)
+    theirs = await desk.store.sweep(due_max=10, assistants={"sales", "support"})
+
+    assert list(sweep.due) == [cancelled, ours]
+    assert set(theirs.due) == {*foreign, cancelled, ours}
+
+
+async def test_a_node_starts_no_turn_of_an_assistant_that_it_does_not_know(desk: Desk) -> None:
+    key = await desk.open(assistant="sales")
+
+    submitted = await desk.submit(key)
+    claimed = await desk.start(key)
+
+    assert submitted.turn is not None
+    assert submitted.turn.status == "queued"
+    assert (claimed.entries, claimed.lease.owner) == ((), None)
+    assert await desk.kinds(key) == ["session.opened", "turn.queued"]
 
 
 async def test_what_runs_is_due_when_its_lease_ends(desk: Desk) -> None:

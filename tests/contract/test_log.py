@@ -195,7 +195,9 @@ async def test_heads_are_told_of_the_sessions_that_somebody_follows(desk: Desk) 
     gone = SessionKey(ACME, SessionId("ses_none"))
     foreign = SessionKey(first.tenant_id, SessionId(""))
 
-    sweep = await desk.store.sweep(due_max=0, following=[first, second, gone, foreign])
+    sweep = await desk.store.sweep(
+        due_max=0, assistants=(), following=[first, second, gone, foreign]
+    )
 
     assert sweep.due == ()
     assert dict(sweep.heads) == {first: Seq(1), second: Seq(2)}

@@ -8,6 +8,7 @@ from tests.contract.desk import (
     ADMIN,
     ANN,
     BOB,
+    KNOWN,
     OTHER,
     STRANGER,
     Desk,
@@ -255,7 +256,7 @@ async def test_a_delete_leaves_no_row(desk: Desk) -> None:
     assert await desk.store.find(key, held.turn_id) is None
     assert await desk.log(key) == ()
     assert await desk.store.turns(key, limit=10) == ()
-    assert (await desk.store.sweep(due_max=10, following=[key])).heads == {}
+    assert (await desk.store.sweep(due_max=10, assistants=KNOWN, following=[key])).heads == {}
     assert key not in await desk.due()
     assert await desk.everything(other) == kept
     assert (await desk.submit(other, once=once("k1", other.session_id))).repeated

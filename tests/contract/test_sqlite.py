@@ -435,7 +435,7 @@ PLANS = {
         "USING INDEX sqlite_autoindex_session_head_1 (tenant_id=? AND session_id=?)",
     ),
     "due": (
-        lambda it: reads.due(it, now_ms=1, due_max=1),
+        lambda it: reads.due(it, now_ms=1, due_max=1, assistants=["support"]),
         "USING INDEX session_head_due (due_at_ms<?)",
     ),
     "queued": (

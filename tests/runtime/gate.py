@@ -152,10 +152,8 @@ class Gate:
         )
         return lost
 
-    async def sweep(self, *, due_max: int, following: Collection[SessionKey] = ()) -> Sweep:
-        swept: Sweep = await self._pass(
-            "sweep", lambda: self._store.sweep(due_max=due_max, following=following)
-        )
+    async def sweep(self, **how: Any) -> Sweep:
+        swept: Sweep = await self._pass("sweep", lambda: self._store.sweep(**how))
         return swept
 
     async def find(self, key: SessionKey, turn_id: TurnId | None = None) -> Found | None:

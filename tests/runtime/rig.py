@@ -165,7 +165,7 @@ class Rig:
             agents=agents,
             telemetry=self.telemetry,
             threads=self.threads,
-            runner=Runner(node=NodeId(name), lease_ms=lease_ms),
+            runner=Runner(node=NodeId(name), lease_ms=lease_ms, assistants=frozenset(agents)),
             publish=announcer.publish,
         )
         self.feed = Feed(

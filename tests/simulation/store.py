@@ -114,8 +114,8 @@ class DicedStore:
     ) -> frozenset[SessionKey]:
         return await self._call(lambda: self._store.renew(node, holdings, lease_ms=lease_ms))
 
-    async def sweep(self, *, due_max: int, following: Collection[SessionKey] = ()) -> Sweep:
-        return await self._call(lambda: self._store.sweep(due_max=due_max, following=following))
+    async def sweep(self, **how: Any) -> Sweep:
+        return await self._call(lambda: self._store.sweep(**how))
 
     async def find(self, key: SessionKey, turn_id: TurnId | None = None) -> Found | None:
         return await self._call(lambda: self._store.find(key, turn_id))

@@ -112,8 +112,9 @@ OUTSIDERS = (STRANGER, NAMESAKE, FOREIGN_ADMIN)
 
 KEY = SessionKey(TENANT, SessionId("ses_1"))
 LEASE_MS = 1_000
-NODE = Runner(node=NodeId("n1"), lease_ms=LEASE_MS)
-OTHER_NODE = Runner(node=NodeId("n2"), lease_ms=LEASE_MS)
+KNOWN = frozenset({"support"})
+NODE = Runner(node=NodeId("n1"), lease_ms=LEASE_MS, assistants=KNOWN)
+OTHER_NODE = Runner(node=NodeId("n2"), lease_ms=LEASE_MS, assistants=KNOWN)
 QUEUE_MAX = 4
 
 
@@ -484,7 +485,10 @@ def it_is_due_when_a_turn_can_run(row: Row, *, now_ms: int) -> None:
 
     assert (due is None) == (not alive)
     claim = StartTurn(runner=NODE, suspects=True)
-    claimed = decide(View(now_ms=now_ms, head=row.head, lease=row.lease, turns=row.turns), claim)
+    claimed = decide(
+        View(now_ms=now_ms, head=row.head, lease=row.lease, session=row.session, turns=row.turns),
+        claim,
+    )
     assert bool(claimed.events) == (due is not None and due <= now_ms)
     if row.lease.owner is None and row.head.cancel_turn_id is not None:
         assert due == now_ms, "what awaits an approval is not left waiting when it is cancelled"

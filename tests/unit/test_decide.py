@@ -80,7 +80,7 @@ from sessile.core.events import (
     TurnSteered,
 )
 from sessile.core.events import SessionClosed as SessionClosedEvent
-from sessile.core.ids import Fence, MessageId, Seq, SessionId, SessionKey, TurnId
+from sessile.core.ids import Fence, MessageId, NodeId, Seq, SessionId, SessionKey, TurnId
 from sessile.core.session import FREE, Lease
 
 OTHER_KEY = SessionKey(TENANT, SessionId("ses_2"))
@@ -93,6 +93,7 @@ SUBMIT = SubmitTurn(
     when_busy="enqueue",
     queue_max=QUEUE_MAX,
 )
+STRANGER_NODE = replace(NODE, node=NodeId("n3"), assistants=frozenset({"sales"}))
 OPEN = OpenSession(principal=OWNER, assistant="support")
 CLOSE = CloseSession(principal=OWNER)
 
@@ -767,11 +768,16 @@ HELD = Holding(KEY, TurnId("trn_a"), Fence(1), 1, NODE.node)
         (UpdateSession(principal=OWNER), Named(session=True)),
         (CLOSE, Named(queue="all", session=True)),
         (DeleteSession(principal=OWNER), Named()),
-        (StartTurn(runner=NODE, suspects=True), Named(queue="first")),
+        (replace(SUBMIT, runner=NODE), Named(turn_id=TurnId("trn_a"), session=True)),
+        (StartTurn(runner=NODE, suspects=True), Named(queue="first", session=True)),
         (ReleaseTurn(holding=HELD), Named()),
         (
             FinishTurn(holding=HELD, step=0, end="completed"),
             Named(turn_id=TurnId("trn_a"), queue="first"),
+        ),
+        (
+            FinishTurn(holding=HELD, step=0, end="completed", successor=NODE),
+            Named(turn_id=TurnId("trn_a"), queue="first", session=True),
         ),
     ],
 )
@@ -799,6 +805,36 @@ def test_the_first_of_the_queue_starts(ledger: Ledger, row: Row) -> None:
     assert decision.turn_id == row.running.turn_id == first
     assert row.queue() == [second]
     assert row.kinds[-2:] == ["turn.started", "message.added"]
+
+
+def test_a_turn_waits_for_a_node_that_knows_its_assistant(ledger: Ledger, row: Row) -> None:
+    submitted = ledger.submit(runner=STRANGER_NODE)
+
+    assert row.queue() == [submitted]
+    assert not ledger.start(STRANGER_NODE)
+    assert ledger.start(NODE)
+
+
+def test_a_lost_turn_waits_for_a_node_that_knows_its_assistant(ledger: Ledger) -> None:
+    ledger.run()
+    ledger.now_ms += LEASE_MS
+
+    assert not ledger.start(STRANGER_NODE)
+    assert ledger.start(NODE)
+
+
+def test_a_cancelled_turn_is_ended_by_any_node(ledger: Ledger, row: Row) -> None:
+    """It takes no agent; else the session would be busy until its assistant is back."""
+    lost = ledger.run()
+    ledger.transact(KEY, CancelTurn(principal=OWNER, turn_id=lost.turn_id))
+    waiting = ledger.submit()
+    ledger.now_ms += LEASE_MS
+
+    assert ledger.start(STRANGER_NODE)
+    ledger.finish(ledger.holding(), successor=STRANGER_NODE)
+
+    assert row.turns[lost.turn_id].status == "cancelled"
+    assert (row.queue(), row.lease) == ([waiting], FREE)
 
 
 def test_g6_a_session_that_runs_a_turn_starts_no_other(ledger: Ledger, row: Row) -> None:

@@ -86,12 +86,20 @@ class MemoryStore:
             kept.due_at_ms = until_ms
         return frozenset(lost)
 
-    async def sweep(self, *, due_max: int, following: Collection[SessionKey] = ()) -> Sweep:
+    async def sweep(
+        self,
+        *,
+        due_max: int,
+        assistants: Collection[str],
+        following: Collection[SessionKey] = (),
+    ) -> Sweep:
         now_ms = self._clock.now_ms()
         due = [
             (kept.due_at_ms, key)
             for key, kept in self._kept.items()
-            if kept.due_at_ms is not None and kept.due_at_ms <= now_ms
+            if kept.due_at_ms is not None
+            and kept.due_at_ms <= now_ms
+            and (kept.head.cancel_turn_id is not None or kept.session.assistant in assistants)
         ]
         heads = {key: self._kept[key].head.head for key in following if key in self._kept}
         return Sweep(due=tuple(key for _, key in sorted(due)[:due_max]), heads=heads)

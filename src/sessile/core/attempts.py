@@ -46,6 +46,8 @@ def start(view: View, command: StartTurn) -> Decision:
     due = None if head is None else due_at_ms(head, view.lease, now_ms=view.now_ms)
     if head is None or due is None or due > view.now_ms:
         return Decision()
+    if head.cancel_turn_id is None and not knows(command.runner, view):
+        return Decision()
     if head.running_turn_id is not None:
         turn = view.turns[head.running_turn_id]
         lost = view.lease.owner is not None
@@ -86,9 +88,10 @@ def finish(view: View, command: FinishTurn) -> Decision:
     events: tuple[Event, ...] = (*closing, end, *requeued)
     waiting: list[Turn | TurnQueued] = list(queue(view))
     waiting.extend(event for event in requeued if isinstance(event, TurnQueued))
-    if command.successor is None or head.status == "closed" or not waiting:
+    successor = command.successor
+    if successor is None or not knows(successor, view) or head.status == "closed" or not waiting:
         return Decision(events=events, lease=FREE, turn_id=turn.turn_id)
-    started, lease = first_attempt(waiting[0], head.fence, command.successor, now_ms=view.now_ms)
+    started, lease = first_attempt(waiting[0], head.fence, successor, now_ms=view.now_ms)
     return Decision(events=(*events, *started), lease=lease, turn_id=turn.turn_id)
 
 
@@ -151,6 +154,12 @@ def queue(view: View) -> list[Turn]:
         (turn for turn in view.turns.values() if turn.status == "queued"),
         key=lambda turn: turn.position,
     )
+
+
+def knows(runner: Runner, view: View) -> bool:
+    """Whether the node can run turns of this session."""
+    assert view.session is not None
+    return view.session.assistant in runner.assistants
 
 
 def first_attempt(

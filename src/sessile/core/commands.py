@@ -31,10 +31,12 @@ class Remembered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runner:
-    """A node that has a slot free for a turn, and what its lease would be."""
+    """A node that has a slot free for a turn, what its lease would be, and whose turns it can
+    run."""
 
     node: NodeId
     lease_ms: int
+    assistants: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +55,8 @@ class OpenSession:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmitTurn:
-    """`runner`: starts the turn at once if the session is free; `None`: it is queued only."""
+    """`runner`: starts the turn at once if the session is free and it knows the assistant; else,
+    and where it is `None`, the turn is queued only."""
 
     principal: Principal
     turn_id: TurnId
@@ -104,7 +107,9 @@ class DeleteSession:
 class StartTurn:
     """Claims what is due: a lost or handed-back turn first, else the queue's first.
 
-    `suspects`: whether to take a turn whose last attempt was lost without a durable step.
+    Of an assistant that the runner does not know only a turn that is to be cancelled, as that
+    takes no agent. `suspects`: whether to take a turn whose last attempt was lost without a
+    durable step.
     """
 
     runner: Runner
@@ -123,7 +128,7 @@ class FinishTurn:
     """Ends the turn. `closing`: what must be written before the end, in the same transaction.
 
     `unread`: the steered inputs that the agent has not read. `successor`: take the session's
-    next turn under a new fence; `None`: release the lease.
+    next turn under a new fence, if it knows the assistant; `None`: release the lease.
     """
 
     holding: Holding
@@ -200,7 +205,12 @@ def named(command: Command) -> Named:
             return Named(once=command.once, exclusive_key=command.exclusive_key)
         case SubmitTurn():
             queue: Literal["none", "all"] = "all" if command.when_busy == "interrupt" else "none"
-            return Named(turn_id=command.turn_id, once=command.once, queue=queue)
+            return Named(
+                turn_id=command.turn_id,
+                once=command.once,
+                queue=queue,
+                session=command.runner is not None,
+            )
         case EditTurn() | CancelTurn():
             return Named(turn_id=command.turn_id)
         case UpdateSession():
@@ -210,8 +220,12 @@ def named(command: Command) -> Named:
         case DeleteSession() | ReleaseTurn():
             return Named()
         case StartTurn():
-            return Named(queue="first")
+            return Named(queue="first", session=True)
         case FinishTurn():
-            return Named(turn_id=command.holding.turn_id, queue="first")
+            return Named(
+                turn_id=command.holding.turn_id,
+                queue="first",
+                session=command.successor is not None,
+            )
         case _:
             assert_never(command)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import assert_never
 
-from sessile.core.attempts import finish, first_attempt, held, queue, start
+from sessile.core.attempts import finish, first_attempt, held, knows, queue, start
 from sessile.core.commands import (
     CancelTurn,
     CloseSession,
@@ -160,8 +160,9 @@ def _submit(view: View, command: SubmitTurn) -> Decision:
         when_busy=command.when_busy,
     )
     free = running is None and (head.queued == 0 or command.when_busy == "interrupt")
-    if free and command.runner is not None:
-        started, lease = first_attempt(queued, head.fence, command.runner, now_ms=view.now_ms)
+    runner = command.runner
+    if free and runner is not None and knows(runner, view):
+        started, lease = first_attempt(queued, head.fence, runner, now_ms=view.now_ms)
         return Decision(events=(*displaced, queued, *started), lease=lease, turn_id=command.turn_id)
     return Decision(events=(*displaced, queued), turn_id=command.turn_id)
 

@@ -79,9 +79,15 @@ class Store(Protocol):
         """Extend these leases; answers the sessions whose lease was lost, or not extended."""
         ...
 
-    async def sweep(self, *, due_max: int, following: Collection[SessionKey] = ()) -> Sweep:
-        """What is due, and how far the logs are that somebody follows. Idle sessions cost it
-        nothing."""
+    async def sweep(
+        self,
+        *,
+        due_max: int,
+        assistants: Collection[str],
+        following: Collection[SessionKey] = (),
+    ) -> Sweep:
+        """What is due of these assistants, or is to be cancelled, and how far the logs are that
+        somebody follows. Idle sessions cost it nothing."""
         ...
 
     async def find(self, key: SessionKey, turn_id: TurnId | None = None) -> Found | None:

@@ -13,6 +13,7 @@ from sessile.core.ids import Fence, SessionKey
 from sessile.core.transcript import History
 from sessile.ports.notifier import Hint, Notifier
 from sessile.ports.store import Committed
+from sessile.runtime.announce import runnable
 from sessile.runtime.feed import Feed
 from sessile.runtime.journal import patiently
 from sessile.runtime.node import Node
@@ -68,8 +69,10 @@ class Workers:
 
     @property
     def ready(self) -> bool:
-        """Takes turns, and has a thread left for a tool that blocks."""
-        return self._open and self._node.threads.free > 0
+        """Takes turns: it has a thread left for a tool that blocks, and a slot that no agent
+        holds which outlives its turn."""
+        held = self._node.guests.left
+        return self._open and self._node.threads.free > 0 and held < self._slots
 
     @property
     def running(self) -> int:
@@ -91,7 +94,7 @@ class Workers:
     def reserve(self) -> Runner | None:
         """A slot for a turn that is about to be submitted; None where none is free, or others
         wait for it. Hand it to `start`."""
-        if not self.ready or self._free <= 0 or self._due:
+        if not self.ready or self._room <= 0 or self._due:
             return None
         self._take_slot()
         return self._node.runner
@@ -116,12 +119,18 @@ class Workers:
 
     # -- slots
 
+    @property
+    def _room(self) -> int:
+        """Slots for further turns; an agent that outlives its turn holds one more than there
+        are attempts."""
+        return self._free - self._node.guests.left
+
     def _take_slot(self) -> None:
         self._free -= 1
         self._idle.clear()
 
     def _pump(self) -> None:
-        while self.ready and self._free > 0 and self._due:
+        while self.ready and self._room > 0 and self._due:
             key = next(iter(self._due))
             del self._due[key]
             self._take_slot()
@@ -165,6 +174,9 @@ class Workers:
                 self._node.publish(claimed)
             if self._is_ours(claimed):
                 await self._run(key, claimed)
+            elif (stranger := self._stranger(claimed)) is not None:
+                waits = {"session_id": key.session_id, "assistant": stranger}
+                logger.warning("a turn waits for an assistant that is not here", extra=waits)
             elif not suspects and claimed.head is not None and claimed.head.running_turn_id:
                 self._suspects.set_aside(key)
         except (StorageBusy, StorageFull):
@@ -206,7 +218,15 @@ class Workers:
 
     def _successor(self) -> Runner | None:
         """The slot stays with the session where no other session waits for it."""
-        return self._node.runner if self.ready and not self._due else None
+        free = self.ready and self._room >= 0 and not self._due
+        return self._node.runner if free else None
+
+    def _stranger(self, claimed: Committed) -> str | None:
+        """The assistant that a turn waits for, where this node does not have it."""
+        if claimed.session is None or not runnable(claimed):
+            return None
+        name = claimed.session.assistant
+        return None if name in self._node.runner.assistants else name
 
     def _is_ours(self, committed: Committed) -> bool:
         return (
@@ -271,7 +291,9 @@ class Workers:
         followed = self._feed.following
         due_max = max(self._free, 1) + 2 * len(self._suspects)
         sweep = await self._node.store.sweep(
-            due_max=due_max, following=tuple(dict.fromkeys((*followed, *self._attempts)))
+            due_max=due_max,
+            assistants=self._node.runner.assistants,
+            following=tuple(dict.fromkeys((*followed, *self._attempts))),
         )
         self._feed.swept(followed, dict(sweep.heads))
         for key, head in sweep.heads.items():

@@ -18,15 +18,24 @@ _ID_END = "~"
 """No id contains it, and every id sorts before it."""
 
 
-def due(connection: sqlite3.Connection, *, now_ms: int, due_max: int) -> tuple[SessionKey, ...]:
+def due(
+    connection: sqlite3.Connection, *, now_ms: int, due_max: int, assistants: Collection[str]
+) -> tuple[SessionKey, ...]:
+    # The heads lead, by the index of what is due: only of these is the wide row looked at.
     sql = """
         SELECT json_group_array(json_array(tenant_id, session_id))
         FROM (
-            SELECT tenant_id, session_id FROM session_head
-            WHERE due_at_ms <= ? ORDER BY due_at_ms, tenant_id, session_id LIMIT ?
+            SELECT h.tenant_id, h.session_id
+            FROM session_head AS h
+            CROSS JOIN session AS s ON s.tenant_id = h.tenant_id AND s.session_id = h.session_id
+            WHERE due_at_ms <= ? AND (
+                cancel_turn_id IS NOT NULL OR assistant IN (SELECT value FROM json_each(?))
+            )
+            ORDER BY due_at_ms, h.tenant_id, h.session_id LIMIT ?
         )
     """
-    return tuple(SessionKey(*row) for row in _page(connection, sql, now_ms, due_max))
+    known = json.dumps(list(assistants))
+    return tuple(SessionKey(*row) for row in _page(connection, sql, now_ms, known, due_max))
 
 
 def heads(

@@ -103,11 +103,17 @@ class SqliteStore:
         keys = [holding.key for holding in holdings]
         return await self._writer.run(keys, lambda it: it.renew(node, holdings, lease_ms))
 
-    async def sweep(self, *, due_max: int, following: Collection[SessionKey] = ()) -> Sweep:
+    async def sweep(
+        self,
+        *,
+        due_max: int,
+        assistants: Collection[str],
+        following: Collection[SessionKey] = (),
+    ) -> Sweep:
         now_ms = self._clock.now_ms()
 
         def read(connection: sqlite3.Connection) -> Sweep:
-            due = reads.due(connection, now_ms=now_ms, due_max=due_max)
+            due = reads.due(connection, now_ms=now_ms, due_max=due_max, assistants=assistants)
             return Sweep(due=due, heads=reads.heads(connection, following) if following else {})
 
         return await self._read(read)
