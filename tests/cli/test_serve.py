@@ -252,7 +252,7 @@ def test_an_agent_that_does_not_let_itself_be_cancelled_does_not_hold_the_server
         served.send(signal.SIGTERM)
 
         assert served.end() == 0
-        served.wait_for("turns left behind")
+        served.wait_for("an agent goes on after its turn was stopped")
 
 
 def test_log_lines_are_json_objects_with_ids_and_no_texts_or_tokens(

@@ -33,6 +33,8 @@ def serve(target: str | None, given: Mapping[str, Any]) -> None:
         asyncio.Runner(loop_factory=auto_loop_factory()) as runner,
     ):
         runner.run(Serving(server, listening).run())
+        if server.workers.outlived:
+            leave()  # an agent that does not let itself be cancelled would be waited for
     _leave()
 
 

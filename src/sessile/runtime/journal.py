@@ -84,15 +84,31 @@ class Journal:
         """What was put and not yet sent, to be written with the turn's end. Nothing is on its
         way any more, and nothing more is taken until `resume`: an append of what an agent left
         running would come between, and the end would be refused."""
-        self.stop()
+        self.seal()
         async with self._lock:
             if self._sent:
                 with suppress(LeaseLost):
                     await self._append()
-        self._sealed = True
         left, self._pending = tuple(self._pending), []
         self._durable = self._put
         return left
+
+    async def settle(self, *events: Event) -> None:
+        """Append behind what waits, as the last of an attempt: nothing more is taken."""
+        self.seal()
+        events = (*self.buffered(), *events)
+        self._pending.extend(events)
+        self._put += len(events)
+        async with self._lock:
+            while self._sent or self._pending:
+                await self._append()
+
+    def seal(self) -> None:
+        """Take nothing more from the agent, and write nothing more by itself."""
+        self._sealed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def resume(self) -> None:
         """The turn does not end yet."""
@@ -101,12 +117,6 @@ class Journal:
     def _check(self) -> None:
         if self._sealed:
             raise ContextExpired()
-
-    def stop(self) -> None:
-        """Forget the timer; write nothing more by itself."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
 
     async def _append(self) -> None:
         """Send what is pending; or again what was sent, where nobody saw the answer."""

@@ -1,7 +1,7 @@
 """What all attempts on a node share, and the ways in which one can end."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from sessile.core.commands import Runner
@@ -9,6 +9,7 @@ from sessile.core.events import JsonObject
 from sessile.ports.agent import Agent
 from sessile.ports.clock import Clock, IdSource
 from sessile.ports.store import Committed, Store
+from sessile.runtime.guests import Guests
 from sessile.runtime.telemetry import Telemetry
 from sessile.runtime.tools import Threads
 from sessile.settings import Settings
@@ -27,6 +28,7 @@ class Node:
     threads: Threads
     runner: Runner
     publish: Callable[[Committed], None]
+    guests: Guests = field(default_factory=Guests)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -84,6 +84,7 @@ class Steps:
         said_before = self.remains.messages if agent.restarts else 0
         try:
             async for event in stream:
+                self.door.check()  # one that goes on after its turn's end is not heard
                 watch.seen()
                 if said_before:
                     said_before -= isinstance(event, MessageEnd)

@@ -128,6 +128,7 @@ class TurnTools:
         return self._ids.call_id()
 
     async def steered(self) -> tuple[Message, ...]:
+        self._context()
         return await self._steered()
 
     @property
@@ -206,7 +207,12 @@ class TurnTools:
             return _failed(begun, f"The tool did not answer within {seconds:g} seconds.")
         except (ToolError, SessileError) as error:
             return self._raised(begun, str(error))
-        except Exception as error:  # noqa: BLE001  a guest's code ends here
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return self._raised(begun, f"{type(error).__name__}: {error}")  # of its own making
+        except (Exception, SystemExit) as error:  # noqa: BLE001  a guest's code ends here
             return self._raised(begun, f"{type(error).__name__}: {error}")
         try:
             text = to_json(value)

@@ -16,6 +16,7 @@ from sessile.core.transcript import History
 from sessile.ports.agent import AgentFailed
 from sessile.ports.notifier import Hint
 from sessile.ports.store import Committed
+from sessile.runtime.guests import Guest
 from sessile.runtime.journal import Journal, patiently
 from sessile.runtime.node import STOPS, End, Node, failed
 from sessile.runtime.steps import Steps
@@ -40,8 +41,7 @@ class Attempt:
         self._spawn = spawn
         self._closed = False
         self._stop: str | None = None
-        self._stoppable = False
-        self._task: asyncio.Task[Any] | None = None
+        self._guest: Guest | None = None
         self._seen = started.head.head
         self._left: list[Event] = []
         self.holding = Holding(
@@ -83,12 +83,12 @@ class Attempt:
     def stop(self, why: str) -> None:
         """Cancel the agent; `why` is a key of STOPS. The first reason holds, but a lost lease
         overrules any. What is written when no agent runs, a recovery or an end, is left to go
-        on: the store decides whether it still may."""
+        on: the store decides whether it still may. An agent that does not heed it is given up."""
         if self._closed or (self._stop is not None and why != "lost"):
             return
         self._stop = why
-        if self._stoppable and self._task is not None:
-            self._task.cancel()
+        if self._guest is not None:
+            self._guest.stop()
 
     def on_hint(self, hint: Hint) -> None:
         """Something was said to this turn; without entries the log is asked what."""
@@ -110,7 +110,6 @@ class Attempt:
     async def run(self, successor: Callable[[], Runner | None]) -> Committed | None:
         """To the turn's end. Answers the commit that ended it, which may have started the
         session's next turn for `successor`; None where the lease was lost or handed back."""
-        self._task = asyncio.current_task()
         self._steps.door.enter()
         try:
             end = await self._recovered() if self._turn.attempt > 1 else None
@@ -129,12 +128,9 @@ class Attempt:
                 except LeaseLost:
                     self._refused()
                     return None
-                except asyncio.CancelledError:
-                    # Stopped by what its own commit told: its fate is settled by asking again.
-                    self._swallow_stop()
         finally:
             self._closed = True
-            self._journal.stop()
+            self._journal.seal()
             self._steps.door.close()
 
     # -- running the agent
@@ -146,51 +142,56 @@ class Attempt:
         started_at_ms = self._turn.started_at_ms or 0
         settings, now_ms = self._node.settings, self._node.clock.now_ms()
         seconds = settings.turn_seconds_max - (now_ms - started_at_ms) / 1000
-        deadline = asyncio.timeout(max(seconds, 0))
-        self._stoppable = True
+        guest = self._guest = Guest(work, self._node.guests)
         try:
-            async with deadline:
-                await work()
-            return End(how="completed")
-        except AgentFailed as failure:
-            return failed(failure.code, failure.message, retry=failure.retry)
-        except LeaseLost:
-            # Lost, or closed over: then the end is the one thing that may still be written.
-            return STOPS["cancel"]
-        except asyncio.CancelledError:
-            return STOPS[self._swallow_stop()]
-        except TimeoutError:
-            if deadline.expired():
-                most = settings.turn_seconds_max
-                return failed("turn_deadline", f"Not done within {most:g} seconds.", retry=True)
-            return self._crashed("TimeoutError")
-        except Exception as error:  # noqa: BLE001  a guest's code ends here
-            return self._crashed(type(error).__name__)
+            ended = await guest.ended(seconds=max(seconds, 0))
         finally:
-            self._stoppable = False
+            self._guest = None
+        if ended:
+            return self._end_of(guest)
+        logger.warning("an agent goes on after its turn was stopped", extra=self._fields())
+        self._journal.seal()
+        self._steps.door.close()
+        return self._stopped()
 
-    def _crashed(self, name: str) -> End:
-        logger.exception("agent raised", extra=self._fields())
+    def _end_of(self, guest: Guest) -> End:
+        match guest.error:
+            case None:
+                return End(how="completed")
+            case LeaseLost():
+                # Lost, or closed over: then the end is the one thing that may still be written.
+                return STOPS["cancel"]
+            case error if self._stop is not None or guest.expired:
+                if not isinstance(error, asyncio.CancelledError):
+                    logger.warning(
+                        "agent raised when stopped", exc_info=error, extra=self._fields()
+                    )
+                return self._stopped()
+            case AgentFailed() as failure:
+                return failed(failure.code, failure.message, retry=failure.retry)
+            case error:
+                return self._crashed(error)
+
+    def _stopped(self) -> End:
+        if self._stop is not None:
+            return STOPS[self._stop]
+        most = self._node.settings.turn_seconds_max
+        return failed("turn_deadline", f"Not done within {most:g} seconds.", retry=True)
+
+    def _crashed(self, error: BaseException) -> End:
+        logger.error("agent raised", exc_info=error, extra=self._fields())
+        name = type(error).__name__
         return failed(
             "agent_error", f"The agent raised {name}; the server's log has the rest.", retry=False
         )
-
-    def _swallow_stop(self) -> str:
-        """Our own cancellation ends here; anybody else's goes on."""
-        if self._stop is None:
-            raise asyncio.CancelledError
-        assert self._task is not None
-        while self._task.uncancel():
-            pass
-        return self._stop
 
     async def _recovered(self) -> End | None:
         """Close what the lost attempt left, before anything else; an end where that is all."""
         self._node.telemetry.attempts_recovered.inc()
         try:
             self._steps.remains = await self._steps.refold()
-        except ValueError:
-            return self._crashed("ValueError")  # the log is not one that any version wrote
+        except ValueError as error:
+            return self._crashed(error)  # the log is not one that any version wrote
         self._steps.draft.text = self._steps.remains.text
         try:
             if closing := self._steps.remains.closing(self._turn.turn_id):
@@ -272,9 +273,7 @@ class Attempt:
     async def _release(self) -> None:
         """Hand the turn back. What it has done is written first: a tool's outcome above all."""
         left, self._left = tuple(self._left), []
-        self._journal.resume()
-        await self._journal.write(*left)
-        await self._journal.drain()
+        await self._journal.settle(*left)
         node, released = self._node, ReleaseTurn(holding=self.holding)
         node.publish(await patiently(lambda: node.store.transact(self.key, released)))
 

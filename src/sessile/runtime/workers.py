@@ -69,10 +69,13 @@ class Workers:
 
     @property
     def ready(self) -> bool:
-        """Takes turns: it has a thread left for a tool that blocks, and a slot that no agent
-        holds which outlives its turn."""
-        held = self._node.guests.left
-        return self._open and self._node.threads.free > 0 and held < self._slots
+        """Takes turns, and has a thread left for a tool that blocks and a slot for a turn."""
+        return self._open and self._node.threads.free > 0 and self.outlived < self._slots
+
+    @property
+    def outlived(self) -> int:
+        """Agents that go on though their turns have ended; each holds its slot until it returns."""
+        return self._node.guests.left
 
     @property
     def running(self) -> int:
@@ -99,11 +102,11 @@ class Workers:
         self._take_slot()
         return self._node.runner
 
-    async def start(self, key: SessionKey, ask: Callable[[], Awaitable[Committed]]) -> Committed:
+    async def start(self, ask: Callable[[], Awaitable[Committed]]) -> Committed:
         """Ask the store for a turn in the slot that was reserved. What it started is run, also
         where the caller is cancelled meanwhile; else the slot is free again."""
         answer: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
-        self._spawn(self._started(key, ask, answer))
+        self._spawn(self._started(ask, answer))
         return await answer
 
     def wake(self, key: SessionKey) -> None:
@@ -121,9 +124,7 @@ class Workers:
 
     @property
     def _room(self) -> int:
-        """Slots for further turns; an agent that outlives its turn holds one more than there
-        are attempts."""
-        return self._free - self._node.guests.left
+        return self._free - self.outlived
 
     def _take_slot(self) -> None:
         self._free -= 1
@@ -146,10 +147,7 @@ class Workers:
         self._tasks.create_task(_contained(work))
 
     async def _started(
-        self,
-        key: SessionKey,
-        ask: Callable[[], Awaitable[Committed]],
-        answer: asyncio.Future[Committed],
+        self, ask: Callable[[], Awaitable[Committed]], answer: asyncio.Future[Committed]
     ) -> None:
         try:
             try:
@@ -161,7 +159,8 @@ class Workers:
             self._node.publish(committed)
             if not answer.done():
                 answer.set_result(committed)
-            await self._run(key, committed)
+            if self._is_ours(committed):
+                await self._run(committed)
         finally:
             self._give_slot_back()
 
@@ -173,7 +172,7 @@ class Workers:
             if claimed.entries:
                 self._node.publish(claimed)
             if self._is_ours(claimed):
-                await self._run(key, claimed)
+                await self._run(claimed)
             elif (stranger := self._stranger(claimed)) is not None:
                 waits = {"session_id": key.session_id, "assistant": stranger}
                 logger.warning("a turn waits for an assistant that is not here", extra=waits)
@@ -185,8 +184,10 @@ class Workers:
             self._next_suspect(key)
             self._give_slot_back()
 
-    async def _run(self, key: SessionKey, started: Committed) -> None:
+    async def _run(self, started: Committed) -> None:
         """Turns of one session, as long as each ends by starting the next."""
+        assert started.head is not None
+        key = started.head.key
         history: History | None = None
         current: Committed | None = started
         self._node.telemetry.turns_running.inc()
