@@ -30,8 +30,8 @@ NOW_SECONDS = 1_800_000_000
 BODY = b'{"name":"n","channel":"c","data":"{}"}'
 
 
-def client(keys: AppKeys = KEYS) -> Any:
-    return Pusher(app_id="7", key=keys.key, secret=keys.secret, ssl=False, host="127.0.0.1")
+def client() -> Any:
+    return Pusher(app_id="7", key=KEYS.key, secret=KEYS.secret, backend=Outbox)
 
 
 def signed(keys: AppKeys = KEYS, body: bytes = BODY, **changed: str) -> list[tuple[str, str]]:
@@ -105,15 +105,24 @@ def test_the_secret_is_not_shown() -> None:
     assert "hush" not in repr(KEYS)
 
 
+class Outbox:
+    """A backend of the library that gives back what it was to send."""
+
+    def __init__(self, client: Any) -> None: ...
+
+    def send_request(self, request: Request) -> Request:
+        return request
+
+
 def requests_of_the_library() -> list[Request]:
     library = client()
     return [
-        library.trigger.make_request([CHANNEL, "b@c"], "paid", {"é": "漢&=字"}, "12.34"),
-        library.trigger_batch.make_request([{"channel": "c", "name": "n", "data": {"a": 1}}]),
-        library.channels_info.make_request("presence-", ["user_count", "subscription_count"]),
-        library.channel_info.make_request("presence-a;b@c,d", ["user_count"]),
-        library.users_info.make_request("presence-room"),
-        library.terminate_user_connections.make_request("u1"),
+        library.trigger([CHANNEL, "b@c"], "paid", {"é": "漢&=字"}, "12.34"),
+        library.trigger_batch([{"channel": "c", "name": "n", "data": {"a": 1}}]),
+        library.channels_info("presence-", ["user_count", "subscription_count"]),
+        library.channel_info("presence-a;b@c,d", ["user_count"]),
+        library.users_info("presence-room"),
+        library.terminate_user_connections("u1"),
     ]
 
 
