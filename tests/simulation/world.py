@@ -230,9 +230,7 @@ class World:
         for _ in range(self.chance.choice((0, 0, 1, 2, 3, 4))):
             await asyncio.sleep(self.chance.random() * 4)
             self._calm = False
-            fate = self.chance.choice(
-                ("kill", "kill", "pause", "pause", "drain", "refuse", "start")
-            )
+            fate = self.chance.choice(FATES)
             rig = self.chance.choice(self.nodes)
             self.say(f"{fate} {rig.name}")
             match fate:
