@@ -42,6 +42,9 @@ def check_append(view: View, holding: Holding, *, step: int) -> bool:
 
 
 def start(view: View, command: StartTurn) -> Decision:
+    """A lost turn of a closed session is begun once more too: the outcomes of its open calls and
+    its unread steers, which its end must name, are in the log, which no decision sees. The
+    attempt reads it, and writes nothing but the end."""
     head = view.head
     due = None if head is None else due_at_ms(head, view.lease, now_ms=view.now_ms)
     if head is None or due is None or due > view.now_ms:
