@@ -153,6 +153,10 @@ class _Closed:
             case TurnCancelled() if event.turn_id == self.requeued:
                 self.requeued = None
                 return True
+            case _:
+                return self._ends(event, steers_unread)
+
+    def _ends(self, event: Event, steers_unread: int) -> bool:
         if self.running is None or turn_of(event) != self.running:
             return False
         if isinstance(event, TurnStarted):
