@@ -59,6 +59,7 @@ class Identity:
     assistant: str
     grants: tuple[str, ...]
     input: JsonObject
+    reached: Progress = Progress()
 
 
 class TurnContext:
@@ -118,6 +119,11 @@ class TurnContext:
     def input(self) -> JsonObject:
         """What was asked: `{type, text, …}`."""
         return self._open().input
+
+    @property
+    def reached(self) -> Progress:
+        """How far the turn was when this step or call began, attempts that were lost included."""
+        return self._open().reached
 
     @property
     def history(self) -> History:

@@ -241,7 +241,8 @@ class MessageAdded:
 
     `parts`: `{type: text, text}`, `{type: thinking, text}` and
     `{type: tool_call, call_id, name, arguments}`, each with an optional `provider` object that
-    only the agent's own integration reads. `steer_id` names the steered input that it delivers.
+    only the agent's own integration reads. `steer_id` names the steered input that it delivers;
+    `asked_again`: it came when the agent had answered, and began a new run of it.
     """
 
     kind: ClassVar[str] = "message.added"
@@ -251,6 +252,7 @@ class MessageAdded:
     parts: tuple[JsonObject, ...]
     state: Literal["complete", "partial"] = "complete"
     steer_id: TurnId | None = None
+    asked_again: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

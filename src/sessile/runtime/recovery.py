@@ -15,9 +15,19 @@ from sessile.core.events import (
     TurnStarted,
     TurnSteered,
 )
-from sessile.core.ids import MessageId, SessionKey, TurnId
+from sessile.core.ids import MessageId, Seq, SessionKey, TurnId
+from sessile.core.transcript import Message, messages
 from sessile.ports.store import Store
 from sessile.runtime.tools import Calls, interrupted, result_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """A steered message that the agent has read, behind so many calls and messages of its run."""
+
+    message: Message
+    calls: int
+    messages: int
 
 
 @dataclass(slots=True)
@@ -29,8 +39,15 @@ class Remains:
     """Has deltas, and was never completed."""
     text: str = ""
     """Of the last whole message that the agent wrote."""
+    begun_at: Seq | None = None
+    """The message with which the agent's run begins: the turn's, or one that came when the agent
+    had answered."""
+    begun: int = 0
+    """Calls that the agent has made in this run."""
     messages: int = 0
-    """Whole messages that the agent wrote since it was last spoken to."""
+    """Whole messages that the agent wrote in this run."""
+    readings: list[Reading] = field(default_factory=list[Reading])
+    """What it has read in this run."""
     steers: dict[TurnId, TurnSteered] = field(default_factory=dict[TurnId, TurnSteered])
     """Steered inputs that no message has delivered."""
 
@@ -49,13 +66,32 @@ class Remains:
     def fold(self, entries: Iterable[Entry], turn_id: TurnId) -> None:
         """Take in further entries; those of other turns are passed over."""
         for entry in entries:
-            if entry.turn_id == turn_id:
-                self._add(decode(entry))
+            if entry.turn_id != turn_id:
+                continue
+            event = decode(entry)
+            self._add(event)
+            if isinstance(event, MessageAdded) and event.role == "user":
+                self._spoken_to(entry, event)
 
     def take_in(self, events: Iterable[Event]) -> None:
         """The same for events that are about to be written."""
         for event in events:
             self._add(event)
+
+    def run_again(self) -> None:
+        """A new run of the agent begins: nothing of it is in the log."""
+        self.begun_at, self.begun, self.messages = None, 0, 0
+        self.readings.clear()
+        self.calls.drawn.clear()
+        self.calls.unnamed.clear()
+
+    def _spoken_to(self, entry: Entry, message: MessageAdded) -> None:
+        if message.steer_id is None or message.asked_again:
+            self.run_again()
+            self.begun_at = entry.seq
+        else:
+            (read,) = messages((entry,))
+            self.readings.append(Reading(message=read, calls=self.begun, messages=self.messages))
 
     def _add(self, event: Event) -> None:
         calls = self.calls
@@ -69,10 +105,9 @@ class Remains:
                 for part in event.parts:
                     if part["type"] == "tool_call":
                         calls.announced[part["call_id"]] = (part["name"], part["arguments"])
+                        calls.drawn.append(part["call_id"])
             case MessageAdded(steer_id=steer_id) if steer_id is not None:
                 self.steers.pop(steer_id, None)
-                self.messages = 0
-                calls.unnamed.clear()
             case MessageDelta():
                 self.open_message = event.message_id
             case MessageReset():
@@ -90,9 +125,10 @@ class Remains:
 
     def _begun(self, event: ToolStarted | ToolOutcome) -> None:
         calls = self.calls
-        if event.call_id in calls.announced or event.call_id in calls.started:
+        if event.call_id in calls.started or event.call_id in calls.outcomes:
             return
-        if event.call_id not in calls.outcomes:
+        self.begun += 1
+        if event.call_id not in calls.announced:
             calls.unnamed.append((event.call_id, event.name, to_json(event.arguments)))
 
 

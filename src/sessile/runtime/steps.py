@@ -1,10 +1,12 @@
 """What the agent does in one attempt: it is asked for steps, heard, and told what was steered."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from sessile.core.attempts import user_message
 from sessile.core.context import Holding, Identity, TurnContext
 from sessile.core.events import Entry, Event, JsonObject, Progress, ToolStarted
+from sessile.core.ids import Seq
 from sessile.core.transcript import History, Message, messages
 from sessile.ports.agent import Agent, AgentFailed, MessageEnd, TextDelta, ThinkingDelta
 from sessile.ports.store import Committed
@@ -41,6 +43,8 @@ class Steps:
         self._journal = journal
         self._history = history
         self._on_silence = on_silence
+        self._whole = True
+        self._passing = 0
         self.remains = Remains()
         """The turn so far, as the log has it."""
         self.steered = False
@@ -56,7 +60,7 @@ class Steps:
     @property
     def history(self) -> History | None:
         """The session's history with what this attempt said, where all of it is known."""
-        if self._history is None or not self._journal.said_is_whole:
+        if self._history is None or not self._whole or not self._journal.said_is_whole:
             return None
         most = self._node.settings.history_entries_max
         return self._history.extended(self._journal.said).bounded(most)
@@ -64,7 +68,9 @@ class Steps:
     def history_after(self, ended: Committed) -> History | None:
         """The same with what the commit that ended it said: what the session's next turn reads."""
         before = self.history
-        return None if before is None or ended.repeated else before.extended(ended.entries)
+        if before is None or ended.repeated:
+            return None
+        return before.extended(ended.entries).bounded(self._node.settings.history_entries_max)
 
     async def ask(self) -> None:
         agent = self._node.agents.get(self._session.assistant)
@@ -73,7 +79,11 @@ class Steps:
             raise AgentFailed("unknown_assistant", f"This server has no assistant {name!r}.")
         if self._history is None:
             self._journal.said_since_here()
-            self._history = await self._read_history() if agent.reads_history else History(())
+            begun_at = self.remains.begun_at if agent.restarts else None
+            self._whole = begun_at is None
+            self._history = (
+                await self._read_history(begun_at) if agent.reads_history else History(())
+            )
         tools = self._tools(agent)
         stream = agent.run(self._context(), self._history, tools)
         watch = Watch(
@@ -81,13 +91,13 @@ class Steps:
             busy=lambda: tools.busy,
             on_silence=self._on_silence,
         )
-        said_before = self.remains.messages if agent.restarts else 0
+        self._passing = self.remains.messages if agent.restarts else 0
         try:
             async for event in stream:
                 self.door.check()  # one that goes on after its turn's end is not heard
                 watch.seen()
-                if said_before:
-                    said_before -= isinstance(event, MessageEnd)
+                if self._passing:
+                    self._passing -= isinstance(event, MessageEnd)
                     continue
                 match event:
                     case TextDelta(text):
@@ -110,9 +120,8 @@ class Steps:
         self._journal.resume()
         await self._journal.write(*closing)
         self.steered = True
-        await self._take_steered()
-        self.remains.calls.unnamed.clear()
-        self.remains.messages = 0
+        await self._take_steered(asked_again=True)
+        self.remains.run_again()
         self._history, self._fresh = self.history, ()
         self._journal.said_since_here()
         await self.ask()
@@ -152,7 +161,7 @@ class Steps:
             settings=self._node.settings,
             threads=self._node.threads,
             context=self._context,
-            steered=self._take_steered,
+            steered=lambda made: self._read_steered(made, restarts=agent.restarts),
         )
 
     def _context(self) -> TurnContext:
@@ -168,17 +177,20 @@ class Steps:
             assistant=session.assistant,
             grants=session.grants,
             input=turn.input,
+            reached=self.draft.progress,
         )
         return TurnContext(identity, self.door, self._history or History(()))
 
-    async def _read_history(self) -> History:
+    async def _read_history(self, upto: Seq | None) -> History:
         """From the log, at most the setting's entries, from the last summary on."""
         most = self._node.settings.history_entries_max
         if self._fresh and self._fresh[0].seq == 2:
             return History(self._fresh)  # the session's first turn: nothing else has been said
-        store = self._node.store
+        store, before = self._node.store, None if upto is None else upto + 1
         entries = await patiently(
-            lambda: store.read(self._key, history=True, newest_first=True, limit=most)
+            lambda: store.read(
+                self._key, before=before, history=True, newest_first=True, limit=most
+            )
         )
         return History(reversed(entries)).bounded(most)
 
@@ -187,8 +199,9 @@ class Steps:
         self._journal.flush_soon()
 
     def _add_aside(self, text: str) -> None:
-        self.draft.add(text, aside=True)
-        self._journal.flush_soon()
+        if not self._passing:
+            self.draft.add(text, aside=True)
+            self._journal.flush_soon()
 
     def _note_progress(self, progress: Progress, note: str = "") -> None:
         if self.draft.note_progress(progress, note):
@@ -204,15 +217,27 @@ class Steps:
         else:
             self._journal.put(message)
 
-    async def _take_steered(self) -> tuple[Message, ...]:
+    async def _read_steered(self, made: int, *, restarts: bool) -> tuple[Message, ...]:
+        """What was steered in. An agent that is run again gets first what it read before, where
+        it read it; and nothing new before it is past what it did."""
+        remains = self.remains
+        if restarts and (remains.readings or self._passing or made < remains.begun):
+            passed = remains.messages - self._passing
+            due = [r for r in remains.readings if r.calls <= made and r.messages <= passed]
+            del remains.readings[: len(due)]
+            return tuple(reading.message for reading in due)
+        return await self._take_steered()
+
+    async def _take_steered(self, *, asked_again: bool = False) -> tuple[Message, ...]:
         if not self.steered:
             return ()
         self.steered = False
         steers = tuple((await self.refold()).steers.values())
         already = len(self._journal.said)
-        await self._journal.write(
-            *(user_message(s.turn_id, s.message_id, s.input, steer_id=s.steer_id) for s in steers)
+        delivering = (
+            user_message(s.turn_id, s.message_id, s.input, steer_id=s.steer_id) for s in steers
         )
+        await self._journal.write(*(replace(m, asked_again=asked_again) for m in delivering))
         said = (
             self._journal.said[already:] if self._journal.said_is_whole else await self._entries()
         )

@@ -75,8 +75,10 @@ class Calls:
     started: dict[CallId, ToolStarted] = field(default_factory=dict[CallId, ToolStarted])
     """Calls that were started and have no outcome."""
     outcomes: dict[CallId, ToolResult] = field(default_factory=dict[CallId, ToolResult])
+    drawn: list[CallId] = field(default_factory=list[CallId])
+    """Ids that the agent's run has given to calls which its messages announced."""
     unnamed: list[tuple[CallId, str, str]] = field(default_factory=list[tuple[CallId, str, str]])
-    """Calls that no message asked for, since the agent was last spoken to: id, name, arguments."""
+    """Calls of the agent's run that no message asked for: id, name, arguments."""
 
 
 def offered(agent: Agent) -> tuple[Tool, ...]:
@@ -108,7 +110,7 @@ class TurnTools:
         settings: Settings,
         threads: Threads,
         context: Callable[[], TurnContext],
-        steered: Callable[[], Awaitable[tuple[Message, ...]]],
+        steered: Callable[[int], Awaitable[tuple[Message, ...]]],
     ) -> None:
         self._turn_id = turn_id
         self._agent = agent
@@ -121,15 +123,17 @@ class TurnTools:
         self._steered = steered
         self._tools = {tool.name: tool for tool in agent.tools}
         self._asked: set[CallId] = set()
+        self._made: set[CallId] = set()
+        self._drawn = list(calls.drawn) if agent.restarts else []
         self._running: set[CallId] = set()
         self.offered = offered(agent)
 
     def new_call_id(self) -> CallId:
-        return self._ids.call_id()
+        return self._drawn.pop(0) if self._drawn else self._ids.call_id()
 
     async def steered(self) -> tuple[Message, ...]:
         self._context()
-        return await self._steered()
+        return await self._steered(len(self._made))
 
     @property
     def busy(self) -> bool:
@@ -150,6 +154,7 @@ class TurnTools:
         safe = self._idempotent(name) if idempotent is None else idempotent
         if call_id is None:
             call_id = self._identified(name, given, idempotent=safe)
+        self._made.add(call_id)
         if (known := self._calls.outcomes.get(call_id)) is not None:
             return known
         assert call_id not in self._running, f"{call_id} is running already"
