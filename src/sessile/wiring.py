@@ -166,7 +166,7 @@ class Server:
         self, principal: Principal, session_id: SessionId, *, limit: int = 100
     ) -> tuple[Message, ...]:
         """The newest messages, oldest first."""
-        return await self.reads.messages(principal, session_id, limit=limit)
+        return (await self.reads.messages(principal, session_id, limit=limit)).items
 
     async def cancel(self, principal: Principal, session_id: SessionId, turn_id: TurnId) -> Turn:
         """Withdraw a queued turn, or stop a running one."""

@@ -1,12 +1,13 @@
 """Everything in memory: the reference that the other stores are held against, and the test
 double. Nothing survives the process."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Self
+from typing import Self, TypeVar
 
 from sessile.core.attempts import check_append
+from sessile.core.codec import to_json
 from sessile.core.commands import Command, Decision, Named, Remembered, View, named
 from sessile.core.context import Holding
 from sessile.core.decide import decide
@@ -17,6 +18,8 @@ from sessile.core.settle import Changes, settle, stepped
 from sessile.ports.clock import Clock
 from sessile.ports.notifier import Hint
 from sessile.ports.store import Committed, Found, Sweep
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -137,7 +140,13 @@ class MemoryStore:
         return tuple(islice(matching, limit))
 
     async def turns(
-        self, key: SessionKey, *, after: int = 0, queued: bool = False, limit: int
+        self,
+        key: SessionKey,
+        *,
+        after: int = 0,
+        queued: bool = False,
+        limit: int,
+        bytes_max: int | None = None,
     ) -> tuple[Turn, ...]:
         kept = self._kept.get(key)
         matching = (
@@ -149,7 +158,11 @@ class MemoryStore:
             if kept is not None
             else iter(())
         )
-        return tuple(islice(matching, limit))
+        return _fitting(
+            islice(matching, limit),
+            bytes_max,
+            lambda turn: to_json(turn.input) + (turn.output or ""),
+        )
 
     async def read(
         self,
@@ -160,6 +173,7 @@ class MemoryStore:
         history: bool = False,
         newest_first: bool = False,
         limit: int,
+        bytes_max: int | None = None,
     ) -> tuple[Entry, ...]:
         kept = self._kept.get(key)
         log = [] if kept is None else kept.log
@@ -170,7 +184,7 @@ class MemoryStore:
             and (before is None or entry.seq < before)
             and not (history and entry.kind in EPHEMERAL_KINDS)
         )
-        return tuple(islice(matching, limit))
+        return _fitting(islice(matching, limit), bytes_max, lambda entry: entry.body)
 
     def _view(self, key: SessionKey, names: Named) -> View:
         remembered = holder = None
@@ -263,3 +277,15 @@ class LocalNotifier:
     def listen(self, listener: Callable[[Hint], None]) -> Callable[[], None]:
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
+
+
+def _fitting(items: Iterable[T], bytes_max: int | None, large: Callable[[T], str]) -> tuple[T, ...]:
+    """The first ones that are within the limit, and one at least."""
+    fitting: list[T] = []
+    size = 0
+    for item in items:
+        size += 0 if bytes_max is None else len(large(item).encode())
+        if fitting and bytes_max is not None and size > bytes_max:
+            break
+        fitting.append(item)
+    return tuple(fitting)
