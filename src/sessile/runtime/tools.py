@@ -186,6 +186,7 @@ class TurnTools:
         return name in self._tools and self._tools[name].idempotent
 
     async def _start(self, begun: ToolStarted) -> None:
+        self._journal.check()
         self._calls.started[begun.call_id] = begun
         if begun.idempotent:
             self._journal.put(begun)
