@@ -293,10 +293,13 @@ async def test_a_stream_that_begins_while_the_node_drains_ends_at_once(tmp_path:
     async with walking(data_dir=tmp_path, store_url="sqlite") as walk:
         session_id = await walk.opened()
         path, token, wire = events_of(session_id), walk.token("alice"), Wire()
+        asked = asyncio.Event()
 
         async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
             tasks.create_task(ask(walk.app, path, token=token, wire=wire))
-            await asyncio.sleep(0)  # the stream comes as far as its first question to the database
+            # It comes as far as its first question to the database.
+            asyncio.get_running_loop().call_soon(asked.set)
+            await asked.wait()
             assert walk.server.feed.readers == 1
             walk.app.drain()
 
