@@ -70,5 +70,6 @@ class Uuid7Ids:
 
 
 def new_node_id() -> NodeId:
-    """Of this process: another after each start, so that no lease is mistaken for one's own."""
-    return NodeId(f"node_{os.getpid()}_{os.urandom(6).hex()}")
+    """Of this process: another after each start, so that no lease is mistaken for one's own. It
+    stands in logs that users read, and tells them nothing of the machine."""
+    return NodeId(f"node_{os.urandom(6).hex()}")

@@ -113,7 +113,15 @@ class Serving:
         host, port = self._listening.getsockname()[:2]
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         names = [assistant.name for assistant in self._server.assistants]
-        logger.info("serving", extra={"url": url, "assistants": names})
+        logger.info(
+            "serving",
+            extra={
+                "url": url,
+                "assistants": names,
+                "node": self._server.node_id,
+                "pid": os.getpid(),
+            },
+        )
         data = "memory, which ends with the process"
         if settings.store_url != "memory":
             data = str(settings.data_dir.absolute())
