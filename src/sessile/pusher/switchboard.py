@@ -61,7 +61,7 @@ class Switchboard:
         self._connections: dict[str, Connection] = {}
         self._positions: dict[str, Seq] = {}
 
-    def __len__(self) -> int:
+    def socket_count(self) -> int:
         """How many sockets are open."""
         return len(self._connections)
 
