@@ -54,6 +54,7 @@ class Settings:
 
     delta_milliseconds: int = _setting(50, "Text deltas within this time share an entry.")
     tail_entries_max: int = _setting(512, "Recent entries kept for a session that is followed.")
+    tail_bytes_max: int = _setting(1_048_576, "Bytes of these entries.")
     heartbeat_seconds: float = _setting(15.0, "A comment on an event stream that is silent.")
     access_check_seconds: float = _setting(4.0, "How often a stream's access is checked again.")
     slow_reader_seconds_max: float = _setting(30.0, "How long a stream waits for its reader.")
