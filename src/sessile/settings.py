@@ -60,6 +60,22 @@ class Settings:
     slow_reader_seconds_max: float = _setting(30.0, "How long a stream waits for its reader.")
     streams_max: int = _setting(5_000, "Event streams open at once on this node.")
 
+    pusher_app_id: str = _setting("1", "Pusher Channels: the app's id, in digits.")
+    pusher_key: str = _setting("", "The app's key; empty: the one in the file pusher-app.")
+    pusher_secret: str = _setting("", "The app's secret; empty: the one in that file.")
+    pusher_origins: str = _setting(
+        "", "Origins besides this host's own whose pages may connect; commas between them."
+    )
+    pusher_public_tenants: str = _setting(
+        "", "Tenants whose sessions anyone may follow on sb-ID who knows the id; commas between."
+    )
+    pusher_client_events: str = _setting(
+        "apart", "Where clients may trigger events: off, apart (from sessions), everywhere."
+    )
+    pusher_sockets_max: int = _setting(5_000, "WebSockets open at once on this node.")
+    pusher_channels_max: int = _setting(100, "Channels of one WebSocket.")
+    pusher_buffer_bytes_max: int = _setting(1_048_576, "Bytes that wait for a slow WebSocket.")
+
     @classmethod
     def read(cls, environ: Mapping[str, str], **given: Any) -> Self:
         """Defaults, then `SESSILE_*` of `environ`, then `given` where it is not None.
