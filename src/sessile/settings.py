@@ -74,7 +74,7 @@ class Settings:
     )
     pusher_sockets_max: int = _setting(5_000, "WebSockets open at once on this node.")
     pusher_channels_max: int = _setting(100, "Channels of one WebSocket.")
-    pusher_buffer_bytes_max: int = _setting(1_048_576, "Bytes that wait for a slow WebSocket.")
+    pusher_buffer_chars_max: int = _setting(1_048_576, "Characters that wait for a slow WebSocket.")
 
     @classmethod
     def read(cls, environ: Mapping[str, str], **given: Any) -> Self:
