@@ -27,15 +27,17 @@ const commands = {
     client.connection.bind("state_change", ({ previous, current }) =>
       tell(id, "state", { previous, current, socket_id: client.connection.socket_id ?? null }),
     );
-    client.connection.bind("error", (error) => tell(id, "error", { data: error?.data ?? null }));
-    client.bind_global((event, data) => tell(id, "global", { event, data: data ?? null }));
+    client.connection.bind("error", (error) => tell(id, "error", { data: error?.data ?? error?.error?.data ?? null }));
   },
   subscribe({ id, channel }) {
     const subscription = clients.get(id).subscribe(channel);
-    subscription.bind_global((event, data, metadata) => {
+    // Callbacks for all events are not given the metadata.
+    const emit = subscription.emit.bind(subscription);
+    subscription.emit = (event, data, metadata) => {
       const members = data?.members ? { members: data.members, me: data.me } : {};
       tell(id, "event", { channel, event, data: data ?? null, metadata: metadata ?? null, ...members });
-    });
+      return emit(event, data, metadata);
+    };
   },
   unsubscribe({ id, channel }) {
     clients.get(id).unsubscribe(channel);
