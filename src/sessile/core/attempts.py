@@ -4,13 +4,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import assert_never
 
-from sessile.core.commands import Decision, FinishTurn, Runner, StartTurn, View
+from sessile.core.approvals import EXPIRED, denials
+from sessile.core.commands import Decision, FinishTurn, Runner, StartCall, StartTurn, View
 from sessile.core.context import Holding
 from sessile.core.errors import LeaseLost, SteerUnread
 from sessile.core.events import (
     Event,
     JsonObject,
     MessageAdded,
+    ToolRefused,
     TurnCancelled,
     TurnCompleted,
     TurnFailed,
@@ -19,6 +21,7 @@ from sessile.core.events import (
     TurnStarted,
 )
 from sessile.core.ids import Fence, MessageId, TurnId
+from sessile.core.policy import needs_grant
 from sessile.core.session import FREE, Lease, SessionHead, Turn, due_at_ms
 
 STRIKES_MAX = 3
@@ -50,6 +53,7 @@ def start(view: View, command: StartTurn) -> Decision:
         return Decision()
     if head.running_turn_id is not None:
         turn = view.turns[head.running_turn_id]
+        expired = () if head.awaiting_until_ms is None else denials(turn, by=None, reason=EXPIRED)
         lost = view.lease.owner is not None
         strikes = 0 if turn.progressed else turn.strikes + lost
         if strikes and not command.suspects:
@@ -62,10 +66,32 @@ def start(view: View, command: StartTurn) -> Decision:
             strikes=strikes,
         )
         lease = _taken(command.runner, now_ms=view.now_ms)
-        return Decision(events=(started,), lease=lease, turn_id=turn.turn_id)
+        return Decision(events=(*expired, started), lease=lease, turn_id=turn.turn_id)
     turn = queue(view)[0]
     events, lease = first_attempt(turn, head.fence, command.runner, now_ms=view.now_ms)
     return Decision(events=events, lease=lease, turn_id=turn.turn_id)
+
+
+def start_call(view: View, command: StartCall) -> Decision:
+    """Raises as `check_append`; a retry that finds it applied is `repeated`, and the log says
+    which of the two it was."""
+    if not check_append(view, command.holding, step=command.step):
+        return Decision(repeated=True)
+    assert view.session is not None
+    lease = replace(view.lease, step=command.step + 1)
+    call, grant = command.started, command.grant
+    if grant in view.session.grants:
+        return Decision(events=(call,), lease=lease)
+    refused = ToolRefused(
+        turn_id=call.turn_id,
+        call_id=call.call_id,
+        message_id=call.message_id,
+        name=call.name,
+        arguments=call.arguments,
+        verdict="needs_grant",
+        reason=needs_grant(grant),
+    )
+    return Decision(events=(refused,), lease=lease)
 
 
 def finish(view: View, command: FinishTurn) -> Decision:

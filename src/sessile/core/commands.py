@@ -5,8 +5,16 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, assert_never
 
 from sessile.core.context import Holding, Principal
-from sessile.core.events import Event, JsonObject, Progress, SessionForked, TurnSteered, WhenBusy
-from sessile.core.ids import MessageId, NodeId, SessionId, TurnId, UserId
+from sessile.core.events import (
+    Event,
+    JsonObject,
+    Progress,
+    SessionForked,
+    ToolStarted,
+    TurnSteered,
+    WhenBusy,
+)
+from sessile.core.ids import CallId, MessageId, NodeId, SessionId, TurnId, UserId
 from sessile.core.session import FREE, Lease, Session, SessionHead, Turn
 
 
@@ -99,6 +107,24 @@ class CloseSession:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SetGrants:
+    """The session's grants are these from now on."""
+
+    principal: Principal
+    grants: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerApproval:
+    """Approve or deny a call that waits; the last answer makes the turn due."""
+
+    principal: Principal
+    call_id: CallId
+    granted: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeleteSession:
     principal: Principal
 
@@ -121,6 +147,30 @@ class ReleaseTurn:
     """Hands the lease back unfinished; the next attempt is no strike."""
 
     holding: Holding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartCall:
+    """`started`, if the session has `grant` at this moment; else the call is refused."""
+
+    holding: Holding
+    step: int
+    started: ToolStarted
+    grant: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwaitTurn:
+    """Ask for approvals and release the lease. `closing`: what must be written before."""
+
+    holding: Holding
+    step: int
+    asked: tuple[ToolStarted, ...]
+    open_calls: tuple[ToolStarted, ...]
+    """All that have no outcome yet, those that are asked for among them."""
+    expires_ms: int
+    output: str = ""
+    closing: tuple[Event, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,8 +200,12 @@ Command = (
     | CancelTurn
     | UpdateSession
     | CloseSession
+    | SetGrants
+    | AnswerApproval
     | DeleteSession
     | StartTurn
+    | StartCall
+    | AwaitTurn
     | ReleaseTurn
     | FinishTurn
 )
@@ -217,7 +271,13 @@ def named(command: Command) -> Named:
             return Named(session=True)
         case CloseSession():
             return Named(queue="all", session=True)
-        case DeleteSession() | ReleaseTurn():
+        case SetGrants():
+            return Named(session=True)
+        case StartCall():
+            return Named(turn_id=command.holding.turn_id, session=True)
+        case AwaitTurn():
+            return Named(turn_id=command.holding.turn_id)
+        case DeleteSession() | ReleaseTurn() | AnswerApproval():
             return Named()
         case StartTurn():
             return Named(queue="first", session=True)

@@ -6,11 +6,14 @@ and leaves no trace.
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import assert_never
 
-from sessile.core.attempts import finish, first_attempt, held, knows, queue, start
+from sessile.core import approvals
+from sessile.core.approvals import give_up, released
+from sessile.core.attempts import finish, first_attempt, held, knows, queue, start, start_call
 from sessile.core.commands import (
+    AnswerApproval,
+    AwaitTurn,
     CancelTurn,
     CloseSession,
     Command,
@@ -21,6 +24,8 @@ from sessile.core.commands import (
     Once,
     OpenSession,
     ReleaseTurn,
+    SetGrants,
+    StartCall,
     StartTurn,
     SubmitTurn,
     UpdateSession,
@@ -39,7 +44,9 @@ from sessile.core.errors import (
 )
 from sessile.core.events import (
     Event,
+    SessionGranted,
     SessionOpened,
+    SessionRevoked,
     SessionUpdated,
     TurnCancelled,
     TurnCancelRequested,
@@ -67,6 +74,8 @@ def decide(view: View, command: Command) -> Decision:
             return _update(view, command)
         case CloseSession():
             return _close(view, command)
+        case SetGrants():
+            return _grant(view, command)
         case DeleteSession():
             _reached(view, command.principal)
             return Decision(deleted=True)
@@ -74,9 +83,13 @@ def decide(view: View, command: Command) -> Decision:
             return start(view, command)
         case ReleaseTurn():
             held(view, command.holding)
-            # The step stays: an append that was sent twice must not apply twice when the slower
-            # one comes after the release.
-            return Decision(lease=replace(FREE, step=view.lease.step))
+            return Decision(lease=released(view))
+        case StartCall():
+            return start_call(view, command)
+        case AwaitTurn():
+            return approvals.begin(view, held(view, command.holding), command)
+        case AnswerApproval():
+            return approvals.answer(view, _reached(view, command.principal), command)
         case FinishTurn():
             return finish(view, command)
         case _:
@@ -159,7 +172,8 @@ def _submit(view: View, command: SubmitTurn) -> Decision:
         by=by,
         when_busy=command.when_busy,
     )
-    free = running is None and (head.queued == 0 or command.when_busy == "interrupt")
+    ended = any(isinstance(event, TurnCancelled) and event.turn_id == running for event in displaced)
+    free = (running is None or ended) and (head.queued == 0 or command.when_busy == "interrupt")
     runner = command.runner
     if free and runner is not None and knows(runner, view):
         started, lease = first_attempt(queued, head.fence, runner, now_ms=view.now_ms)
@@ -173,7 +187,16 @@ def _displace(view: View, head: SessionHead, *, by: Principal, reason: str) -> I
         yield TurnCancelled(turn_id=turn.turn_id, reason=reason, by=by.user_id)
     running = head.running_turn_id
     if running is not None and head.cancel_turn_id is None:
-        yield TurnCancelRequested(turn_id=running, by=by.user_id, reason=reason)
+        yield from _stopped(head, view.turns[running], by=by, reason=reason)
+
+
+def _stopped(head: SessionHead, turn: Turn, *, by: Principal, reason: str) -> Iterator[Event]:
+    """A turn that waits ends at once, but for one with a steer that nobody has read: it becomes a
+    turn when the end is written by who can read it."""
+    if turn.status == "awaiting" and not head.steers_unread:
+        yield from give_up(turn, by=by.user_id, reason=reason)
+    else:
+        yield TurnCancelRequested(turn_id=turn.turn_id, by=by.user_id, reason=reason)
 
 
 def _edit(view: View, command: EditTurn) -> Decision:
@@ -190,13 +213,13 @@ def _cancel(view: View, command: CancelTurn) -> Decision:
         return Decision(repeated=True, turn_id=turn.turn_id)
     if turn.ended:
         raise TurnEnded(status=turn.status)
-    by = command.principal.user_id
-    event: Event
+    by, reason = command.principal, command.reason
     if turn.status == "queued":
-        event = TurnCancelled(turn_id=turn.turn_id, reason=command.reason, by=by)
-    else:
-        event = TurnCancelRequested(turn_id=turn.turn_id, by=by, reason=command.reason)
-    return Decision(events=(event,), turn_id=turn.turn_id)
+        cancelled = TurnCancelled(turn_id=turn.turn_id, reason=reason, by=by.user_id)
+        return Decision(events=(cancelled,), turn_id=turn.turn_id)
+    assert view.head is not None
+    stopped = tuple(_stopped(view.head, turn, by=by, reason=reason))
+    return Decision(events=stopped, turn_id=turn.turn_id)
 
 
 def _named_turn(view: View, principal: Principal, turn_id: TurnId) -> Turn:
@@ -220,6 +243,17 @@ def _update(view: View, command: UpdateSession) -> Decision:
         by=command.principal.user_id,
     )
     return Decision(events=(updated,))
+
+
+def _grant(view: View, command: SetGrants) -> Decision:
+    head = _reached(view, command.principal)
+    if head.status == "closed":
+        raise SessionClosed()
+    assert view.session is not None
+    by, had = command.principal.user_id, view.session.grants
+    granted = (SessionGranted(grant=each, by=by) for each in command.grants if each not in had)
+    revoked = (SessionRevoked(grant=each, by=by) for each in had if each not in command.grants)
+    return Decision(events=(*granted, *revoked))
 
 
 def _close(view: View, command: CloseSession) -> Decision:

@@ -183,10 +183,18 @@ class TurnProgress(Progress):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnAwaiting:
+    """Nobody runs the turn until each of `call_ids` is approved or denied.
+
+    `calls`: all calls that have no outcome yet, `{call_id, message_id, name, arguments}`: were the
+    turn ended now, these would need one. `output`: the reply so far.
+    """
+
     kind: ClassVar[str] = "turn.awaiting"
     turn_id: TurnId
     call_ids: tuple[CallId, ...]
     expires_at_ms: int
+    calls: tuple[JsonObject, ...] = ()
+    output: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -326,27 +334,36 @@ class ToolRefused(ToolEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalRequested:
+    """`message_id` is the card of the call."""
+
     kind: ClassVar[str] = "approval.requested"
     turn_id: TurnId
     call_id: CallId
+    message_id: MessageId
     name: str
     arguments: JsonObject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalGranted:
+    """`unanswered`: calls of the turn that still wait; at 0 it goes on."""
+
     kind: ClassVar[str] = "approval.granted"
     turn_id: TurnId
     call_id: CallId
     by: UserId
+    unanswered: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalDenied:
+    """Nobody denied it where `by` is null: its time was over."""
+
     kind: ClassVar[str] = "approval.denied"
     turn_id: TurnId
     call_id: CallId
-    by: UserId
+    by: UserId | None
+    unanswered: int
     reason: str = ""
 
 

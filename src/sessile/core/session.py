@@ -5,11 +5,13 @@
 from the log and compares them with what the stores hold.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, assert_never
 
 from sessile.core.events import (
+    ApprovalDenied,
+    ApprovalGranted,
     Event,
     JsonObject,
     MessageAdded,
@@ -36,12 +38,23 @@ from sessile.core.events import (
     TurnStarted,
     TurnSteered,
 )
-from sessile.core.ids import Fence, MessageId, NodeId, Seq, SessionId, SessionKey, TurnId, UserId
+from sessile.core.ids import (
+    CallId,
+    Fence,
+    MessageId,
+    NodeId,
+    Seq,
+    SessionId,
+    SessionKey,
+    TurnId,
+    UserId,
+)
 
 SessionStatus = Literal["active", "closed"]
 TurnStatus = Literal[
     "queued", "running", "awaiting", "completed", "failed", "cancelled", "interrupted"
 ]
+Answer = Literal["granted", "denied"]
 ENDED: frozenset[TurnStatus] = frozenset({"completed", "failed", "cancelled", "interrupted"})
 
 
@@ -93,6 +106,23 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Awaited:
+    """What a turn waited for, the last time that it did: `calls` as in `turn.awaiting`, and the
+    answers that came. `since_ms` only while it waits; `waited_ms`: all its waits before."""
+
+    calls: tuple[JsonObject, ...]
+    call_ids: tuple[CallId, ...]
+    answers: Mapping[CallId, Answer]
+    output: str
+    since_ms: int | None
+    waited_ms: int
+
+    @property
+    def unanswered(self) -> tuple[CallId, ...]:
+        return tuple(call_id for call_id in self.call_ids if call_id not in self.answers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
     """The record of one turn. `strikes` and `progressed` serve the poison rule."""
 
@@ -110,6 +140,7 @@ class Turn:
     progressed: bool = False
     cancel_reason: str | None = None
     cancel_by: UserId | None = None
+    awaited: Awaited | None = None
     output: str | None = None
     error: JsonObject | None = None
     progress: Progress = Progress()
@@ -154,6 +185,8 @@ def evolve(head: SessionHead, happened: Iterable[Event]) -> SessionHead:
                 cancel = event.turn_id
             case TurnAwaiting():
                 awaiting = event.expires_at_ms
+            case ApprovalGranted(unanswered=0) | ApprovalDenied(unanswered=0):
+                awaiting = None
             case SessionOpened():
                 user_id, exclusive_key = event.user_id, event.exclusive_key
             case SessionClosed():
@@ -270,6 +303,9 @@ def _change(turn: Turn | None, changed: dict[str, Any], event: Event, at_ms: int
             }
             if turn is None or turn.started_at_ms is None:
                 changed.setdefault("started_at_ms", at_ms)
+            if (awaited := _awaited(turn, changed)) is not None and awaited.since_ms is not None:
+                waited_ms = awaited.waited_ms + at_ms - awaited.since_ms
+                changed["awaited"] = replace(awaited, since_ms=None, waited_ms=waited_ms)
         case TurnCompleted() | TurnFailed() | TurnCancelled() | TurnInterrupted():
             status, error = _end(event)
             changed |= {
@@ -288,9 +324,29 @@ def _change(turn: Turn | None, changed: dict[str, Any], event: Event, at_ms: int
         case TurnCancelRequested():
             changed |= {"cancel_reason": event.reason, "cancel_by": event.by}
         case TurnAwaiting():
+            before = _awaited(turn, changed)
             changed["status"] = "awaiting"
+            changed["awaited"] = Awaited(
+                calls=event.calls,
+                call_ids=event.call_ids,
+                answers={},
+                output=event.output,
+                since_ms=at_ms,
+                waited_ms=0 if before is None else before.waited_ms,
+            )
+        case ApprovalGranted() | ApprovalDenied():
+            if (awaited := _awaited(turn, changed)) is not None:
+                answer: Answer = "granted" if isinstance(event, ApprovalGranted) else "denied"
+                answers = {**awaited.answers, event.call_id: answer}
+                changed["awaited"] = replace(awaited, answers=answers)
         case _:
             pass
+
+
+def _awaited(turn: Turn | None, changed: dict[str, Any]) -> Awaited | None:
+    before = None if turn is None else turn.awaited
+    awaited: Awaited | None = changed.get("awaited", before)
+    return awaited
 
 
 def _progress(turn: Turn | None, changed: dict[str, Any]) -> None:

@@ -114,16 +114,17 @@ CREATE TABLE turn (
         started_at_ms INTEGER,
         ended_at_ms INTEGER,
         error TEXT,
+        awaited TEXT,
         input TEXT NOT NULL,
         output TEXT,
         PRIMARY KEY (tenant_id, session_id, turn_id)
     );
-INSERT INTO "turn" VALUES('acme','ses_1','trn_1',2,1,'msg_1','ann','completed',1,0,1,NULL,NULL,0,0,0,0,1000000,1000000,1000005,NULL,'{"type":"message","text":"where is 7?"}','on its way');
-INSERT INTO "turn" VALUES('acme','ses_1','trn_2',9,2,'msg_3','ann','running',1,0,0,NULL,NULL,0,0,0,0,1000005,1000005,NULL,NULL,'{"type":"message","text":"and 8?"}',NULL);
-INSERT INTO "turn" VALUES('acme','ses_1','trn_3',13,3,'msg_4','ann','queued',0,0,0,NULL,NULL,0,0,0,0,1000005,NULL,NULL,NULL,'{"type":"message","text":"and 9?"}',NULL);
-INSERT INTO "turn" VALUES('acme','ses_1','trn_4',14,4,'msg_5','ann','cancelled',0,0,0,NULL,NULL,0,0,0,0,1000005,NULL,1000005,'{"code":"cancelled","message":"asked","retry":false}','{"type":"message","text":"never mind"}','');
-INSERT INTO "turn" VALUES('other','ses_3','trn_5',2,1,'msg_6','ann','queued',0,0,0,NULL,NULL,0,0,0,0,1000005,NULL,NULL,NULL,'{"type":"message","text":"q"}',NULL);
-INSERT INTO "turn" VALUES('acme','ses_4','trn_6',2,1,'msg_7','ann','failed',1,0,0,NULL,NULL,0,0,0,0,1000005,1000005,1000005,'{"code":"model_error","message":"no","retry":true}','{"type":"message","text":"x"}','done');
+INSERT INTO "turn" VALUES('acme','ses_1','trn_1',2,1,'msg_1','ann','completed',1,0,1,NULL,NULL,0,0,0,0,1000000,1000000,1000005,NULL,NULL,'{"type":"message","text":"where is 7?"}','on its way');
+INSERT INTO "turn" VALUES('acme','ses_1','trn_2',9,2,'msg_3','ann','running',1,0,0,NULL,NULL,0,0,0,0,1000005,1000005,NULL,NULL,NULL,'{"type":"message","text":"and 8?"}',NULL);
+INSERT INTO "turn" VALUES('acme','ses_1','trn_3',13,3,'msg_4','ann','queued',0,0,0,NULL,NULL,0,0,0,0,1000005,NULL,NULL,NULL,NULL,'{"type":"message","text":"and 9?"}',NULL);
+INSERT INTO "turn" VALUES('acme','ses_1','trn_4',14,4,'msg_5','ann','cancelled',0,0,0,NULL,NULL,0,0,0,0,1000005,NULL,1000005,'{"code":"cancelled","message":"asked","retry":false}',NULL,'{"type":"message","text":"never mind"}','');
+INSERT INTO "turn" VALUES('other','ses_3','trn_5',2,1,'msg_6','ann','queued',0,0,0,NULL,NULL,0,0,0,0,1000005,NULL,NULL,NULL,NULL,'{"type":"message","text":"q"}',NULL);
+INSERT INTO "turn" VALUES('acme','ses_4','trn_6',2,1,'msg_7','ann','failed',1,0,0,NULL,NULL,0,0,0,0,1000005,1000005,1000005,'{"code":"model_error","message":"no","retry":true}',NULL,'{"type":"message","text":"x"}','done');
 CREATE UNIQUE INDEX session_head_exclusive ON session_head (tenant_id, exclusive_key)
     WHERE status = 'active' AND exclusive_key IS NOT NULL
     ;

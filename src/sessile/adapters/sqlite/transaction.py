@@ -253,7 +253,7 @@ class Transaction:
                 turn_id, seq, position, message_id, user_id, status, attempt, strikes,
                 progressed, cancel_reason, cancel_by, current_iteration, total_iterations,
                 tokens_used, total_tokens, created_at_ms, started_at_ms, ended_at_ms, error,
-                input, output
+                awaited, input, output
             ))
             FROM (VALUES (?, ?, ?)) AS wanted
             CROSS JOIN turn AS t
@@ -283,7 +283,7 @@ class Transaction:
             SELECT turn_id, seq, position, message_id, user_id, status, attempt, strikes,
                 progressed, cancel_reason, cancel_by, current_iteration, total_iterations,
                 tokens_used, total_tokens, created_at_ms, started_at_ms, ended_at_ms, error,
-                input, output
+                awaited, input, output
             FROM turn WHERE tenant_id = ? AND session_id = ? AND status = 'queued'
             ORDER BY position LIMIT ?
         """
