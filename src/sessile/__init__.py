@@ -3,16 +3,16 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sessile.core.context import Principal, TurnContext
+    from sessile.core.context import Principal, ToolResult, TurnContext
     from sessile.core.transcript import History, Message
     from sessile.kit.assistant import Assistant
+    from sessile.kit.replies import Button, Intent, Reply
     from sessile.ports.agent import (
         AgentFailed,
         MessageEnd,
         TextDelta,
         ThinkingDelta,
         ToolError,
-        ToolResult,
         Tools,
     )
     from sessile.settings import Settings
@@ -21,16 +21,19 @@ if TYPE_CHECKING:
 _HOMES = {
     "AgentFailed": "sessile.ports.agent",
     "Assistant": "sessile.kit.assistant",
+    "Button": "sessile.kit.replies",
     "History": "sessile.core.transcript",
+    "Intent": "sessile.kit.replies",
     "Message": "sessile.core.transcript",
     "MessageEnd": "sessile.ports.agent",
     "Principal": "sessile.core.context",
+    "Reply": "sessile.kit.replies",
     "Server": "sessile.wiring",
     "Settings": "sessile.settings",
     "TextDelta": "sessile.ports.agent",
     "ThinkingDelta": "sessile.ports.agent",
     "ToolError": "sessile.ports.agent",
-    "ToolResult": "sessile.ports.agent",
+    "ToolResult": "sessile.core.context",
     "Tools": "sessile.ports.agent",
     "TurnContext": "sessile.core.context",
 }
@@ -38,10 +41,13 @@ _HOMES = {
 __all__ = [
     "AgentFailed",
     "Assistant",
+    "Button",
     "History",
+    "Intent",
     "Message",
     "MessageEnd",
     "Principal",
+    "Reply",
     "Server",
     "Settings",
     "TextDelta",

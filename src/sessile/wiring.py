@@ -26,6 +26,7 @@ from sessile.ports.clock import Clock, IdSource
 from sessile.ports.store import Store
 from sessile.runtime.announce import Announcer
 from sessile.runtime.feed import Feed, FeedItem
+from sessile.runtime.gates import Gates
 from sessile.runtime.node import Node
 from sessile.runtime.reads import Reads
 from sessile.runtime.sessions import Opened, Sessions, Submitted
@@ -101,12 +102,14 @@ class Server:
             stack.callback(self.feed.close)
             self.workers = Workers(node=node, notifier=notifier, feed=self.feed)
             self.reads = Reads(node=node)
+            self.gates = Gates(node=node, reads=self.reads)
             self.sessions = Sessions(
                 node=node,
                 workers=self.workers,
                 announcer=announcer,
                 notifier=notifier,
                 reads=self.reads,
+                gates=self.gates,
                 default_assistant=self._default,
             )
             await stack.enter_async_context(self.workers)

@@ -56,7 +56,7 @@ from sessile.core.events import (
 )
 from sessile.core.events import SessionClosed as SessionClosedEvent
 from sessile.core.ids import TurnId
-from sessile.core.session import FREE, SessionHead, Turn
+from sessile.core.session import SessionHead, Turn
 
 
 def decide(view: View, command: Command) -> Decision:
@@ -172,7 +172,9 @@ def _submit(view: View, command: SubmitTurn) -> Decision:
         by=by,
         when_busy=command.when_busy,
     )
-    ended = any(isinstance(event, TurnCancelled) and event.turn_id == running for event in displaced)
+    ended = any(
+        isinstance(event, TurnCancelled) and event.turn_id == running for event in displaced
+    )
     free = (running is None or ended) and (head.queued == 0 or command.when_busy == "interrupt")
     runner = command.runner
     if free and runner is not None and knows(runner, view):

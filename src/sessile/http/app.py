@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from sessile.core.errors import SessileError
 from sessile.http.events import EventRoutes
 from sessile.http.exchange import exchange
+from sessile.http.gates import GateRoutes
 from sessile.http.guard import Guard
 from sessile.http.health import HealthRoutes
 from sessile.http.problems import InvalidFields, plain_problem, problem
@@ -39,6 +40,7 @@ not yours is the same answer. A field of a reply is always there: null where unk
 TAGS = [
     {"name": "sessions", "description": "A conversation: one append-only log, and what it tells."},
     {"name": "turns", "description": "What is said to a session, and all that follows from it."},
+    {"name": "gates", "description": "What a session is granted, and calls that wait for a yes."},
     {"name": "events", "description": "The log as it grows."},
     {"name": "node", "description": "How this server is."},
 ]
@@ -66,6 +68,7 @@ class App:
         self.routes.router.route_class = LeanRoute
         SessionRoutes(served).declare(self.routes)
         TurnRoutes(served).declare(self.routes)
+        GateRoutes(served).declare(self.routes)
         EventRoutes(served, self._streams).declare(self.routes)
         HealthRoutes(served, self._streams).declare(self.routes)
         for router in served.routers:

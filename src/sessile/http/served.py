@@ -8,6 +8,7 @@ from starlette.responses import JSONResponse, Response
 
 from sessile.http.schemas import Problem
 from sessile.runtime.feed import Feed
+from sessile.runtime.gates import Gates
 from sessile.runtime.reads import Reads
 from sessile.runtime.sessions import Sessions
 from sessile.runtime.telemetry import Telemetry
@@ -28,6 +29,9 @@ class Served(Protocol):
     def sessions(self) -> Sessions: ...
 
     @property
+    def gates(self) -> Gates: ...
+
+    @property
     def reads(self) -> Reads: ...
 
     @property
@@ -45,6 +49,7 @@ PROBLEM = {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}
 TITLES = {
     400: "The request contradicts itself, or is no JSON.",
     401: "No valid credentials came with the request.",
+    403: "You may see this, and may not do it.",
     404: "There is no such thing, or it is not yours: the two are the same answer.",
     409: "The state of the session or the turn does not allow it; `code` says why.",
     413: "Larger than this server takes.",

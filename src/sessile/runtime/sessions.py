@@ -40,6 +40,7 @@ from sessile.core.transcript import TEXT_KINDS
 from sessile.ports.notifier import Hint, Notifier
 from sessile.ports.store import Committed, Found
 from sessile.runtime.announce import Announcer
+from sessile.runtime.gates import Gates
 from sessile.runtime.inputs import check_input, checked_metadata, checked_title
 from sessile.runtime.node import Node
 from sessile.runtime.reads import Reads
@@ -74,6 +75,7 @@ class Sessions:
         announcer: Announcer,
         notifier: Notifier,
         reads: Reads,
+        gates: Gates,
         default_assistant: str,
     ) -> None:
         self._node = node
@@ -81,6 +83,7 @@ class Sessions:
         self._announcer = announcer
         self._notifier = notifier
         self._reads = reads
+        self._gates = gates
         self._default_assistant = default_assistant
         self._waits = True
 
@@ -167,11 +170,12 @@ class Sessions:
         With `wait_seconds`, until the turn has ended or the time is over: the record says which.
         Raises InvalidInput, SessionClosed, SessionBusy, QueueFull, IdempotencyConflict.
         """
+        once = _once(principal, session_id, idempotency_key, [given, when_busy])
+        given = await self._gates.pressed(principal, session_id, given)
         check_input(given, self._node.settings)
         if when_busy not in get_args(WhenBusy):
             raise InvalidInput(f"when_busy is one of {', '.join(get_args(WhenBusy))}")
         key = SessionKey(principal.tenant_id, session_id)
-        once = _once(principal, session_id, idempotency_key, [given, when_busy])
         turn_id = self._node.ids.turn_id()
         command = SubmitTurn(
             principal=principal,
@@ -201,6 +205,7 @@ class Sessions:
         self, principal: Principal, session_id: SessionId, turn_id: TurnId, given: JsonObject
     ) -> Turn:
         """Replace the input of a queued turn. Raises TurnNotFound, TurnNotQueued."""
+        given = await self._gates.pressed(principal, session_id, given)
         check_input(given, self._node.settings)
         command = EditTurn(principal=principal, turn_id=turn_id, input=given)
         return self._turn(await self._transact(principal, session_id, command))
