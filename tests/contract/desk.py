@@ -24,7 +24,8 @@ from sessile.core.commands import (
 from sessile.core.context import Holding, Principal
 from sessile.core.events import Entry, Event, MessageAdded, MessageDelta, TurnSteered, WhenBusy
 from sessile.core.ids import MessageId, NodeId, SessionKey, TenantId, TurnId, UserId
-from sessile.core.session import Session, Turn, evolve, evolve_session, evolve_turn, unborn
+from sessile.core.session import Session, Turn, evolve, evolve_session, unborn
+from sessile.core.turns import evolve_turn
 from sessile.ports.store import Committed, Found, Store
 
 ACME, OTHER = TenantId("acme"), TenantId("other")

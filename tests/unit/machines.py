@@ -18,6 +18,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from sessile.core import codec
 from sessile.core.attempts import check_append, user_message
 from sessile.core.commands import (
+    AnswerApproval,
+    AwaitTurn,
     CancelTurn,
     CloseSession,
     Command,
@@ -61,6 +63,7 @@ from sessile.core.events import (
     SessionOpened,
     ToolCompleted,
     ToolInterrupted,
+    ToolStarted,
     TurnAwaiting,
     TurnCancelled,
     TurnCancelRequested,
@@ -94,10 +97,10 @@ from sessile.core.session import (
     due_at_ms,
     evolve,
     evolve_session,
-    evolve_turn,
     unborn,
 )
 from sessile.core.settle import settle, stepped
+from sessile.core.turns import evolve_turn
 
 # The same examples in each run: a check that fails, fails for everybody.
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=60)
@@ -116,6 +119,7 @@ KNOWN = frozenset({"support"})
 NODE = Runner(node=NodeId("n1"), lease_ms=LEASE_MS, assistants=KNOWN)
 OTHER_NODE = Runner(node=NodeId("n2"), lease_ms=LEASE_MS, assistants=KNOWN)
 QUEUE_MAX = 4
+DAY_MS = 86_400_000
 
 
 def says(text: str) -> dict[str, str]:
@@ -294,17 +298,57 @@ class Ledger:
             result=result,
         )
 
-    def awaits(self, holding: Holding, *, expires_at_ms: int) -> None:
-        """A call of the turn needs an approval, and its lease is released."""
-        call_id = CallId(f"call_{next(self.numbers)}")
-        asked = ApprovalRequested(
-            turn_id=holding.turn_id, call_id=call_id, name="orders.refund", arguments={}
+    def call(self, turn_id: TurnId, name: str = "orders.refund") -> ToolStarted:
+        number = next(self.numbers)
+        return ToolStarted(
+            turn_id=turn_id,
+            call_id=CallId(f"call_{number}"),
+            message_id=MessageId(f"msg_{number}"),
+            name=name,
+            arguments={"order": number},
         )
-        awaiting = TurnAwaiting(
-            turn_id=holding.turn_id, call_ids=(call_id,), expires_at_ms=expires_at_ms
+
+    def awaits(
+        self, holding: Holding, *, expires_ms: int = DAY_MS, calls: int = 1, others: int = 0
+    ) -> tuple[CallId, ...]:
+        """Calls of the turn that need an approval, beside others that wait with them."""
+        asked = tuple(self.call(holding.turn_id) for _ in range(calls))
+        others_open = tuple(self.call(holding.turn_id, "orders.note") for _ in range(others))
+        command = AwaitTurn(
+            holding=holding,
+            step=self.rows[holding.key].lease.step,
+            asked=asked,
+            open_calls=(*asked, *others_open),
+            expires_ms=expires_ms,
+            output="so far",
+            closing=(asks_for(holding.turn_id, *asked, *others_open),),
         )
-        self.append(holding, self.rows[holding.key].lease.step, asked, awaiting)
-        self.transact(holding.key, ReleaseTurn(holding=holding))
+        self.transact(holding.key, command)
+        return tuple(call.call_id for call in asked)
+
+    def answer(
+        self, call_id: CallId, granted: bool = True, *, by: Principal = OWNER, reason: str = ""
+    ) -> Decision:
+        command = AnswerApproval(principal=by, call_id=call_id, granted=granted, reason=reason)
+        return self.transact(KEY, command)
+
+
+def asks_for(turn_id: TurnId, *calls: ToolStarted) -> MessageAdded:
+    """The message by which a model asked for these calls."""
+    return MessageAdded(
+        turn_id=turn_id,
+        message_id=MessageId(f"msg_of_{'_'.join(call.call_id for call in calls)}"),
+        role="assistant",
+        parts=tuple(
+            {
+                "type": "tool_call",
+                "call_id": call.call_id,
+                "name": call.name,
+                "arguments": call.arguments,
+            }
+            for call in calls
+        ),
+    )
 
 
 def unread(row: Row, turn_id: TurnId) -> tuple[TurnSteered, ...]:
@@ -771,7 +815,7 @@ class SessionMachine(RuleBasedStateMachine):
             self.ledger.transact(holding.key, command)
             self.applied.append((holding.key, command))
         elif self.ledger.rows[holding.key].head.status == "active":
-            self.ledger.awaits(holding, expires_at_ms=self.ledger.now_ms + milliseconds)
+            self.ledger.awaits(holding, expires_ms=milliseconds)
             attempt.step += 1
 
     @precondition(lambda self: self.attempts)

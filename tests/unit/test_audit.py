@@ -42,9 +42,9 @@ from sessile.core.session import (
     Turn,
     evolve,
     evolve_session,
-    evolve_turn,
     unborn,
 )
+from sessile.core.turns import evolve_turn
 
 KEY = SessionKey(TenantId("acme"), SessionId("ses_1"))
 ANN = UserId("ann")

@@ -300,7 +300,7 @@ def test_a_session_with_a_queue_is_busy_though_nothing_runs(ledger: Ledger) -> N
 
 
 def test_a_session_that_awaits_an_approval_is_busy(ledger: Ledger) -> None:
-    ledger.awaits(ledger.run(), expires_at_ms=ledger.now_ms + 1)
+    ledger.awaits(ledger.run())
 
     with pytest.raises(SessionBusy):
         ledger.submit("reject", runner=NODE)
@@ -379,7 +379,7 @@ def test_a_turn_that_is_to_be_cancelled_is_not_steered(ledger: Ledger, row: Row)
 
 
 def test_a_turn_that_awaits_an_approval_is_not_steered(ledger: Ledger, row: Row) -> None:
-    ledger.awaits(ledger.run(), expires_at_ms=ledger.now_ms + 1)
+    ledger.awaits(ledger.run())
 
     waiting = ledger.submit("steer")
 
@@ -607,25 +607,6 @@ def test_a_turn_that_ended_otherwise_is_not_cancelled(state: str, ledger: Ledger
     assert refused.value.details == {"status": state}
 
 
-@pytest.mark.parametrize("ask", ["cancel", "interrupt", "close"])
-def test_a_turn_that_awaits_an_approval_does_not_hold_a_cancel_up(
-    ask: str, ledger: Ledger, row: Row
-) -> None:
-    turn_id = in_state(ledger, "awaiting")
-    assert not ledger.start(), "it waits until the approval expires"
-
-    if ask == "cancel":
-        ledger.transact(KEY, CancelTurn(principal=OWNER, turn_id=turn_id))
-    elif ask == "interrupt":
-        ledger.submit("interrupt")
-    else:
-        ledger.transact(KEY, CLOSE)
-
-    assert ledger.start()
-    ledger.finish(ledger.holding())
-    assert row.turns[turn_id].status == "cancelled"
-
-
 def test_metadata_is_merged_key_by_key_and_a_null_removes_its_key(ledger: Ledger) -> None:
     ledger.open(OTHER_KEY, title="Hi", metadata={"a": 1, "b": 2, "n": None})
 
@@ -710,7 +691,7 @@ def in_state(ledger: Ledger, state: str) -> TurnId:
         case "running, closed":
             ledger.transact(KEY, CLOSE)
         case "awaiting":
-            ledger.awaits(holding, expires_at_ms=ledger.now_ms + 10 * LEASE_MS)
+            ledger.awaits(holding)
         case _:
             ledger.finish(holding, end=state, error={"code": "x"})
             assert ledger.rows[KEY].turns[holding.turn_id].status == state
@@ -921,7 +902,7 @@ def test_a_node_that_has_a_suspect_takes_no_second_one(ledger: Ledger, row: Row)
 def test_a_turn_that_awaits_an_approval_is_left_alone_until_it_expires(
     ledger: Ledger, row: Row
 ) -> None:
-    ledger.awaits(ledger.run(), expires_at_ms=ledger.now_ms + 2 * LEASE_MS)
+    ledger.awaits(ledger.run(), expires_ms=2 * LEASE_MS)
     ledger.submit(runner=NODE)
     ledger.now_ms += 2 * LEASE_MS - 1
     assert not ledger.start()

@@ -7,6 +7,7 @@ import pytest
 from tests.unit.machines import ADMIN, KEY, OWNER, says
 
 from sessile.core.events import (
+    ApprovalDenied,
     ApprovalGranted,
     Event,
     LogCompacted,
@@ -51,9 +52,9 @@ from sessile.core.session import (
     due_at_ms,
     evolve,
     evolve_session,
-    evolve_turn,
     unborn,
 )
+from sessile.core.turns import evolve_turn
 
 NOW_MS = 5_000
 TRN = TurnId("trn_1")
@@ -71,6 +72,8 @@ STEERED = TurnSteered(
     by=OWNER.user_id,
 )
 AWAITING = TurnAwaiting(turn_id=TRN, call_ids=(CallId("call_1"),), expires_at_ms=9_000)
+GRANTED = ApprovalGranted(turn_id=TRN, call_id=CallId("call_1"), by=OWNER.user_id, unanswered=0)
+DENIED = ApprovalDenied(turn_id=TRN, call_id=CallId("call_1"), by=None, unanswered=0)
 CANCEL = TurnCancelRequested(turn_id=TRN, by=ADMIN.user_id, reason="displaced")
 COMPLETED = TurnCompleted(turn_id=TRN, output="done")
 LEASED = Lease(owner=NodeId("n1"), until_ms=7_000, step=3)
@@ -138,7 +141,7 @@ def test_every_entry_moves_the_head_by_one_whatever_its_kind() -> None:
         Unknown(kind="moon.risen", turn_id=TRN),
         MessageDelta(turn_id=TRN, message_id=MSG, offset=0, text="so"),
         TurnProgress(turn_id=TRN),
-        ApprovalGranted(turn_id=TRN, call_id=CallId("call_1"), by=OWNER.user_id),
+        GRANTED,
     )
     head = head_of(QUEUED, STARTED)
 
@@ -225,7 +228,8 @@ def test_a_closed_session_stays_closed() -> None:
         ((QUEUED, STARTED), FREE, NOW_MS),
         ((QUEUED, STARTED, AWAITING), LEASED, LEASED.until_ms),
         ((QUEUED, STARTED, AWAITING), FREE, AWAITING.expires_at_ms),
-        ((QUEUED, STARTED, AWAITING, CANCEL), FREE, NOW_MS),
+        ((QUEUED, STARTED, AWAITING, GRANTED), FREE, NOW_MS),
+        ((QUEUED, STARTED, AWAITING, DENIED, CANCEL), FREE, NOW_MS),
         ((QUEUED, STARTED, CANCEL), LEASED, LEASED.until_ms),
         ((QUEUED, STARTED, COMPLETED), FREE, None),
         ((QUEUED, STARTED, CANCEL, SessionClosed(by=OWNER.user_id)), FREE, NOW_MS),

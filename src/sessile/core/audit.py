@@ -27,9 +27,9 @@ from sessile.core.session import (
     Turn,
     evolve,
     evolve_session,
-    evolve_turn,
     unborn,
 )
+from sessile.core.turns import evolve_turn
 
 FAULTS_MAX = 100
 """Of one check: a database that is broken throughout is not listed throughout."""
