@@ -29,6 +29,8 @@ from tests.unit.machines import (
 
 from sessile.core.attempts import STRIKES_MAX, check_append
 from sessile.core.commands import (
+    AnswerApproval,
+    AwaitTurn,
     CancelTurn,
     CloseSession,
     Command,
@@ -42,6 +44,8 @@ from sessile.core.commands import (
     ReleaseTurn,
     Remembered,
     Runner,
+    SetGrants,
+    StartCall,
     StartTurn,
     SubmitTurn,
     UpdateSession,
@@ -80,7 +84,7 @@ from sessile.core.events import (
     TurnSteered,
 )
 from sessile.core.events import SessionClosed as SessionClosedEvent
-from sessile.core.ids import Fence, MessageId, NodeId, Seq, SessionId, SessionKey, TurnId
+from sessile.core.ids import CallId, Fence, MessageId, NodeId, Seq, SessionId, SessionKey, TurnId
 from sessile.core.session import FREE, Lease
 
 OTHER_KEY = SessionKey(TENANT, SessionId("ses_2"))
@@ -733,6 +737,7 @@ def test_g11_owner_and_admin_are_never_told_that_there_is_no_session(principal: 
 
 # What must be read --------------------------------------------------------------------------------
 
+CALL = Ledger().call(TurnId("trn_a"))
 HELD = Holding(KEY, TurnId("trn_a"), Fence(1), 1, NODE.node)
 
 
@@ -752,6 +757,16 @@ HELD = Holding(KEY, TurnId("trn_a"), Fence(1), 1, NODE.node)
         (replace(SUBMIT, runner=NODE), Named(turn_id=TurnId("trn_a"), session=True)),
         (StartTurn(runner=NODE, suspects=True), Named(queue="first", session=True)),
         (ReleaseTurn(holding=HELD), Named()),
+        (SetGrants(principal=OWNER, grants=()), Named(session=True)),
+        (AnswerApproval(principal=OWNER, call_id=CallId("call_1"), granted=True), Named()),
+        (
+            AwaitTurn(holding=HELD, step=0, asked=(), open_calls=(), expires_ms=1),
+            Named(turn_id=TurnId("trn_a")),
+        ),
+        (
+            StartCall(holding=HELD, step=0, started=CALL, grant="refund"),
+            Named(turn_id=TurnId("trn_a"), session=True),
+        ),
         (
             FinishTurn(holding=HELD, step=0, end="completed"),
             Named(turn_id=TurnId("trn_a"), queue="first"),
