@@ -45,6 +45,7 @@ from sessile.core.ids import CallId, Fence, MessageId, NodeId, Seq, TurnId
 from sessile.core.session import (
     ENDED,
     FREE,
+    Awaited,
     Lease,
     Session,
     SessionHead,
@@ -200,6 +201,14 @@ def test_a_steer_is_unread_until_its_message_is_there() -> None:
 
     assert steered.steers_unread == 1
     assert read.steers_unread == 0
+
+
+def test_a_turn_awaits_until_its_last_answer() -> None:
+    one_left = head_of(QUEUED, STARTED, AWAITING, replace(GRANTED, unanswered=1))
+
+    assert one_left.awaiting_until_ms == 9_000
+    for last in (GRANTED, DENIED):
+        assert evolve(one_left, (last,)).awaiting_until_ms is None
 
 
 def test_a_turn_awaits_until_its_next_attempt() -> None:
@@ -373,6 +382,36 @@ def test_a_turn_that_awaits_says_so_until_it_goes_on() -> None:
     assert turn_of(STARTED, AWAITING).status == "awaiting"
     assert not turn_of(STARTED, AWAITING).ended
     assert turn_of(STARTED, AWAITING, replace(STARTED, attempt=2)).status == "running"
+
+
+def test_what_a_turn_waits_for_and_the_answers_are_in_its_record() -> None:
+    call = {"call_id": "call_1", "message_id": MSG, "name": "lookup", "arguments": {}}
+    asked = replace(AWAITING, calls=(call,), output="so far")
+
+    assert turn_of(STARTED).awaited is None
+    assert turn_of(STARTED, asked).awaited == Awaited(
+        calls=(call,),
+        call_ids=(CallId("call_1"),),
+        answers={},
+        output="so far",
+        since_ms=4_000,
+        waited_ms=0,
+    )
+    assert turn_of(STARTED, asked, DENIED).awaited == Awaited(
+        calls=(call,),
+        call_ids=(CallId("call_1"),),
+        answers={"call_1": "denied"},
+        output="so far",
+        since_ms=4_000,
+        waited_ms=0,
+    )
+
+
+@pytest.mark.parametrize("answer", [GRANTED, DENIED])
+def test_an_answer_to_a_turn_that_never_waited_leaves_the_record_as_it_is(answer: Event) -> None:
+    turn = turn_of(STARTED)
+
+    assert evolve_turn(turn, answer, key=KEY, seq=Seq(9), at_ms=9) is turn
 
 
 def test_who_asked_for_a_cancel_and_why_is_kept() -> None:
