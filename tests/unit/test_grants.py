@@ -18,7 +18,7 @@ from tests.unit.machines import (
 
 from sessile.core.commands import CloseSession, Decision, SetGrants, StartCall
 from sessile.core.context import Principal
-from sessile.core.errors import LeaseLost, SessionClosed
+from sessile.core.errors import Forbidden, LeaseLost, SessionClosed
 from sessile.core.events import SessionGranted, SessionRevoked, ToolRefused
 
 CLOSE = CloseSession(principal=OWNER)
@@ -89,6 +89,26 @@ def test_setting_no_grants_takes_all(ledger: Ledger, row: Row) -> None:
     give(ledger)
 
     assert granted(row) == ()
+
+
+@pytest.mark.parametrize("grants", [("export",), ("export", "refund", "note"), ("money",), ()])
+def test_who_may_change_some_grants_alone_leaves_the_others_as_they_are(
+    grants: tuple[str, ...], ledger: Ledger, row: Row
+) -> None:
+    """Judged in the transaction: what an operator took meanwhile is not given back."""
+    give(ledger, "export", "refund")
+    may = frozenset({"refund", "note"})
+    before = row.head
+    command = SetGrants(principal=OWNER, grants=grants, changeable=may)
+
+    if "export" in grants:
+        ledger.transact(KEY, command)
+        assert granted(row) == tuple(sorted(grants))
+        return
+    with pytest.raises(Forbidden) as refused:
+        ledger.transact(KEY, command)
+    assert refused.value.details == {"grants": sorted({*grants, "export"} - may)}
+    assert row.head == before
 
 
 def test_a_closed_session_gets_no_grants(ledger: Ledger, row: Row) -> None:

@@ -33,6 +33,7 @@ from sessile.core.commands import (
 )
 from sessile.core.context import Principal
 from sessile.core.errors import (
+    Forbidden,
     IdempotencyConflict,
     QueueFull,
     SessionBusy,
@@ -262,6 +263,12 @@ def _grant(view: View, command: SetGrants) -> Decision:
         raise SessionClosed()
     assert view.session is not None
     by, had, wanted = command.principal.user_id, view.session.grants, dict.fromkeys(command.grants)
+    changed = set(had) ^ set(wanted)
+    if command.changeable is not None and not changed <= command.changeable:
+        raise Forbidden(
+            "only an operator or admin sets these grants",
+            grants=sorted(changed - command.changeable),
+        )
     granted = (SessionGranted(grant=each, by=by) for each in wanted if each not in had)
     revoked = (SessionRevoked(grant=each, by=by) for each in had if each not in wanted)
     return Decision(events=(*granted, *revoked))
