@@ -21,6 +21,8 @@ from sessile.core.events import (
     SessionUpdated,
     ToolCompleted,
     ToolStarted,
+    TurnAwaiting,
+    TurnCancelled,
     TurnCompleted,
     TurnQueued,
     TurnStarted,
@@ -275,6 +277,19 @@ def test_a_call_that_was_started_twice_under_one_id_has_one_outcome() -> None:
     )
 
     assert faulty(Rows(events)) == set()
+
+
+@pytest.mark.parametrize("outcomes", [0, 1, 2])
+def test_a_call_that_its_turn_waited_with_has_one_outcome_though_nothing_else_tells_of_it(
+    outcomes: int,
+) -> None:
+    """A call that is no model's is announced by no message, and was not started."""
+    call = {"call_id": CALL, "message_id": "msg_3", "name": "look", "arguments": {}}
+    awaiting = TurnAwaiting(turn_id=T1, call_ids=(CALL,), expires_at_ms=9, calls=(call,))
+    given_up = TurnCancelled(turn_id=T1, reason="asked", by=ANN)
+    events = (OPENED, queued(), started(), awaiting, *[tool_completed()] * outcomes, given_up)
+
+    assert faulty(Rows(events)) == (set() if outcomes == 1 else {"calls"})
 
 
 def test_what_a_fork_inherited_belongs_to_no_turn() -> None:

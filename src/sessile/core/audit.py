@@ -19,6 +19,7 @@ from sessile.core.events import (
     SessionOpened,
     ToolOutcome,
     ToolStarted,
+    TurnAwaiting,
 )
 from sessile.core.ids import CallId, Seq, SessionId, SessionKey, TenantId, TurnId, UserId
 from sessile.core.session import (
@@ -225,12 +226,15 @@ class Audit:
 
 
 def _count(calls: dict[CallId, int], event: Event) -> None:
-    """A call is announced by a message, started, or both; each outcome of it counts."""
+    """A call is announced by a message, waited with or started; each outcome of it counts."""
     match event:
         case MessageAdded(role="assistant"):
             for part in event.parts:
                 if part["type"] == "tool_call":
                     calls.setdefault(part["call_id"], 0)
+        case TurnAwaiting():
+            for call in event.calls:
+                calls.setdefault(call["call_id"], 0)
         case ToolStarted():
             calls.setdefault(event.call_id, 0)
         case _ if isinstance(event, ToolOutcome):
