@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sessile.core.context import Principal, ToolResult, TurnContext
-    from sessile.core.ids import SessionId, TenantId, UserId
     from sessile.core.ids import SessionId, TenantId, TurnId, UserId
     from sessile.core.session import Turn
     from sessile.core.transcript import History, Message
@@ -37,9 +36,7 @@ _HOMES = {
     "Reset": "sessile.runtime.feed",
     "Server": "sessile.wiring",
     "SessionId": "sessile.core.ids",
-    "SessionId": "sessile.core.ids",
     "Settings": "sessile.settings",
-    "TenantId": "sessile.core.ids",
     "TenantId": "sessile.core.ids",
     "TextDelta": "sessile.ports.agent",
     "ThinkingDelta": "sessile.ports.agent",
