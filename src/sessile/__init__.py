@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sessile.core.context import Principal, ToolResult, TurnContext
     from sessile.core.ids import SessionId, TenantId, TurnId, UserId
-    from sessile.core.session import Turn
+    from sessile.core.session import Session, Turn
     from sessile.core.transcript import History, Message
     from sessile.kit.assistant import Assistant
     from sessile.kit.replies import Button, Intent, Reply
@@ -35,6 +35,7 @@ _HOMES = {
     "Reply": "sessile.kit.replies",
     "Reset": "sessile.runtime.feed",
     "Server": "sessile.wiring",
+    "Session": "sessile.core.session",
     "SessionId": "sessile.core.ids",
     "Settings": "sessile.settings",
     "TenantId": "sessile.core.ids",
@@ -63,6 +64,7 @@ __all__ = [
     "Reply",
     "Reset",
     "Server",
+    "Session",
     "SessionId",
     "Settings",
     "TenantId",
