@@ -23,6 +23,7 @@ IDENTITY = Identity(
     assistant="support",
     grants=("manage_sessions",),
     input={"type": "message", "text": "hello"},
+    metadata={"provider": "plain"},
     call_id=CallId("call_1"),
 )
 FIELDS = (
@@ -35,6 +36,7 @@ FIELDS = (
     "assistant",
     "grants",
     "input",
+    "metadata",
     "call_id",
 )
 

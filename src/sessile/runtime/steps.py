@@ -168,6 +168,7 @@ class Steps:
             assistant=session.assistant,
             grants=session.grants,
             input=turn.input,
+            metadata=session.metadata,
         )
         return TurnContext(identity, self.door, self._history or History(()))
 
