@@ -216,7 +216,7 @@ def unauthorized(detail: str) -> HTTPException:
 
 
 def router(server: Server) -> APIRouter:
-    """The routes, for `server.mount`. Raises ValueError where others could reach the server."""
+    """The routes, for `server.mount` of a server that this machine alone can reach."""
     routes = APIRouter(prefix="/api", tags=["banking"])
     logins = Logins(server)
     caller = Depends(logins.caller)
