@@ -103,6 +103,18 @@ class Desk:
         )
         return await self.store.transact(key, command)
 
+    def first(self, text: str = "hello", *, when_busy: WhenBusy = "enqueue") -> SubmitTurn:
+        """A turn to open a session with."""
+        return SubmitTurn(
+            principal=ANN,
+            turn_id=self.ids.turn_id(),
+            message_id=self.ids.message_id(),
+            input={"type": "message", "text": text},
+            when_busy=when_busy,
+            queue_max=100,
+            runner=runner(),
+        )
+
     async def run(self, key: SessionKey, text: str = "hello") -> Holding:
         """Submit to a free session: its turn runs."""
         return holding(await self.submit(key, text))

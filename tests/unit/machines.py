@@ -25,6 +25,7 @@ from sessile.core.commands import (
     DeleteSession,
     EditTurn,
     FinishTurn,
+    Named,
     Once,
     OpenSession,
     ReleaseTurn,
@@ -162,16 +163,13 @@ class Ledger:
 
     def view(self, key: SessionKey, command: Command) -> View:
         names = named(command)
-        once, remembered, exclusive = names.once, None, None
+        once, remembered, exclusive = names.once, None, False
         if once is not None:
             remembered = self.remembered.get((once.user_id, once.scope, once.key))
-        for (_, session_id), row in self.rows.items():
-            head = row.head
-            if names.exclusive_key is not None and head.status == "active":
-                if head.exclusive_key == names.exclusive_key:
-                    exclusive = session_id
+        if (holder := self._holder(key, names)) is not None:
+            key, exclusive = holder, True
         if key not in self.rows:
-            return View(now_ms=self.now_ms, remembered=remembered, exclusive=exclusive)
+            return View(now_ms=self.now_ms, remembered=remembered)
         row = self.rows[key]
         shown = {row.head.running_turn_id, names.turn_id}
         shown.update({"none": [], "first": row.queue()[:1], "all": row.queue()}[names.queue])
@@ -185,8 +183,19 @@ class Ledger:
             exclusive=exclusive,
         )
 
+    def _holder(self, key: SessionKey, names: Named) -> SessionKey | None:
+        """The session that is shown instead of the one that would be opened."""
+        if key in self.rows:
+            return None
+        for there, row in self.rows.items():
+            if names.exclusive_key is not None and row.head.status == "active":
+                if row.head.exclusive_key == names.exclusive_key:
+                    return there
+        return None
+
     def transact(self, key: SessionKey, command: Command) -> Decision:
         view = self.view(key, command)
+        key = key if view.head is None else view.head.key
         decision = decide(view, command)
         once = named(command).once
         if once is not None and not decision.repeated:
@@ -194,6 +203,7 @@ class Ledger:
                 request_hash=once.request_hash,
                 session_id=decision.session_id or key.session_id,
                 turn_id=decision.turn_id,
+                created=decision.created,
             )
         if decision.deleted:
             del self.rows[key]
@@ -582,7 +592,7 @@ class SessionMachine(RuleBasedStateMachine):
 
         assert len(there) <= 1
         if exclusive and there:
-            assert decision == Decision(session_id=there[0])
+            assert decision == Decision()
         else:
             self.keys.append(key)
             self.accepted[key] = []

@@ -64,6 +64,20 @@ async def test_an_exclusive_session_is_found_again(walk: Walk) -> None:
 
 
 @each_store
+async def test_a_repeated_open_says_again_whether_it_made_the_session(walk: Walk) -> None:
+    made = [await opens(walk, "k1") for _ in range(2)]
+    found = [await opens(walk, "k2") for _ in range(2)]
+
+    assert [it.status_code for it in (*made, *found)] == [201, 201, 200, 200]
+    assert len({it.json()["session_id"] for it in (*made, *found)}) == 1
+
+
+async def opens(walk: Walk, key: str) -> Any:
+    headers = {"idempotency-key": key}
+    return await walk.alice.post("/v1/sessions", json={"assistant": "only"}, headers=headers)
+
+
+@each_store
 async def test_sessions_are_listed_youngest_first_page_by_page(walk: Walk) -> None:
     opened = sorted([await walk.opened() for _ in range(5)], reverse=True)
 

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Self
 
 from sessile.core.attempts import check_append
-from sessile.core.commands import Command, Decision, Remembered, View, named
+from sessile.core.commands import Command, Decision, Named, Remembered, View, named
 from sessile.core.context import Holding
 from sessile.core.decide import decide
 from sessile.core.events import EPHEMERAL_KINDS, Entry, Event
@@ -46,16 +46,23 @@ class MemoryStore:
         pass
 
     async def transact(self, key: SessionKey, command: Command) -> Committed:
-        view = self._view(key, command)
+        names = named(command)
+        view = self._view(key, names)
+        if view.exclusive:
+            assert view.head is not None
+            key = view.head.key
         decision = decide(view, command)
         if decision.deleted:
             return self._delete(key)
         session_id = decision.session_id or key.session_id
-        once = named(command).once
+        once = names.once
         if once is not None and not decision.repeated:
             place = (key.tenant_id, once.user_id, once.scope, once.key)
             self._remembered[place] = Remembered(
-                request_hash=once.request_hash, session_id=session_id, turn_id=decision.turn_id
+                request_hash=once.request_hash,
+                session_id=session_id,
+                turn_id=decision.turn_id,
+                created=decision.created,
             )
         return self._apply(key, view, decision, session_id)
 
@@ -165,17 +172,17 @@ class MemoryStore:
         )
         return tuple(islice(matching, limit))
 
-    def _view(self, key: SessionKey, command: Command) -> View:
-        names = named(command)
-        remembered = exclusive = None
+    def _view(self, key: SessionKey, names: Named) -> View:
+        remembered = holder = None
         if names.once is not None:
             place = (key.tenant_id, names.once.user_id, names.once.scope, names.once.key)
             remembered = self._remembered.get(place)
-        if names.exclusive_key is not None:
-            exclusive = self._exclusive(key.tenant_id, names.exclusive_key)
         kept = self._kept.get(key)
+        if kept is None and names.exclusive_key is not None:
+            holder = self._holder(key.tenant_id, names.exclusive_key)
+            kept = None if holder is None else self._kept[holder]
         if kept is None:
-            return View(now_ms=self._clock.now_ms(), remembered=remembered, exclusive=exclusive)
+            return View(now_ms=self._clock.now_ms(), remembered=remembered)
         return View(
             now_ms=self._clock.now_ms(),
             head=kept.head,
@@ -183,10 +190,10 @@ class MemoryStore:
             session=kept.session,
             turns=kept.turns,
             remembered=remembered,
-            exclusive=exclusive,
+            exclusive=holder is not None,
         )
 
-    def _exclusive(self, tenant_id: TenantId, exclusive_key: str) -> SessionId | None:
+    def _holder(self, tenant_id: TenantId, exclusive_key: str) -> SessionKey | None:
         for key, kept in self._kept.items():
             head = kept.head
             if (
@@ -194,7 +201,7 @@ class MemoryStore:
                 and head.exclusive_key == exclusive_key
                 and head.status == "active"
             ):
-                return key.session_id
+                return key
         return None
 
     def _apply(
@@ -218,6 +225,7 @@ class MemoryStore:
             turns=turns,
             turn=turn,
             session=None if kept is None else kept.session,
+            created=decision.created,
             repeated=decision.repeated,
         )
 

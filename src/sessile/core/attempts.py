@@ -9,6 +9,7 @@ from sessile.core.commands import Decision, FinishTurn, Runner, StartCall, Start
 from sessile.core.context import Holding
 from sessile.core.errors import LeaseLost, SteerUnread
 from sessile.core.events import (
+    ButtonPressed,
     Event,
     JsonObject,
     MessageAdded,
@@ -45,6 +46,9 @@ def check_append(view: View, holding: Holding, *, step: int) -> bool:
 
 
 def start(view: View, command: StartTurn) -> Decision:
+    """A lost turn of a closed session is begun once more too: the outcomes of its open calls and
+    its unread steers, which its end must name, are in the log, which no decision sees. The
+    attempt reads it, and writes nothing but the end."""
     head = view.head
     due = None if head is None else due_at_ms(head, view.lease, now_ms=view.now_ms)
     if head is None or due is None or due > view.now_ms:
@@ -190,11 +194,15 @@ def knows(runner: Runner, view: View) -> bool:
 
 def first_attempt(
     turn: Turn | TurnQueued, fence: Fence, runner: Runner, *, now_ms: int
-) -> tuple[tuple[Event, Event], Lease]:
+) -> tuple[tuple[Event, ...], Lease]:
     """A turn that waited joins the history now, under a new fence."""
     started = TurnStarted(turn_id=turn.turn_id, attempt=1, fence=Fence(fence + 1), node=runner.node)
     message = user_message(turn.turn_id, turn.message_id, turn.input)
-    return (started, message), _taken(runner, now_ms=now_ms)
+    pressed: tuple[Event, ...] = ()
+    if turn.input["type"] == "button":
+        button, payload = turn.input["button"], turn.input["payload"]
+        pressed = (ButtonPressed(turn_id=turn.turn_id, button=button, payload=payload),)
+    return (started, *pressed, message), _taken(runner, now_ms=now_ms)
 
 
 def user_message(

@@ -247,9 +247,9 @@ class TurnInterrupted(Progress):
 class MessageAdded:
     """A whole message; it replaces all deltas of its id.
 
-    `parts`: `{type: text, text}`, `{type: thinking, text}` and
+    `parts`: `{type: text, text}`, `{type: thinking, text}`,
     `{type: tool_call, call_id, name, arguments}`, each with an optional `provider` object that
-    only the agent's own integration reads. `steer_id` names the steered input that it delivers.
+    only the agent's own integration reads, and `{type: button, button, label, payload}`. `steer_id` names the steered input that it delivers.
     """
 
     kind: ClassVar[str] = "message.added"
@@ -295,10 +295,14 @@ class ToolEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolStarted(ToolEvent):
+    """Where it names a `grant`, the session had it at this moment. `parent_call_id`: the call from
+    within which it was made."""
+
     kind: ClassVar[str] = "tool.started"
     arguments: JsonObject
     idempotent: bool = False
     parent_call_id: CallId | None = None
+    grant: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -380,6 +384,8 @@ class IntentDecided:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ButtonOffered:
+    """Under a message that is being written; the whole message then has it among its parts."""
+
     kind: ClassVar[str] = "button.offered"
     turn_id: TurnId
     message_id: MessageId
@@ -390,6 +396,8 @@ class ButtonOffered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ButtonPressed:
+    """What the turn was begun with, before the message that it reads as."""
+
     kind: ClassVar[str] = "button.pressed"
     turn_id: TurnId
     button: str

@@ -16,8 +16,9 @@ class Committed:
     """What a transaction wrote, and how the session stands after it.
 
     `head` is None only where the session does not exist (a StartTurn found nothing, or it was
-    deleted). `session_id` is the session that the answer is about: another than the locked one
-    where an open found an exclusive or a repeated one. `repeated`: nothing was written.
+    deleted). `session_id` is the session that the answer is about: another than the one asked
+    about where an open found an exclusive or a repeated one. `created`: it was made by this
+    command, or by the one that it repeats. `repeated`: nothing was written.
     """
 
     head: SessionHead | None
@@ -27,6 +28,7 @@ class Committed:
     turns: Mapping[TurnId, Turn] = field(default_factory=dict[TurnId, Turn])
     turn: Turn | None = None
     session: Session | None = None
+    created: bool = False
     repeated: bool = False
     deleted: bool = False
 
@@ -60,7 +62,8 @@ class Store(Protocol):
         """Lock the session, let `core.decide` answer the command, write what it decided.
 
         All of it in one transaction, durable on return. Raises what `decide` raises, and then
-        wrote nothing. Commands of one session are applied one after another.
+        wrote nothing. Commands of one session are applied one after another. Where the exclusive
+        key of an OpenSession is held, the session that holds it is locked and shown instead.
         """
         ...
 

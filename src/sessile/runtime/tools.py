@@ -64,6 +64,14 @@ def _later(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
         loop.call_soon_threadsafe(call)
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a person said of a call. `reason` where it was denied."""
+
+    granted: bool
+    reason: str = ""
+
+
 @dataclass(slots=True)
 class Calls:
     """What the log says of a turn's tool calls: kept up to date by the attempt that runs."""
@@ -77,21 +85,31 @@ class Calls:
     outcomes: dict[CallId, ToolResult] = field(default_factory=dict[CallId, ToolResult])
     unnamed: list[tuple[CallId, str, str]] = field(default_factory=list[tuple[CallId, str, str]])
     """Calls that no message asked for, since the agent was last spoken to: id, name, arguments."""
+    cards: dict[CallId, MessageId] = field(default_factory=dict[CallId, MessageId])
+    """Of the calls that an approval was asked for."""
+    answers: dict[CallId, Answer] = field(default_factory=dict[CallId, Answer])
 
 
-def offered(agent: Agent) -> tuple[Tool, ...]:
-    """The agent's tools that its allow-list has."""
-    return tuple(tool for tool in agent.tools if _verdict(agent, tool.name).status == "allowed")
+def offered(agent: Agent, grants: Collection[str]) -> tuple[Tool, ...]:
+    """The agent's tools that its allow-list has, and that the session is granted."""
+    usable = ("allowed", "needs_approval")
+    return tuple(tool for tool in agent.tools if _verdict(agent, tool, grants).status in usable)
 
 
-def verdicts(agent: Agent) -> tuple[Verdict, ...]:
+def verdicts(agent: Agent, grants: Collection[str]) -> tuple[Verdict, ...]:
     """One for each tool of the agent: nothing is hidden."""
-    return tuple(_verdict(agent, tool.name) for tool in agent.tools)
+    return tuple(_verdict(agent, tool, grants) for tool in agent.tools)
 
 
-def _verdict(agent: Agent, name: str) -> Verdict:
-    known = any(tool.name == name for tool in agent.tools)
-    return verdict(name, known=known, allowed=agent.tools_allowed)
+def _verdict(agent: Agent, tool: Tool, grants: Collection[str]) -> Verdict:
+    return verdict(
+        tool.name,
+        known=True,
+        allowed=agent.tools_allowed,
+        grant=tool.grant,
+        grants=grants,
+        approval=tool.approval,
+    )
 
 
 class TurnTools:
