@@ -31,7 +31,7 @@ from sessile.runtime.node import Node
 from sessile.runtime.reads import Reads
 from sessile.runtime.sessions import Opened, Sessions, Submitted
 from sessile.runtime.telemetry import Telemetry
-from sessile.runtime.tools import Threads
+from sessile.runtime.threads import Threads
 from sessile.runtime.workers import Workers
 from sessile.settings import Settings
 

@@ -154,16 +154,6 @@ class ReleaseTurn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StartCall:
-    """`started`, if the session has `grant` at this moment; else the call is refused."""
-
-    holding: Holding
-    step: int
-    started: ToolStarted
-    grant: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class AwaitTurn:
     """Ask for approvals and release the lease. `closing`: what must be written before."""
 
@@ -208,7 +198,6 @@ Command = (
     | AnswerApproval
     | DeleteSession
     | StartTurn
-    | StartCall
     | AwaitTurn
     | ReleaseTurn
     | FinishTurn
@@ -281,8 +270,6 @@ def named(command: Command) -> Named:
             return Named(queue="all", session=True)
         case SetGrants():
             return Named(session=True)
-        case StartCall():
-            return Named(turn_id=command.holding.turn_id, session=True)
         case AwaitTurn():
             return Named(turn_id=command.holding.turn_id)
         case DeleteSession() | ReleaseTurn() | AnswerApproval():

@@ -11,7 +11,7 @@ from typing import assert_never
 
 from sessile.core import approvals
 from sessile.core.approvals import give_up, released
-from sessile.core.attempts import finish, first_attempt, held, knows, queue, start, start_call
+from sessile.core.attempts import finish, first_attempt, held, knows, queue, start
 from sessile.core.commands import (
     AnswerApproval,
     AwaitTurn,
@@ -27,7 +27,6 @@ from sessile.core.commands import (
     ReleaseTurn,
     Runner,
     SetGrants,
-    StartCall,
     StartTurn,
     SubmitTurn,
     UpdateSession,
@@ -86,8 +85,6 @@ def decide(view: View, command: Command) -> Decision:
         case ReleaseTurn():
             held(view, command.holding)
             return Decision(lease=released(view))
-        case StartCall():
-            return start_call(view, command)
         case AwaitTurn():
             return approvals.begin(view, held(view, command.holding), command)
         case AnswerApproval():

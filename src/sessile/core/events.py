@@ -249,7 +249,9 @@ class MessageAdded:
 
     `parts`: `{type: text, text}`, `{type: thinking, text}`,
     `{type: tool_call, call_id, name, arguments}`, each with an optional `provider` object that
-    only the agent's own integration reads, and `{type: button, button, label, payload}`. `steer_id` names the steered input that it delivers.
+    only the agent's own integration reads, and `{type: button, button, label, payload}`.
+    `steer_id` names the steered input that it delivers; `asked_again`: it came when the agent had
+    answered, and began a new run of it.
     """
 
     kind: ClassVar[str] = "message.added"
@@ -259,6 +261,7 @@ class MessageAdded:
     parts: tuple[JsonObject, ...]
     state: Literal["complete", "partial"] = "complete"
     steer_id: TurnId | None = None
+    asked_again: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -334,6 +337,7 @@ class ToolRefused(ToolEvent):
     arguments: JsonObject
     verdict: str
     reason: str
+    parent_call_id: CallId | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

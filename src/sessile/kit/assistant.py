@@ -58,8 +58,7 @@ class Assistant:
         self.brought: Any = None
         """The agent that was brought along, if one was."""
         self._tools: dict[str, Tool] = {}
-        for tool in context_tools(window_tokens=window_tokens):
-            self.add(tool)
+        self.window_tokens = window_tokens
         if agent is not None:
             self._bring(agent)
 
@@ -200,6 +199,7 @@ class _Driven:
     def __init__(self, assistant: Assistant, loop: AgentLoop) -> None:
         self._assistant = assistant
         self._loop = Pipeline(assistant.stages, loop)
+        self._context_tools = context_tools(window_tokens=assistant.window_tokens)
 
     @property
     def name(self) -> str:
@@ -211,7 +211,9 @@ class _Driven:
 
     @property
     def tools(self) -> tuple[Tool, ...]:
-        return self._assistant.tools
+        """Those of its own in place of what every assistant has."""
+        own = {tool.name for tool in self._assistant.tools}
+        return (*self._assistant.tools, *(t for t in self._context_tools if t.name not in own))
 
     @property
     def tools_allowed(self) -> tuple[str, ...]:

@@ -57,6 +57,11 @@ class Draft:
         if aside:
             self._aside.append(text)
 
+    @property
+    def spoken(self) -> bool:
+        """There is text: of the message that is open, or of the last one."""
+        return bool(self._message_id or self.text)
+
     def offer(self, button: str, label: str, payload: JsonObject) -> None:
         """A button under the message. Raises as `add`."""
         if self._message_id is None:

@@ -119,10 +119,10 @@ class Sessions:
         Raises what both raise.
         """
         opening = self._opening(principal, assistant, title, metadata)
+        read = self._gates.pressed_of(opening.assistant, given)
+        first = self._first(principal, read, when_busy)
         body = [opening.assistant, title, metadata, given, when_busy]
         once = _once(principal, "open", idempotency_key, body)
-        given = self._gates.pressed_of(opening.assistant, given)
-        first = self._first(principal, given, when_busy)
         key = SessionKey(principal.tenant_id, self._node.ids.session_id())
         first = replace(first, runner=self._workers.reserve())
         return await self._submitted(key, replace(opening, first=first, once=once), wait_seconds)
@@ -175,9 +175,9 @@ class Sessions:
         With `wait_seconds`, until the turn has ended or the time is over: the record says which.
         Raises InvalidInput, SessionClosed, SessionBusy, QueueFull, IdempotencyConflict.
         """
+        read = await self._gates.pressed(principal, session_id, given)
+        command = self._first(principal, read, when_busy)
         once = _once(principal, session_id, idempotency_key, [given, when_busy])
-        given = await self._gates.pressed(principal, session_id, given)
-        command = self._first(principal, given, when_busy)
         key = SessionKey(principal.tenant_id, session_id)
         command = replace(command, once=once, runner=self._workers.reserve())
         return await self._submitted(key, command, wait_seconds)
