@@ -1,60 +1,35 @@
 """An assistant that another one asks: its answer is the result of the call that asked."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any, cast
 
 from sessile.core.codec import encode
-from sessile.core.context import ToolResult, TurnContext
+from sessile.core.context import TurnContext
 from sessile.core.events import Entry, MessageAdded, Progress
 from sessile.core.ids import CallId, Seq
 from sessile.core.transcript import History, Message
-from sessile.ports.agent import Agent, MessageEnd, TextDelta, Tool
-from sessile.runtime.tools import TurnTools
+from sessile.ports.agent import Agent, MessageEnd, TextDelta, Tools
 
 
-class Below:
-    """Implements `ports.agent.Tools` for the assistant that is asked: its calls are made from
-    within the call that asked, and nobody speaks to it."""
+class Asked:
+    """Implements `runtime.tools.Asking` for the assistant that is asked: nobody speaks to it, and
+    it hands nothing off."""
 
     decided = "agent"
     handed_off = False
 
-    def __init__(self, tools: TurnTools, parent: CallId | None) -> None:
-        self._tools = tools
-        self._parent = parent
+    def __init__(self, context: Callable[[CallId | None], TurnContext]) -> None:
+        self.context = context
 
-    @property
-    def offered(self) -> tuple[Tool, ...]:
-        """None that waits for an approval: a call from within a tool cannot."""
-        return tuple(tool for tool in self._tools.offered if not tool.approval)
-
-    def new_call_id(self) -> CallId:
-        return self._tools.new_call_id()
-
-    async def call(
-        self,
-        name: str,
-        arguments: Mapping[str, Any] | None = None,
-        *,
-        call_id: CallId | None = None,
-        body: Callable[[], Awaitable[Any]] | None = None,
-        idempotent: bool | None = None,
-    ) -> ToolResult:
-        return await self._tools.call(
-            name,
-            arguments,
-            call_id=call_id,
-            body=body,
-            idempotent=idempotent,
-            parent=self._parent,
-        )
-
-    async def steered(self) -> tuple[Message, ...]:
+    async def steered_after(self, made: int) -> tuple[Message, ...]:
         return ()
 
+    def on_waiting(self) -> None:
+        raise AssertionError("a call from within a tool does not wait")
 
-async def asked(agent: Agent, turn: TurnContext, question: MessageAdded, tools: Below) -> str:
+
+async def asked(agent: Agent, turn: TurnContext, question: MessageAdded, tools: Tools) -> str:
     """The text of its last message."""
     entry = Entry(Seq(0), question.kind, question.turn_id, 0, encode(question))
     said: list[str] = []

@@ -31,13 +31,13 @@ from sessile.ports.agent import (
 )
 from sessile.ports.store import Committed
 from sessile.runtime.calls import interrupted
-from sessile.runtime.delegation import Below, asked
+from sessile.runtime.delegation import Asked, asked
 from sessile.runtime.door import TurnDoor
 from sessile.runtime.draft import Draft
 from sessile.runtime.journal import Journal, patiently
 from sessile.runtime.node import Node
 from sessile.runtime.recovery import Remains, turn_entries
-from sessile.runtime.tools import TurnTools
+from sessile.runtime.tools import TurnTools, Within
 from sessile.runtime.watch import Watch
 
 HANDOFFS_MAX = 8
@@ -273,9 +273,13 @@ class Steps:
         """Raises UnknownAssistant, and what the assistant raises."""
         agent = self._known(assistant)
         given = {"type": "message", "text": text}
-        turn = self.context(parent, of=agent, given=given)
+
+        def context(call_id: CallId | None) -> TurnContext:
+            return self.context(call_id, of=agent, given=given)
+
+        tools = self._tools_of(agent, within=Within(parent, Asked(context)))
         question = user_message(self._turn.turn_id, self._node.ids.message_id(), given)
-        return await asked(agent, turn, question, Below(self._tools_of(agent), parent))
+        return await asked(agent, context(parent), question, tools)
 
     async def hand_off(self, assistant: str, reason: str) -> None:
         """Raises UnknownAssistant."""
@@ -312,7 +316,7 @@ class Steps:
             )
         )
 
-    def _tools_of(self, agent: Agent) -> TurnTools:
+    def _tools_of(self, agent: Agent, *, within: Within | None = None) -> TurnTools:
         return TurnTools(
             turn_id=self._turn.turn_id,
             agent=agent,
@@ -322,7 +326,8 @@ class Steps:
             ids=self._node.ids,
             settings=self._node.settings,
             threads=self._node.threads,
-            asking=self,
+            asking=self if within is None else within.asking,
+            within=within,
         )
 
     async def _read_history(self, upto: Seq | None) -> History:

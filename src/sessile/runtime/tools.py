@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NoReturn, Protocol
 
 from sessile.core.codec import to_json
@@ -65,6 +65,14 @@ class Asking(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Within:
+    """Tools of an assistant that was asked by another, from within the call `parent`."""
+
+    parent: CallId | None
+    asking: Asking
+
+
 class TurnTools:
     """Implements `ports.agent.Tools` for one attempt of one turn."""
 
@@ -80,6 +88,7 @@ class TurnTools:
         settings: Settings,
         threads: Threads,
         asking: Asking,
+        within: Within | None = None,
     ) -> None:
         self._turn_id = turn_id
         self._agent = agent
@@ -90,6 +99,7 @@ class TurnTools:
         self._settings = settings
         self._threads = threads
         self._asking = asking
+        self._within = within
         self._tools = {tool.name: tool for tool in agent.tools}
         self._asked: set[CallId] = set()
         self._made: set[CallId] = set()
@@ -97,7 +107,8 @@ class TurnTools:
         self._running: set[CallId] = set()
         self.waiting: dict[CallId, ToolStarted] = {}
         """Calls that wait for an approval, which the turn is to ask for."""
-        self.offered = offered(agent, grants)
+        tools = offered(agent, grants)
+        self.offered = tools if within is None else tuple(t for t in tools if not t.approval)
 
     def new_call_id(self) -> CallId:
         return self._drawn.pop(0) if self._drawn else self._ids.call_id()
@@ -134,6 +145,8 @@ class TurnTools:
         given: Arguments = json.loads(to_json(arguments or {}))
         tool = None if body is not None else self._tools.get(name)
         safe = bool(idempotent) if tool is None else tool.idempotent
+        if self._within is not None:
+            parent = parent or self._within.parent
         if call_id is None:
             call_id = self._identified(name, given, idempotent=safe, parent=parent)
         self._made.add(call_id)
@@ -184,7 +197,7 @@ class TurnTools:
         )
         if said.status != "needs_approval":
             return said
-        if begun.parent_call_id is not None:
+        if begun.parent_call_id is not None or self._within is not None:
             return replace(said, reason="A call from within a tool cannot wait for an approval.")
         answer = self._calls.answers.get(begun.call_id)
         if answer is None:
