@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 # So many processes share the tests; WORKERS=0 runs them one after another, in this one.
 WORKERS ?= 2
-PYTEST := pytest -n $(WORKERS) --dist loadgroup
+PYTEST := pytest -n $(WORKERS) --dist worksteal
 
 # $(call step,NAME,COMMAND): say what begins, and how long it took.
 step = @echo "== $(1)"; start=$$(date +%s); $(2) && echo "== $(1): $$(($$(date +%s) - start)) s"

@@ -48,6 +48,9 @@ class Settings:
     fork_entries_max: int = _setting(10_000, "Entries that a fork may inherit.")
     page_items_max: int = _setting(200, "Items on a page of a list.")
     page_entries_max: int = _setting(1_000, "Entries on a page of events, or in one read.")
+    page_bytes_max: int = _setting(
+        1_048_576, "Bytes of entries or turns on a page, or in one read."
+    )
     wait_seconds_max: float = _setting(60.0, "How long ?wait= may wait.")
 
     delta_milliseconds: int = _setting(50, "Text deltas within this time share an entry.")

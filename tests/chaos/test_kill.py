@@ -110,7 +110,6 @@ def followed(served: Serve, agent: str, turn: dict[str, Any]) -> Survived:
 
 @pytest.mark.parametrize("agent", AGENTS)
 @pytest.mark.parametrize("step", STEPS)
-@pytest.mark.xdist_group("killed")  # each step is played once, by whoever has them all
 class TestKilled:
     @pytest.fixture
     def survived(

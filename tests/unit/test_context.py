@@ -23,6 +23,7 @@ IDENTITY = Identity(
     assistant="support",
     grants=("manage_sessions",),
     input={"type": "message", "text": "hello"},
+    reached=Progress(tokens_used=7),
 )
 FIELDS = (
     "tenant_id",
@@ -34,6 +35,7 @@ FIELDS = (
     "assistant",
     "grants",
     "input",
+    "reached",
 )
 
 

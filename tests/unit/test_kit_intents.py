@@ -67,6 +67,7 @@ def test_words_are_what_two_people_write_alike(text: str, words: str) -> None:
         ("cancel * order *", "cancel my last order now", True),
         ("cancel * order *", "cancel order order", True),
         ("cancel * order *", "order cancel", False),
+        ("a * a", "a", False),
         ("* a * b", "a b a b", True),
         ("* a * b", "a b a", False),
         ("annul* * commande", "annulez donc ma commande", True),
@@ -216,7 +217,7 @@ async def test_the_same_text_gives_the_same_guess_whatever_was_asked_before() ->
 
 @pytest.mark.parametrize(
     "text",
-    ["x" * 32_000, "a b " * 8_000, "a* " * 9_000, "\ufdfa" * 32_000, "e\u0301\u0316" * 9_000],
+    ["x" * 32_000, "a b " * 8_000, "a* " * 9_000, "\ufdfa" * 32_000, "e" + "\u0301\u0316" * 16_000],
 )
 async def test_a_long_text_costs_no_more_than_its_beginning(text: str) -> None:
     greedy = IntentSpec(name="greedy", phrases=("* a * b * a * b * a * c", "*a b*"))
@@ -267,17 +268,17 @@ def test_a_phrase_has_words_and_one_star_at_most_in_each(phrase: str) -> None:
 
 
 def test_a_lead_as_large_as_the_margin_is_enough() -> None:
-    found = (Likeness(0.5, "one", "a"), Likeness(0.55, "other", "b"), Likeness(0.0, "none", "c"))
+    found = (Likeness(0.55, "one", "a"), Likeness(0.6, "other", "b"), Likeness(0.0, "none", "c"))
 
-    taken = IntentGuess.nearest(found, threshold=0.55, margin=0.05)
-    close = IntentGuess.nearest(found, threshold=0.55, margin=0.0501)
-    low = IntentGuess.nearest(found, threshold=0.5501, margin=0.05)
+    taken = IntentGuess.nearest(found, threshold=0.6, margin=0.05)
+    close = IntentGuess.nearest(found, threshold=0.6, margin=0.0501)
+    low = IntentGuess.nearest(found, threshold=0.6001, margin=0.05)
 
-    assert (taken.intent, taken.runner_up, taken.runner_up_score) == ("other", "one", 0.5)
-    assert taken.reason.endswith("is 'b' with 0.55, 0.05 ahead of one.")
+    assert (taken.intent, taken.runner_up, taken.runner_up_score) == ("other", "one", 0.55)
+    assert taken.reason.endswith("is 'b' with 0.60, 0.05 ahead of one.")
     assert close.intent is None
-    assert close.reason.endswith("is 'b' with 0.55, too close to one with 0.50.")
-    assert (low.intent, low.score) == (None, 0.55)
+    assert close.reason.endswith("is 'b' with 0.60, too close to one with 0.55.")
+    assert (low.intent, low.score) == (None, 0.6)
 
 
 def test_a_single_candidate_needs_no_lead() -> None:

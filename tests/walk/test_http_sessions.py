@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import httpx2
+import pytest
 from pydantic import BaseModel
 from tests.walk.people import Walk, each_store, message
 
@@ -243,3 +244,34 @@ async def test_a_node_that_drains_is_not_ready(walk: Walk) -> None:
 
     assert shaped(reply, schemas.Problem, 503)["code"] == "not_ready"
     assert (await walk.nobody.get("/healthz")).status_code == 200
+
+
+@each_store
+@pytest.mark.parametrize(
+    ("what", "by"), [("events", "after"), ("turns", "after"), ("messages", "before")]
+)
+async def test_a_page_is_bounded_in_bytes_and_leads_to_the_rest(
+    walk: Walk, what: str, by: str
+) -> None:
+    session_id = await walk.opened()
+    for _ in range(4):
+        await walk.said(session_id, "a" * 3_000)
+    path = f"/v1/sessions/{session_id}/{what}"
+    accept = {"accept": "application/json"}
+    whole = (await walk.alice.get(path, headers=accept)).json()
+    walk.server.reads._bytes_max = 7_000
+
+    items, pages, query = [], 0, {}
+    while True:
+        reply = await walk.alice.get(path, headers=accept, params=query)
+        page = reply.json()
+        items = page["items"] + items if by == "before" else items + page["items"]
+        pages += 1
+        assert len(reply.content) < 15_000
+        if page["next"] is None:
+            break
+        query = {by: page["next"]}
+
+    assert whole["next"] is None
+    assert items == whole["items"]
+    assert pages > 2

@@ -14,6 +14,13 @@ MEDIA_TYPE = b"application/problem+json"
 ERRORS_MAX = 20
 """Faults of one request that are told; a body may have as many as it has bytes."""
 FIELD_CHARS_MAX = 200
+MESSAGES = {
+    "dict_type": "Input should be an object",
+    "extra_forbidden": "There is no such field",
+    "missing": "Has to be given",
+    "model_type": "Input should be an object",
+}
+"""Where pydantic speaks of Python, or of its own settings."""
 
 
 class MalformedJson(SessileError):
@@ -104,7 +111,10 @@ class InvalidFields(SessileError):
     def of(cls, error: ValidationError, *, within: str = "") -> "InvalidFields":
         """Names and reasons only: what the caller sent is not sent back."""
         faults = error.errors(include_url=False, include_context=False, include_input=False)
-        return cls((_path(within, fault["loc"]), fault["msg"]) for fault in faults[:ERRORS_MAX])
+        return cls(
+            (_path(within, fault["loc"]), MESSAGES.get(fault["type"], fault["msg"]))
+            for fault in faults[:ERRORS_MAX]
+        )
 
 
 def problem(error: SessileError, *, request_id: str | None) -> Reply:

@@ -101,11 +101,11 @@ class TurnRoutes:
     ) -> Reply:
         """The session's turns in the order accepted."""
         limit = page_limit(limit, self._served.settings.page_items_max)
-        found = await self._served.reads.turns(
+        page = await self._served.reads.turns(
             caller, session_id, after=after, queued=queued, limit=limit
         )
-        last = found[-1].position if len(found) == limit else None
-        return json_reply(200, page_wire(map(turn_wire, found), after=last))
+        last = page.items[-1].position if page.more else None
+        return json_reply(200, page_wire(map(turn_wire, page.items), after=last))
 
     async def get_turn(
         self, caller: Caller, session_id: SessionPath, turn_id: TurnPath, wait: Wait = 0

@@ -119,7 +119,9 @@ class Assistant:
         return declared
 
     def add(self, tool: Tool) -> None:
-        """Add a tool that was made elsewhere."""
+        """Add a tool that was made elsewhere. Raises CapturedContext where it holds a turn's."""
+        if not isinstance(tool, FunctionTool):  # which has looked at its function itself
+            refuse_captured(tool.call_blocking if tool.blocking else tool.invoke)
         clash = next((name for name in self._tools if _plain(name) == _plain(tool.name)), None)
         if clash is not None:
             # Providers take no dots: debug.info and debug_info would be one tool to a model.

@@ -110,10 +110,16 @@ class Store(Protocol):
         ...
 
     async def turns(
-        self, key: SessionKey, *, after: int = 0, queued: bool = False, limit: int
+        self,
+        key: SessionKey,
+        *,
+        after: int = 0,
+        queued: bool = False,
+        limit: int,
+        bytes_max: int | None = None,
     ) -> tuple[Turn, ...]:
         """The session's turns by position, from the one behind `after` on; `queued`: only those
-        that wait."""
+        that wait. `bytes_max` bounds their inputs and outputs, but for the first one's."""
         ...
 
     async def read(
@@ -125,9 +131,11 @@ class Store(Protocol):
         history: bool = False,
         newest_first: bool = False,
         limit: int,
+        bytes_max: int | None = None,
     ) -> tuple[Entry, ...]:
         """Entries with `after < seq < before`, at most `limit`, in log order or from the end.
 
+        `bytes_max` bounds their bodies, but for the first one's: there is always one to go on from.
         `history`: without `message.delta` and `turn.progress`, by an index that leaves them out.
         A gap in the log that retention made is filled by the `log.compacted` entry behind it.
         """

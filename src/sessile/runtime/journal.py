@@ -62,7 +62,7 @@ class Journal:
 
     def put(self, *events: Event) -> None:
         """Append soon: with the next write, or after the delay."""
-        self._check()
+        self.check()
         self._pending.extend(events)
         self._put += len(events)
         self.flush_soon()
@@ -75,7 +75,7 @@ class Journal:
     async def write(self, *events: Event) -> None:
         """Append behind what waits, durable on return. Raises LeaseLost, and ContextExpired
         once the turn is being ended."""
-        self._check()
+        self.check()
         events = (*self.buffered(), *events)
         self._pending.extend(events)
         self._put += len(events)
@@ -118,7 +118,8 @@ class Journal:
         """The turn does not end yet."""
         self._sealed = False
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raises ContextExpired once the turn is being ended."""
         if self._sealed:
             raise ContextExpired()
 

@@ -1,5 +1,6 @@
 """What the agent does in one attempt: it is asked for steps, heard, and told what was steered."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -18,7 +19,7 @@ from sessile.core.events import (
     ToolRefused,
     ToolStarted,
 )
-from sessile.core.ids import CallId, Seq
+from sessile.core.ids import CallId, MessageId, Seq
 from sessile.core.transcript import History, Message, messages
 from sessile.ports.agent import (
     Agent,
@@ -74,6 +75,8 @@ class Steps:
         self._handed_to: str | None = None
         self._whole = True
         self._passing = 0
+        self._steering = asyncio.Lock()
+        self._delivered: set[MessageId] = set()
         self.remains = Remains()
         """The turn so far, as the log has it."""
         self.steered = False
@@ -358,20 +361,33 @@ class Steps:
             self._journal.put(message)
 
     async def _take_steered(self, *, asked_again: bool = False) -> tuple[Message, ...]:
-        if not self.steered:
-            return ()
+        """One at a time; who was cancelled in the midst leaves to the next what is delivered."""
+        async with self._steering:
+            if self._delivered:
+                await self._journal.write()  # or it is delivered again
+            if self.steered:
+                await self._deliver(asked_again=asked_again)
+            if not self._delivered:
+                return ()
+            said = self._journal.said
+            if not self._journal.said_is_whole:
+                said = await self._entries()
+            told = tuple(m for m in messages(said) if m.message_id in self._delivered)
+            self._delivered.clear()
+            return told
+
+    async def _deliver(self, *, asked_again: bool) -> None:
         self.steered = False
-        steers = tuple((await self.refold()).steers.values())
-        already = len(self._journal.said)
+        try:
+            steers = (await self.refold()).steers.values()
+        except BaseException:
+            self.steered = True
+            raise
+        self._delivered.update(steer.message_id for steer in steers)
         delivering = (
             user_message(s.turn_id, s.message_id, s.input, steer_id=s.steer_id) for s in steers
         )
         await self._journal.write(*(replace(m, asked_again=asked_again) for m in delivering))
-        said = (
-            self._journal.said[already:] if self._journal.said_is_whole else await self._entries()
-        )
-        delivered = {steer.message_id for steer in steers}
-        return tuple(message for message in messages(said) if message.message_id in delivered)
 
     async def _entries(self) -> list[Entry]:
         page = self._node.settings.page_entries_max

@@ -223,6 +223,7 @@ class TurnTools:
 
     async def _start(self, begun: ToolStarted) -> ToolResult | None:
         """A result where it must not run after all."""
+        self._journal.check()
         self._calls.started[begun.call_id] = begun
         if begun.idempotent and begun.grant is None:
             self._journal.put(begun)
