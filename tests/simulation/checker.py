@@ -39,10 +39,10 @@ from sessile.core.session import (
     Turn,
     evolve,
     evolve_session,
-    evolve_turn,
     unborn,
 )
 from sessile.core.transcript import TEXT_KINDS
+from sessile.core.turns import evolve_turn
 from sessile.settings import Settings
 
 CANARY = re.compile(r"canary-\d+-")

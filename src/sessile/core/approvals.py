@@ -11,6 +11,7 @@ from sessile.core.events import (
     ApprovalRequested,
     Event,
     JsonObject,
+    Progress,
     ToolInterrupted,
     ToolRefused,
     ToolStarted,
@@ -21,16 +22,20 @@ from sessile.core.ids import UserId
 from sessile.core.session import FREE, Lease, SessionHead, Turn
 
 EXPIRED = "Nobody answered in time."
+DENIED = "The call was denied."
 
 
 def begin(view: View, head: SessionHead, command: AwaitTurn) -> Decision:
     """Raises LeaseLost where the turn was cancelled: its end is still to be written."""
     turn_id = command.holding.turn_id
-    if view.lease.owner is None:
+    open_ids = {call.call_id for call in command.open_calls}
+    assert command.asked, "nobody could end the wait"
+    assert open_ids.issuperset(call.call_id for call in command.asked)
+    if view.lease.owner is None and view.lease.step == command.step + 1:
         return Decision(repeated=True, turn_id=turn_id)
-    if view.lease.step != command.step:
+    if view.lease.owner is None or view.lease.step != command.step:
         raise LeaseLost(f"step {command.step} does not follow {view.lease.step}")
-    if head.status == "closed" or head.cancel_turn_id == turn_id:
+    if head.cancel_turn_id == turn_id:
         raise LeaseLost("the turn was cancelled")
     requests = (
         ApprovalRequested(
@@ -50,20 +55,24 @@ def begin(view: View, head: SessionHead, command: AwaitTurn) -> Decision:
         output=command.output,
     )
     events = (*command.closing, *requests, awaiting)
-    return Decision(events=events, lease=released(view), turn_id=turn_id)
+    # A step as of any fenced append: what its holder sends after it comes too late.
+    lease = replace(FREE, step=command.step + 1)
+    return Decision(events=events, lease=lease, turn_id=turn_id)
 
 
 def answer(view: View, head: SessionHead, command: AnswerApproval) -> Decision:
     """Each call is answered once; the same answer again changes nothing."""
     turn = None if head.running_turn_id is None else view.turns[head.running_turn_id]
     awaited = None if turn is None else turn.awaited
-    if turn is None or awaited is None or command.call_id not in awaited.call_ids:
+    if turn is None or awaited is None:
         raise CallNotFound()
     known = awaited.answers.get(command.call_id)
     if known is not None:
         if (known == "granted") != command.granted:
             raise ApprovalAnswered(answer=known)
         return Decision(repeated=True, turn_id=turn.turn_id)
+    if command.call_id not in awaited.call_ids:
+        raise CallNotFound()
     by, unanswered = command.principal.user_id, len(awaited.unanswered) - 1
     event: Event
     if command.granted:
@@ -106,8 +115,8 @@ def give_up(turn: Turn, *, by: UserId, reason: str) -> Iterator[Event]:
     assert awaited is not None
     yield from denials(turn, by=by, reason=reason)
     for call in awaited.calls:
-        granted = awaited.answers.get(call["call_id"]) == "granted"
-        if call["call_id"] in awaited.call_ids and not granted:
+        answered = awaited.answers.get(call["call_id"])
+        if call["call_id"] in awaited.call_ids and answered != "granted":
             yield ToolRefused(
                 turn_id=turn.turn_id,
                 call_id=call["call_id"],
@@ -115,7 +124,7 @@ def give_up(turn: Turn, *, by: UserId, reason: str) -> Iterator[Event]:
                 name=call["name"],
                 arguments=call["arguments"],
                 verdict="denied",
-                reason="The turn was cancelled before anybody approved.",
+                reason=DENIED if answered else "The turn was cancelled before anybody approved.",
             )
         else:
             yield ToolInterrupted(
@@ -126,7 +135,20 @@ def give_up(turn: Turn, *, by: UserId, reason: str) -> Iterator[Event]:
                 arguments=call["arguments"],
                 reason="The turn was cancelled before this call was made.",
             )
-    yield TurnCancelled(turn_id=turn.turn_id, reason=reason, by=by, output=awaited.output)
+    yield TurnCancelled(
+        turn_id=turn.turn_id, reason=reason, by=by, output=awaited.output, **counts(turn.progress)
+    )
+
+
+def counts(progress: Progress) -> dict[str, int]:
+    """What a terminal event says of a turn's numbers."""
+    numbers = progress.settled()
+    return {
+        "current_iteration": numbers.current_iteration,
+        "total_iterations": numbers.total_iterations,
+        "tokens_used": numbers.tokens_used,
+        "total_tokens": numbers.total_tokens,
+    }
 
 
 def _shown(call: ToolStarted) -> JsonObject:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import assert_never
 
-from sessile.core.approvals import EXPIRED, denials
+from sessile.core.approvals import EXPIRED, counts, denials
 from sessile.core.commands import Decision, FinishTurn, Runner, StartTurn, View
 from sessile.core.context import Holding
 from sessile.core.errors import LeaseLost, SteerUnread
@@ -136,26 +136,20 @@ def _marked(event: Event) -> Event:
 
 
 def _terminal(turn: Turn, command: FinishTurn, *, cancelled: bool) -> Event:
-    numbers = command.progress.raised_to(turn.progress).settled()
-    counts = {
-        "current_iteration": numbers.current_iteration,
-        "total_iterations": numbers.total_iterations,
-        "tokens_used": numbers.tokens_used,
-        "total_tokens": numbers.total_tokens,
-    }
+    numbers = counts(command.progress.raised_to(turn.progress))
     turn_id, output = turn.turn_id, command.output
     if cancelled or command.end == "cancelled":
         reason = turn.cancel_reason or command.reason
         by = turn.cancel_by or turn.by
-        return TurnCancelled(turn_id=turn_id, reason=reason, by=by, output=output, **counts)
+        return TurnCancelled(turn_id=turn_id, reason=reason, by=by, output=output, **numbers)
     match command.end:
         case "completed":
-            return TurnCompleted(turn_id=turn_id, output=output, **counts)
+            return TurnCompleted(turn_id=turn_id, output=output, **numbers)
         case "failed":
             error = command.error or {}
-            return TurnFailed(turn_id=turn_id, error=error, output=output, **counts)
+            return TurnFailed(turn_id=turn_id, error=error, output=output, **numbers)
         case "interrupted":
-            return TurnInterrupted(turn_id=turn_id, reason=command.reason, output=output, **counts)
+            return TurnInterrupted(turn_id=turn_id, reason=command.reason, output=output, **numbers)
         case _:
             assert_never(command.end)
 

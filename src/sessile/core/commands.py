@@ -112,10 +112,12 @@ class CloseSession:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetGrants:
-    """The session's grants are these from now on."""
+    """The session's grants are these from now on. `changeable`: those that the caller may give
+    and take; `None`: any."""
 
     principal: Principal
     grants: tuple[str, ...]
+    changeable: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

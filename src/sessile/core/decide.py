@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from sessile.core import approvals
-from sessile.core.approvals import give_up, released
+from sessile.core.approvals import denials, give_up, released
 from sessile.core.attempts import finish, first_attempt, held, knows, queue, start
 from sessile.core.commands import (
     AnswerApproval,
@@ -34,6 +34,7 @@ from sessile.core.commands import (
 )
 from sessile.core.context import Principal
 from sessile.core.errors import (
+    Forbidden,
     IdempotencyConflict,
     QueueFull,
     SessionBusy,
@@ -163,8 +164,8 @@ def _submit(view: View, command: SubmitTurn) -> Decision:
     waiting = head.steers_unread + (0 if command.when_busy == "interrupt" else head.queued)
     if waiting >= command.queue_max:
         raise QueueFull(queue_max=command.queue_max)
-    steerable = head.awaiting_until_ms is None and head.cancel_turn_id is None
-    if command.when_busy == "steer" and running is not None and steerable:
+    if command.when_busy == "steer" and _steerable(view, head):
+        assert running is not None
         steered = TurnSteered(
             turn_id=running,
             steer_id=command.turn_id,
@@ -216,6 +217,14 @@ def _accepted(
     return Decision(events=(*before, queued, *started), lease=lease, turn_id=turn_id)
 
 
+def _steerable(view: View, head: SessionHead) -> bool:
+    """Nobody would read it while the turn waits for a person, nor once it is to stop."""
+    running = head.running_turn_id
+    if running is None or head.cancel_turn_id is not None:
+        return False
+    return view.turns[running].status != "awaiting"
+
+
 def _displace(view: View, head: SessionHead, *, by: Principal, reason: str) -> Iterator[Event]:
     """Cancels all that waits, and flags the turn that runs."""
     for turn in queue(view):
@@ -227,11 +236,12 @@ def _displace(view: View, head: SessionHead, *, by: Principal, reason: str) -> I
 
 def _stopped(head: SessionHead, turn: Turn, *, by: Principal, reason: str) -> Iterator[Event]:
     """A turn that waits ends at once, but for one with a steer that nobody has read: it becomes a
-    turn when the end is written by who can read it."""
+    turn when the end is written by who can read it. Its calls are denied at once in both."""
     if turn.status == "awaiting" and not head.steers_unread:
         yield from give_up(turn, by=by.user_id, reason=reason)
-    else:
-        yield TurnCancelRequested(turn_id=turn.turn_id, by=by.user_id, reason=reason)
+        return
+    yield from denials(turn, by=by.user_id, reason=reason)
+    yield TurnCancelRequested(turn_id=turn.turn_id, by=by.user_id, reason=reason)
 
 
 def _edit(view: View, command: EditTurn) -> Decision:
@@ -285,9 +295,15 @@ def _grant(view: View, command: SetGrants) -> Decision:
     if head.status == "closed":
         raise SessionClosed()
     assert view.session is not None
-    by, had = command.principal.user_id, view.session.grants
-    granted = (SessionGranted(grant=each, by=by) for each in command.grants if each not in had)
-    revoked = (SessionRevoked(grant=each, by=by) for each in had if each not in command.grants)
+    by, had, wanted = command.principal.user_id, view.session.grants, dict.fromkeys(command.grants)
+    changed = set(had) ^ set(wanted)
+    if command.changeable is not None and not changed <= command.changeable:
+        raise Forbidden(
+            "only an operator or admin sets these grants",
+            grants=sorted(changed - command.changeable),
+        )
+    granted = (SessionGranted(grant=each, by=by) for each in wanted if each not in had)
+    revoked = (SessionRevoked(grant=each, by=by) for each in had if each not in wanted)
     return Decision(events=(*granted, *revoked))
 
 

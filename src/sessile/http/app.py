@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from sessile.core.codec import to_json
 from sessile.core.errors import SessileError
 from sessile.http.events import EventRoutes
 from sessile.http.exchange import exchange
@@ -125,7 +126,10 @@ async def _of_http(request: Request, error: Exception) -> Any:
     if error.status_code == 405:
         headers = [(b"allow", ", ".join(sorted(_methods(request))).encode())]
     request_id = exchange(request.scope).request_id
-    return plain_problem(error.status_code, request_id=request_id, headers=headers)
+    # A mounted route may give anything that is JSON for a detail; a problem's is a text.
+    told: Any = error.detail
+    detail = told if isinstance(told, str) else to_json(told)
+    return plain_problem(error.status_code, request_id=request_id, detail=detail, headers=headers)
 
 
 def _methods(request: Request) -> Iterator[str]:

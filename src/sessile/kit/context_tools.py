@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sessile.core.context import TurnContext
 from sessile.core.transcript import tokens_estimated
 from sessile.kit.tools import FunctionTool
+from sessile.ports.agent import ToolError
 
 MANAGE_SESSIONS = "manage_sessions"
 
@@ -50,6 +51,8 @@ def context_tools(*, window_tokens: int) -> tuple[FunctionTool, FunctionTool]:
         Args:
             summary: what you will need to know of it, in your own words
         """
+        if not summary.strip():
+            raise ToolError("A summary says what was said.")
         before = [each for each in turn.history.messages if each.turn_id != turn.turn_id]
         await turn.summarize(summary)
         return Folded(

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from sessile.core.errors import InvalidInput
 from sessile.core.events import JsonObject
-from sessile.kit.captured import function_name, refuse_captured
+from sessile.kit.captured import function_name, plain, refuse_captured
 from sessile.kit.replies import Reply
 from sessile.kit.tools import NAME
 from sessile.ports.intents import Classifier, IntentSpec
@@ -24,7 +24,7 @@ class Press:
             raise ValueError(f"{name!r} is no button name: it has the form {NAME.pattern}")
         _check(handler, "turn", "payload")
         second = list(inspect.signature(handler).parameters)[1]
-        form: Any = get_type_hints(handler).get(second, dict[str, Any])
+        form: Any = get_type_hints(plain(handler), include_extras=True).get(second, dict[str, Any])
         self.name = name
         self.label = label or name.replace("_", " ").replace(".", " ").capitalize()
         self.handler = handler
@@ -88,5 +88,7 @@ def _check(handler: Any, *parameters: str) -> None:
     name = function_name(handler)
     if not inspect.iscoroutinefunction(handler):
         raise TypeError(f"{name}: a handler is async, and returns a Reply, a text or None")
-    if len(inspect.signature(handler).parameters) != len(parameters):
+    taken = inspect.signature(handler).parameters.values()
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    if [each.kind in positional for each in taken] != [True] * len(parameters):
         raise TypeError(f"{name}: this handler takes {', '.join(parameters)}")

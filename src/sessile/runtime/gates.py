@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from sessile.core.commands import AnswerApproval, SetGrants
 from sessile.core.context import Principal
-from sessile.core.errors import Forbidden, InvalidInput
+from sessile.core.errors import InvalidInput
 from sessile.core.events import JsonObject
 from sessile.core.ids import CallId, SessionId, SessionKey
 from sessile.core.session import Turn
@@ -38,14 +38,13 @@ class Gates:
         for each in grants:
             check_grant(each)
         found = await self._reads.found(principal, session_id)
-        changed = set(grants) ^ set(found.session.grants)
         agent = self._node.agents.get(found.session.assistant)
-        own = set(agent.owner_grants) if agent is not None else set[str]()
-        if not principal.roles & GRANTING_ROLES and not changed <= own:
-            raise Forbidden(
-                "only an operator or admin sets these grants", grants=sorted(changed - own)
-            )
-        command = SetGrants(principal=principal, grants=tuple(sorted(set(grants))))
+        own = frozenset(agent.owner_grants) if agent is not None else frozenset[str]()
+        command = SetGrants(
+            principal=principal,
+            grants=tuple(sorted(set(grants))),
+            changeable=None if principal.roles & GRANTING_ROLES else own,
+        )
         key = SessionKey(principal.tenant_id, session_id)
         self._node.publish(await self._node.store.transact(key, command))
         return await self._reads.found(principal, session_id)
