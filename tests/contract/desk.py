@@ -177,13 +177,16 @@ class Desk:
         )
         return await self.store.transact(held.key, command)
 
-    def call(self, held: Holding, name: str = "orders.refund") -> ToolStarted:
+    def call(
+        self, held: Holding, name: str = "orders.refund", *, grant: str | None = None
+    ) -> ToolStarted:
         return ToolStarted(
             turn_id=held.turn_id,
             call_id=self.ids.call_id(),
             message_id=self.ids.message_id(),
             name=name,
             arguments={"order": 7},
+            grant=grant,
         )
 
     def asking(self, held: Holding, *, step: int = 0, calls: int = 1, others: int = 0) -> AwaitTurn:

@@ -16,6 +16,9 @@ from sessile.core.transcript import History
 from sessile.kit.assistant import Assistant
 from sessile.ports.agent import Tools
 
+LOOKUP_SECONDS = 1.0
+"""Of virtual time."""
+
 
 def refunds(ran: list[int], *, model: bool) -> Assistant:
     """Looks an order up and refunds it, side by side; a refund waits for an approval."""
@@ -34,7 +37,7 @@ def refunds(ran: list[int], *, model: bool) -> Assistant:
 
     @desk.tool
     async def lookup(turn: TurnContext, number: int) -> str:
-        await asyncio.sleep(1)
+        await asyncio.sleep(LOOKUP_SECONDS)
         ran.append(-number)
         return f"order {number}"
 

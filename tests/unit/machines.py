@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from sessile.core import codec
-from sessile.core.attempts import check_append, user_message
+from sessile.core.attempts import authorised, check_append, user_message
 from sessile.core.commands import (
     AnswerApproval,
     AwaitTurn,
@@ -34,7 +34,6 @@ from sessile.core.commands import (
     Remembered,
     Runner,
     SetGrants,
-    StartCall,
     StartTurn,
     SubmitTurn,
     UpdateSession,
@@ -67,10 +66,13 @@ from sessile.core.events import (
     Event,
     MessageAdded,
     Progress,
+    SessionGranted,
     SessionOpened,
+    SessionRevoked,
     ToolCompleted,
     ToolInterrupted,
     ToolOutcome,
+    ToolRefused,
     ToolStarted,
     TurnAwaiting,
     TurnCancelled,
@@ -226,10 +228,12 @@ class Ledger:
         """Whether it was written: False where a retry found it applied."""
         row = self.rows[holding.key]
         turns = {turn_id: turn for turn_id, turn in row.turns.items() if turn_id == holding.turn_id}
-        view = View(now_ms=self.now_ms, head=row.head, lease=row.lease, turns=turns)
+        view = View(
+            now_ms=self.now_ms, head=row.head, lease=row.lease, session=row.session, turns=turns
+        )
         if not check_append(view, holding, step=step):
             return False
-        decision = Decision(events=events, lease=stepped(row.lease))
+        decision = Decision(events=authorised(view, events), lease=stepped(row.lease))
         self._write(holding.key, view, decision, by=holding)
         return True
 
@@ -321,7 +325,9 @@ class Ledger:
             result=result,
         )
 
-    def call(self, turn_id: TurnId, name: str = "orders.refund") -> ToolStarted:
+    def call(
+        self, turn_id: TurnId, name: str = "orders.refund", *, grant: str | None = None
+    ) -> ToolStarted:
         number = next(self.numbers)
         return ToolStarted(
             turn_id=turn_id,
@@ -329,6 +335,7 @@ class Ledger:
             message_id=MessageId(f"msg_{number}"),
             name=name,
             arguments={"order": number},
+            grant=grant,
         )
 
     def awaits(
@@ -433,6 +440,7 @@ def hold_true(row: Row, key: SessionKey) -> None:
     nothing_is_written_twice(row)
     who_waits_is_answered_and_left_alone(row)
     each_call_of_an_ended_turn_has_one_outcome(row)
+    a_call_starts_only_with_its_grant(row)
 
 
 def the_log_has_no_gap(row: Row) -> None:
@@ -664,6 +672,26 @@ def each_call_of_an_ended_turn_has_one_outcome(row: Row) -> None:
             assert not open_calls(row, turn.turn_id)
 
 
+def a_call_starts_only_with_its_grant(row: Row) -> None:
+    """That the session had at that moment; else it is told which one it lacked."""
+    grants: set[str] = set()
+    begun: Counter[CallId] = Counter()
+    for event in row.events:
+        match event:
+            case SessionGranted():
+                grants.add(event.grant)
+            case SessionRevoked():
+                grants.remove(event.grant)
+            case ToolStarted():
+                begun[event.call_id] += 1
+                assert event.grant is None or event.grant in grants
+            case ToolRefused(verdict="needs_grant"):
+                begun[event.call_id] += 1
+                assert not any(repr(grant) in event.reason for grant in grants)
+
+    assert all(times == 1 for times in begun.values())
+
+
 def every_input_ended_once(row: Row, accepted: Iterable[TurnId]) -> None:
     """Of a session that has come to rest: each input was a turn that ended, or was read in one."""
     ends = Counter(entry.turn_id for entry in row.log if entry.kind in TERMINAL_KINDS)
@@ -709,6 +737,7 @@ CALLER = st.sampled_from((OWNER, OWNER, ADMIN))
 RUNNER = st.sampled_from((None, NODE, OTHER_NODE))
 SESSIONS_MAX = 2
 GRANTS = ("export", "manage_sessions", "refund")
+APPENDED = ("reply", "tool", "call", "progress", "steers")
 
 
 class SessionMachine(RuleBasedStateMachine):
@@ -863,7 +892,7 @@ class SessionMachine(RuleBasedStateMachine):
         try:
             self.ledger.transact(key, command)
         except LeaseLost:
-            assert isinstance(command, ReleaseTurn | AwaitTurn | StartCall)
+            assert isinstance(command, ReleaseTurn | AwaitTurn)
         except CallNotFound:
             assert isinstance(command, AnswerApproval), "the turn has ended"
 
@@ -922,7 +951,7 @@ class SessionMachine(RuleBasedStateMachine):
             assert suspects or not lost
 
     @precondition(lambda self: self.attempts)
-    @rule(which=PICK, what=st.sampled_from(("reply", "tool", "progress", "steers")), data=st.data())
+    @rule(which=PICK, what=st.sampled_from(APPENDED), data=st.data())
     def append(self, which: int, what: str, data: st.DataObject) -> None:
         attempt = youngest(self.attempts, which)
         holding, turn_id = attempt.holding, attempt.holding.turn_id
@@ -937,6 +966,9 @@ class SessionMachine(RuleBasedStateMachine):
                 calls = [(call.call_id, call.message_id) for call in open_calls(row, turn_id)]
                 call_id, card = youngest([(made.call_id, made.message_id), *calls], which)
                 events = (replace(made, call_id=call_id, message_id=card),)
+            case "call":
+                grant = data.draw(st.sampled_from(GRANTS), label="grant")
+                events = (self.ledger.call(turn_id, grant=grant),)
             case "progress":
                 events = (TurnProgress(turn_id=turn_id, **progress_fields(data.draw(PROGRESS))),)
             case _:
@@ -1004,33 +1036,6 @@ class SessionMachine(RuleBasedStateMachine):
             self.ledger.now_ms + milliseconds
         )
         attempt.asked = attempt.released = True
-        self.applied.append((holding.key, command))
-
-    @precondition(lambda self: self.attempts)
-    @rule(which=PICK, grant=st.sampled_from(GRANTS))
-    def start_a_call(self, which: int, grant: str) -> None:
-        attempt = youngest(self.attempts, which)
-        holding = attempt.holding
-        row = self.ledger.rows[holding.key]
-        if attempt.asked or not self.answered(attempt):
-            return
-        call = self.ledger.call(holding.turn_id)
-        command = StartCall(holding=holding, step=attempt.step, started=call, grant=grant)
-        allowed = self.is_current(attempt) and row.head.status == "active"
-        before = row.head
-
-        try:
-            decision = self.ledger.transact(holding.key, command)
-        except LeaseLost:
-            assert attempt.released or not allowed
-            assert row.head == before
-            return
-
-        assert allowed
-        assert row.session is not None
-        (event,) = decision.events
-        assert event.kind == ("tool.started" if grant in row.session.grants else "tool.refused")
-        attempt.step += 1
         self.applied.append((holding.key, command))
 
     @precondition(lambda self: self.attempts)

@@ -46,7 +46,6 @@ from sessile.core.commands import (
     Remembered,
     Runner,
     SetGrants,
-    StartCall,
     StartTurn,
     SubmitTurn,
     UpdateSession,
@@ -821,7 +820,6 @@ def test_g11_owner_and_admin_are_never_told_that_there_is_no_session(principal: 
 
 # What must be read --------------------------------------------------------------------------------
 
-CALL = Ledger().call(TurnId("trn_a"))
 HELD = Holding(KEY, TurnId("trn_a"), Fence(1), 1, NODE.node)
 
 
@@ -851,10 +849,6 @@ HELD = Holding(KEY, TurnId("trn_a"), Fence(1), 1, NODE.node)
         (
             AwaitTurn(holding=HELD, step=0, asked=(), open_calls=(), expires_ms=1),
             Named(turn_id=TurnId("trn_a")),
-        ),
-        (
-            StartCall(holding=HELD, step=0, started=CALL, grant="refund"),
-            Named(turn_id=TurnId("trn_a"), session=True),
         ),
         (
             FinishTurn(holding=HELD, step=0, end="completed"),

@@ -1,7 +1,7 @@
 """Who asks, and on whose behalf: frozen identity."""
 
 from collections.abc import Awaitable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from sessile.core.events import JsonObject, Progress
@@ -80,6 +80,7 @@ class Identity:
     assistant: str
     grants: tuple[str, ...]
     input: JsonObject
+    metadata: JsonObject = field(default_factory=dict[str, Any])
     call_id: CallId | None = None
     reached: Progress = Progress()
 
@@ -141,6 +142,12 @@ class TurnContext:
     def input(self) -> JsonObject:
         """What was asked: `{type, text, …}`."""
         return self._open().input
+
+    @property
+    def metadata(self) -> JsonObject:
+        """The session's metadata as they were when the turn began: what is set meanwhile holds
+        from the next turn on."""
+        return self._open().metadata
 
     @property
     def call_id(self) -> CallId | None:

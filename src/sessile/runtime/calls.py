@@ -1,6 +1,6 @@
 """What the log says of a turn's tool calls, and the outcomes that a call can have."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from sessile.core.events import (
     ToolRefused,
     ToolStarted,
 )
-from sessile.core.ids import CallId, MessageId
+from sessile.core.ids import CallId, MessageId, TurnId
 from sessile.core.policy import Verdict
 
 Arguments = Mapping[str, Any]
@@ -56,6 +56,20 @@ class Calls:
     """Of the calls that an approval was asked for."""
     answers: dict[CallId, Answer] = field(default_factory=dict[CallId, Answer])
     """What was said of them."""
+
+    def not_made(self, turn_id: TurnId, new_card: Callable[[], MessageId]) -> list[ToolStarted]:
+        """The calls that were announced and never started, as they would be."""
+        return [
+            ToolStarted(
+                turn_id=turn_id,
+                call_id=call_id,
+                message_id=self.cards.get(call_id) or new_card(),
+                name=name,
+                arguments=arguments,
+            )
+            for call_id, (name, arguments) in self.announced.items()
+            if call_id not in self.started
+        ]
 
     def note(self, outcome: ToolOutcome) -> ToolResult:
         """The call has its outcome."""

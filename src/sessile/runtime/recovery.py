@@ -96,6 +96,12 @@ class Remains:
         self.calls.drawn.clear()
         self.calls.unnamed.clear()
 
+    def read_again(self, made: int, *, passed: int) -> tuple[Message, ...]:
+        """What the agent had read behind so many calls and messages, the first time."""
+        due = [r for r in self.readings if r.calls <= made and r.messages <= passed]
+        del self.readings[: len(due)]
+        return tuple(reading.message for reading in due)
+
     def _spoken_to(self, entry: Entry, message: MessageAdded) -> None:
         if message.steer_id is None or message.asked_again:
             self.run_again()

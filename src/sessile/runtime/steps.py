@@ -1,8 +1,7 @@
 """What the agent does in one attempt: it is asked for steps, heard, and told what was steered."""
 
-import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from sessile.core.attempts import user_message
@@ -19,8 +18,8 @@ from sessile.core.events import (
     ToolRefused,
     ToolStarted,
 )
-from sessile.core.ids import CallId, MessageId, Seq
-from sessile.core.transcript import History, Message, messages
+from sessile.core.ids import CallId, Seq
+from sessile.core.transcript import History, Message
 from sessile.ports.agent import (
     Agent,
     AgentFailed,
@@ -38,6 +37,7 @@ from sessile.runtime.draft import Draft
 from sessile.runtime.journal import Journal, patiently
 from sessile.runtime.node import Node
 from sessile.runtime.recovery import Remains, turn_entries
+from sessile.runtime.steering import Steering
 from sessile.runtime.tools import TurnTools, Within
 from sessile.runtime.watch import Watch
 
@@ -75,12 +75,9 @@ class Steps:
         self._handed_to: str | None = None
         self._whole = True
         self._passing = 0
-        self._steering = asyncio.Lock()
-        self._delivered: set[MessageId] = set()
+        self._steering = Steering(journal=journal, refold=self.refold, entries=self._entries)
         self.remains = Remains()
         """The turn so far, as the log has it."""
-        self.steered = False
-        """There may be steered inputs that no message has delivered."""
         self.draft = Draft(
             turn=started.turn, ids=node.ids, chars_max=node.settings.output_chars_max
         )
@@ -161,14 +158,18 @@ class Steps:
             if (close := getattr(stream, "aclose", None)) is not None:
                 await close()
 
+    def heard(self) -> None:
+        """Something was steered in."""
+        self._steering.heard()
+
     async def ask_again(self, answered: tuple[Event, ...]) -> None:
         """Write what it answered, and ask it for what was steered in meanwhile."""
         closing = (*answered, *self.open_calls())
         self.remains.take_in(closing)
         self._journal.resume()
         await self._journal.write(*closing)
-        self.steered = True
-        await self._take_steered(asked_again=True)
+        self._steering.heard()
+        await self._steering.take(asked_again=True)
         self.remains.run_again()
         self.remains.decided = "agent"
         self._history, self._fresh = self.history, ()
@@ -200,18 +201,7 @@ class Steps:
         return (*self.remains.calls.started.values(), *waiting.values(), *others)
 
     def _not_made(self) -> list[ToolStarted]:
-        calls = self.remains.calls
-        return [
-            ToolStarted(
-                turn_id=self._turn.turn_id,
-                call_id=call_id,
-                message_id=calls.cards.get(call_id) or self._node.ids.message_id(),
-                name=name,
-                arguments=arguments,
-            )
-            for call_id, (name, arguments) in calls.announced.items()
-            if call_id not in calls.started
-        ]
+        return self.remains.calls.not_made(self._turn.turn_id, self._node.ids.message_id)
 
     # -- what the agent's tools and contexts ask for
 
@@ -229,11 +219,8 @@ class Steps:
         remains = self.remains
         agent = self._node.agents[self._session.assistant]
         if agent.restarts and (remains.readings or self._passing or made < remains.begun):
-            passed = remains.messages - self._passing
-            due = [r for r in remains.readings if r.calls <= made and r.messages <= passed]
-            del remains.readings[: len(due)]
-            return tuple(reading.message for reading in due)
-        return await self._take_steered()
+            return remains.read_again(made, passed=remains.messages - self._passing)
+        return await self._steering.take()
 
     def context(
         self, call_id: CallId | None, *, of: Agent | None = None, given: JsonObject | None = None
@@ -251,6 +238,7 @@ class Steps:
             assistant=session.assistant if of is None else of.name,
             grants=session.grants,
             input=turn.input if given is None else given,
+            metadata=session.metadata,
             reached=self.draft.progress,
             call_id=call_id,
         )
@@ -308,16 +296,7 @@ class Steps:
 
     def _decide(self, decision: IntentDecision) -> None:
         self.remains.decided = decision.path
-        self._journal.put(
-            IntentDecided(
-                turn_id=self._turn.turn_id,
-                intent=decision.intent,
-                score=decision.score,
-                threshold=decision.threshold,
-                path=decision.path,
-                reason=decision.reason,
-            )
-        )
+        self._journal.put(IntentDecided(turn_id=self._turn.turn_id, **asdict(decision)))
 
     def _tools_of(self, agent: Agent, *, within: Within | None = None) -> TurnTools:
         return TurnTools(
@@ -359,35 +338,6 @@ class Steps:
             await self._journal.write(message)
         else:
             self._journal.put(message)
-
-    async def _take_steered(self, *, asked_again: bool = False) -> tuple[Message, ...]:
-        """One at a time; who was cancelled in the midst leaves to the next what is delivered."""
-        async with self._steering:
-            if self._delivered:
-                await self._journal.write()  # or it is delivered again
-            if self.steered:
-                await self._deliver(asked_again=asked_again)
-            if not self._delivered:
-                return ()
-            said = self._journal.said
-            if not self._journal.said_is_whole:
-                said = await self._entries()
-            told = tuple(m for m in messages(said) if m.message_id in self._delivered)
-            self._delivered.clear()
-            return told
-
-    async def _deliver(self, *, asked_again: bool) -> None:
-        self.steered = False
-        try:
-            steers = (await self.refold()).steers.values()
-        except BaseException:
-            self.steered = True
-            raise
-        self._delivered.update(steer.message_id for steer in steers)
-        delivering = (
-            user_message(s.turn_id, s.message_id, s.input, steer_id=s.steer_id) for s in steers
-        )
-        await self._journal.write(*(replace(m, asked_again=asked_again) for m in delivering))
 
     async def _entries(self) -> list[Entry]:
         page = self._node.settings.page_entries_max

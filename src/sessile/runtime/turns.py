@@ -97,7 +97,7 @@ class Attempt:
             self._spawn(self._look())
         for entry in hint.entries:
             if entry.kind == "turn.steered":
-                self._steps.steered = True
+                self._steps.heard()
             elif entry.kind == "session.closed" or (
                 entry.kind == "turn.cancel_requested" and entry.turn_id == self._turn.turn_id
             ):
@@ -206,7 +206,8 @@ class Attempt:
         if self._turn.strikes >= STRIKES_MAX:
             reason = f"{STRIKES_MAX} attempts in a row were lost without a step."
             return End(how="interrupted", reason=reason)
-        self._steps.steered = bool(self._steps.remains.steers)
+        if self._steps.remains.steers:
+            self._steps.heard()
         return None
 
     # -- what is said to it
@@ -236,7 +237,7 @@ class Attempt:
         if head.cancel_turn_id == self._turn.turn_id:
             self.stop("cancel")
         elif head.steers_unread:
-            self._steps.steered = True
+            self._steps.heard()
 
     # -- the end
 
