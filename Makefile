@@ -1,6 +1,9 @@
 # Needs Python 3.11 or newer, git and make; all else is installed into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
+# So many processes share the tests; WORKERS=0 runs them one after another, in this one.
+WORKERS ?= 2
+PYTEST := pytest -n $(WORKERS) --dist worksteal
 
 # $(call step,NAME,COMMAND): say what begins, and how long it took.
 step = @echo "== $(1)"; start=$$(date +%s); $(2) && echo "== $(1): $$(($$(date +%s) - start)) s"
@@ -19,7 +22,7 @@ venv: .venv/stamp ## create or renew .venv
 	touch $@
 
 test: .venv/stamp ## run every test, in a random order
-	$(BIN)/python -m pytest
+	$(BIN)/python -m $(PYTEST)
 
 check: .venv/stamp ## what CI runs: format, lint, types, imports, tests, coverage
 	$(call step,format,$(BIN)/ruff format --check .)
@@ -28,7 +31,7 @@ check: .venv/stamp ## what CI runs: format, lint, types, imports, tests, coverag
 	$(call step,pyright,$(BIN)/pyright)
 	$(call step,imports,$(BIN)/lint-imports --no-logo)
 	@$(BIN)/coverage erase
-	$(call step,tests,$(BIN)/coverage run -m pytest)
+	$(call step,tests,$(BIN)/coverage run -m $(PYTEST))
 	@$(BIN)/coverage combine -q
 	$(call step,coverage of core,$(BIN)/coverage report --include='src/sessile/core/*' --fail-under=100)
 	$(call step,coverage,$(BIN)/coverage report --skip-covered --fail-under=90)

@@ -29,6 +29,7 @@ class Settings:
     queue_turns_max: int = _setting(256, "Turns that may wait in one session.")
     turn_seconds_max: float = _setting(600.0, "A turn's deadline, over all its attempts.")
     tool_seconds_max: float = _setting(120.0, "A tool call's deadline, unless the tool has one.")
+    approval_seconds_max: float = _setting(86_400.0, "How long a call waits for its approval.")
     tool_threads_max: int = _setting(16, "Threads for tools that block.")
     agent_first_seconds_max: float = _setting(120.0, "Silence before an agent's first event.")
     agent_idle_seconds_max: float = _setting(120.0, "Silence between an agent's events.")
@@ -47,6 +48,9 @@ class Settings:
     fork_entries_max: int = _setting(10_000, "Entries that a fork may inherit.")
     page_items_max: int = _setting(200, "Items on a page of a list.")
     page_entries_max: int = _setting(1_000, "Entries on a page of events, or in one read.")
+    page_bytes_max: int = _setting(
+        1_048_576, "Bytes of entries or turns on a page, or in one read."
+    )
     wait_seconds_max: float = _setting(60.0, "How long ?wait= may wait.")
 
     delta_milliseconds: int = _setting(50, "Text deltas within this time share an entry.")

@@ -31,7 +31,7 @@ from sessile.runtime.node import Node
 from sessile.runtime.reads import Reads
 from sessile.runtime.sessions import Opened, Sessions, Submitted
 from sessile.runtime.telemetry import Telemetry
-from sessile.runtime.tools import Threads
+from sessile.runtime.threads import Threads
 from sessile.runtime.workers import Workers
 from sessile.settings import Settings
 
@@ -66,6 +66,8 @@ class Server:
         self._open_store = open_store if store is None else store
         self._stack = AsyncExitStack()
         self._routers: list[Any] = []
+        self.node_id = new_node_id()
+        """As in `turn.started`, in the ids of requests and in this process's log."""
 
     @property
     def assistants(self) -> tuple[Agent, ...]:
@@ -87,7 +89,7 @@ class Server:
                 telemetry=self.telemetry,
                 threads=threads,
                 runner=Runner(
-                    node=new_node_id(),
+                    node=self.node_id,
                     lease_ms=int(self.settings.lease_ttl_seconds * 1000),
                     assistants=frozenset(self._agents),
                 ),
@@ -169,7 +171,7 @@ class Server:
         self, principal: Principal, session_id: SessionId, *, limit: int = 100
     ) -> tuple[Message, ...]:
         """The newest messages, oldest first."""
-        return await self.reads.messages(principal, session_id, limit=limit)
+        return (await self.reads.messages(principal, session_id, limit=limit)).items
 
     async def cancel(self, principal: Principal, session_id: SessionId, turn_id: TurnId) -> Turn:
         """Withdraw a queued turn, or stop a running one."""
@@ -183,7 +185,7 @@ class Server:
         from sessile.http.app import create_app  # noqa: PLC0415
 
         known = dev_tokens(self.settings) if authenticator is None else authenticator
-        return create_app(self, known, node=new_node_id().rpartition("_")[2])
+        return create_app(self, known, node=self.node_id.rpartition("_")[2])
 
     def mount(self, router: Any) -> None:
         """Add a FastAPI router of your own to the HTTP surface, before it is served."""

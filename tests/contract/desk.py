@@ -116,6 +116,18 @@ class Desk:
         )
         return await self.store.transact(key, command)
 
+    def first(self, text: str = "hello", *, when_busy: WhenBusy = "enqueue") -> SubmitTurn:
+        """A turn to open a session with."""
+        return SubmitTurn(
+            principal=ANN,
+            turn_id=self.ids.turn_id(),
+            message_id=self.ids.message_id(),
+            input={"type": "message", "text": text},
+            when_busy=when_busy,
+            queue_max=100,
+            runner=runner(),
+        )
+
     async def run(self, key: SessionKey, text: str = "hello") -> Holding:
         """Submit to a free session: its turn runs."""
         return holding(await self.submit(key, text))
@@ -165,13 +177,16 @@ class Desk:
         )
         return await self.store.transact(held.key, command)
 
-    def call(self, held: Holding, name: str = "orders.refund") -> ToolStarted:
+    def call(
+        self, held: Holding, name: str = "orders.refund", *, grant: str | None = None
+    ) -> ToolStarted:
         return ToolStarted(
             turn_id=held.turn_id,
             call_id=self.ids.call_id(),
             message_id=self.ids.message_id(),
             name=name,
             arguments={"order": 7},
+            grant=grant,
         )
 
     def asking(self, held: Holding, *, step: int = 0, calls: int = 1, others: int = 0) -> AwaitTurn:

@@ -20,7 +20,6 @@ from tests.doubles import CountingIds, ManualClock
 
 from sessile.adapters.sqlite import SqliteStore
 from sessile.core.codec import decode
-from sessile.core.commands import StartCall
 from sessile.core.context import Holding
 from sessile.core.errors import (
     ApprovalAnswered,
@@ -30,7 +29,7 @@ from sessile.core.errors import (
     SessionClosed,
     SessionNotFound,
 )
-from sessile.core.events import ApprovalDenied, ToolOutcome
+from sessile.core.events import ApprovalDenied, ToolOutcome, ToolRefused, ToolStarted
 from sessile.core.ids import CallId, SessionKey
 
 ANSWERS = {"approval.granted", "approval.denied"}
@@ -293,15 +292,56 @@ async def test_a_call_and_the_loss_of_its_grant_in_one_breath_are_one_of_two(des
     key = await desk.open()
     await desk.grant(key, "refund")
     held = await desk.run(key)
-    command = StartCall(holding=held, step=0, started=desk.call(held), grant="refund")
+    call = desk.call(held, grant="refund")
 
     first, _, again = await at_once(
-        desk.store.transact(key, command), desk.grant(key), desk.store.transact(key, command)
+        desk.store.append(held, 0, [call]), desk.grant(key), desk.store.append(held, 0, [call])
     )
 
     assert (first.repeated, again.repeated) == (False, True)
-    assert await count(desk, key, {"tool.started", "tool.refused"}) == 1
+    events = [decode(entry) for entry in await desk.log(key)]
+    begun = [event for event in events if isinstance(event, ToolStarted | ToolRefused)]
+    taken = [event.kind for event in events].index("session.revoked")
+    assert [event.call_id for event in begun] == [call.call_id]
+    assert isinstance(begun[0], ToolStarted) == (events.index(begun[0]) < taken)
     assert (await desk.append(held, 1, "a")).lease.step == 2
+
+
+@pytest.mark.parametrize("has", [False, True])
+async def test_a_call_that_needs_a_grant_is_written_as_it_stands_then(
+    desk: Desk, has: bool
+) -> None:
+    """By the grants of that moment, and not by those that it was once read with."""
+    key = await desk.open()
+    await desk.grant(key, *(() if has else ("refund",)))
+    held = await desk.run(key)
+    await desk.append(held, 0, "a")
+    await desk.grant(key, *(("refund",) if has else ("export",)))
+    call, other = desk.call(held, grant="refund"), desk.call(held)
+
+    committed = await desk.store.append(held, 1, [call, other])
+
+    begun, free = (decode(entry) for entry in committed.entries)
+    assert free == other
+    if has:
+        assert begun == call
+    else:
+        assert isinstance(begun, ToolRefused)
+        assert (begun.call_id, begun.verdict) == (call.call_id, "needs_grant")
+
+
+async def test_g7_an_old_fence_starts_no_call(desk: Desk) -> None:
+    key = await desk.open()
+    await desk.grant(key, "refund")
+    held = await desk.run(key)
+    desk.clock.advance(milliseconds=LEASE_MS)
+    await desk.start(key, node=NODE_2)
+    before = await desk.everything(key)
+
+    with pytest.raises(LeaseLost):
+        await desk.store.append(held, 0, [desk.call(held, grant="refund")])
+
+    assert await desk.everything(key) == before
 
 
 # What survives ------------------------------------------------------------------------------------

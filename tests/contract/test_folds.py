@@ -21,7 +21,6 @@ from tests.doubles import CountingIds, ManualClock
 
 from sessile.adapters.memory import MemoryStore
 from sessile.core.codec import decode
-from sessile.core.commands import StartCall
 from sessile.core.context import Holding
 from sessile.core.errors import SessileError
 from sessile.core.events import ApprovalRequested, TurnSteered
@@ -169,9 +168,8 @@ class Walk:
 
     async def start_call(self) -> None:
         held, step = self.some_held()
-        call = self.desk.call(held)
-        command = StartCall(holding=held, step=step, started=call, grant="refund")
-        await self.desk.store.transact(held.key, command)
+        grant = self.random.choice(("export", "refund", "manage"))
+        await self.desk.store.append(held, step, [self.desk.call(held, grant=grant)])
         self.held.append((held, step + 1))
 
 

@@ -202,3 +202,43 @@ async def test_heads_are_told_of_the_sessions_that_somebody_follows(desk: Desk) 
     assert sweep.due == ()
     assert dict(sweep.heads) == {first: Seq(1), second: Seq(2)}
     assert ANN.tenant_id == ACME
+
+
+async def test_a_page_ends_before_it_is_too_large_and_has_one_entry_at_least(desk: Desk) -> None:
+    key = await desk.open()
+    held = await desk.run(key, "a")
+    await desk.append(held, 0, *("é" * 500 for _ in range(10)))
+    log = await desk.log(key)
+    sizes = [len(entry.body.encode()) for entry in log]
+
+    async def page(**asked: object) -> list[int]:
+        return await numbers(desk, key, **asked)
+
+    assert await page(bytes_max=sum(sizes)) == [entry.seq for entry in log]
+    assert await page(bytes_max=sum(sizes[:6])) == [1, 2, 3, 4, 5, 6]
+    assert await page(bytes_max=sum(sizes[:6]) - 1) == [1, 2, 3, 4, 5]
+    assert await page(bytes_max=sum(sizes), limit=2) == [1, 2]
+    assert await page(after=6, bytes_max=1) == [7]
+    assert await page(after=len(log), bytes_max=1) == []
+    for how in ({"newest_first": True}, {"newest_first": True, "history": True}, {"history": True}):
+        whole = await page(**how)
+        assert await page(**how, bytes_max=1) == whole[:1]
+        assert await page(**how, bytes_max=2**40) == whole
+
+
+async def test_a_page_of_turns_ends_before_it_is_too_large(desk: Desk) -> None:
+    key = await desk.open()
+    held = await desk.run(key, "é" * 500)
+    await desk.finish(held, step=0, closing=[desk.reply(held, "e" * 500)])
+    for _ in range(3):
+        await desk.submit(key, "é" * 500, run=False)
+
+    async def page(**asked: int | bool) -> list[int]:
+        turns = await desk.store.turns(key, **{"limit": 10, **asked})
+        return [turn.position for turn in turns]
+
+    assert await page(bytes_max=10_000) == [1, 2, 3, 4]
+    assert await page(bytes_max=2_000) == [1]
+    assert await page(bytes_max=3_000) == [1, 2]
+    assert await page(after=1, bytes_max=3_000) == [2, 3]
+    assert await page(queued=True, bytes_max=1) == [2]

@@ -18,7 +18,7 @@ from tests.contract.desk import (
 
 from sessile.core.codec import decode
 from sessile.core.commands import OpenSession
-from sessile.core.errors import IdempotencyConflict, SessionClosed, SessionNotFound
+from sessile.core.errors import IdempotencyConflict, SessionBusy, SessionClosed, SessionNotFound
 from sessile.core.events import SessionForked, SessionOpened
 from sessile.core.ids import Seq, SessionId, SessionKey, TurnId, UserId
 
@@ -158,6 +158,70 @@ async def test_an_open_that_found_an_exclusive_session_is_remembered(desk: Desk)
 
     assert found.session_id == again.session_id == first.session_id
     assert again.repeated
+
+
+async def test_what_made_a_session_and_what_found_it_is_said_again_by_a_repeat(desk: Desk) -> None:
+    made = [await desk.open_as(exclusive_key="k", once=once("k1", "open")) for _ in range(2)]
+    found = [await desk.open_as(exclusive_key="k", once=once("k2", "open")) for _ in range(2)]
+
+    assert [it.created for it in (*made, *found)] == [True, True, False, False]
+    assert [it.repeated for it in (*made, *found)] == [False, True, False, True]
+
+
+async def test_a_session_is_opened_with_a_turn_in_one_transaction(desk: Desk) -> None:
+    opened = await desk.open_as(first=desk.first("hi"), title="T")
+
+    assert opened.created
+    assert opened.turn is not None
+    assert opened.turn.status == "running"
+    assert opened.session is not None
+    assert opened.session.title == "T"
+    key = SessionKey(ACME, opened.session_id)
+    assert await desk.kinds(key) == [
+        "session.opened",
+        "turn.queued",
+        "turn.started",
+        "message.added",
+    ]
+    assert await desk.turn(key, opened.turn.turn_id) == opened.turn
+    await desk.finish(holding(opened))
+
+
+async def test_twenty_opens_with_a_turn_are_one_session_with_twenty_turns(desk: Desk) -> None:
+    opened = await asyncio.gather(
+        *(desk.open_as(exclusive_key="k", first=desk.first(str(n))) for n in range(20))
+    )
+
+    assert len({it.session_id for it in opened}) == 1
+    assert sum(it.created for it in opened) == 1
+    turns = await desk.store.turns(SessionKey(ACME, opened[0].session_id), limit=100)
+    assert [turn.input["text"] for turn in turns] == [str(n) for n in range(20)]
+    assert [turn.status for turn in turns] == ["running"] + ["queued"] * 19
+
+
+async def test_an_open_with_a_turn_is_repeated_whole(desk: Desk) -> None:
+    keys = {"exclusive_key": "k", "once": once("k1", "open")}
+    first = await desk.open_as(first=desk.first(), **keys)
+
+    again = await desk.open_as(first=desk.first(), **keys)
+
+    assert (again.repeated, again.created) == (True, True)
+    assert again.turn == first.turn
+    assert len(await desk.store.turns(SessionKey(ACME, first.session_id), limit=100)) == 1
+
+
+async def test_a_first_turn_that_is_refused_leaves_no_trace(desk: Desk) -> None:
+    key = await desk.open(exclusive_key="k", first=desk.first())
+    before = await desk.everything(key)
+    rejected = desk.first(when_busy="reject")
+
+    for _ in range(2):
+        with pytest.raises(SessionBusy):
+            await desk.open_as(exclusive_key="k", first=rejected, once=once("k1", "open"))
+    assert await desk.everything(key) == before
+    accepted = await desk.open_as(exclusive_key="k", once=once("k1", "open", body="other"))
+
+    assert not accepted.repeated
 
 
 async def test_a_fork_begins_with_what_it_inherits(desk: Desk) -> None:

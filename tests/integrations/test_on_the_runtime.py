@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +12,9 @@ from pydantic_ai.models.function import AgentInfo, FunctionModel
 from tests.integrations.models import Script, call
 
 from sessile import Assistant, Principal, Server, Settings, TurnContext
-from sessile.core.ids import SessionId, TenantId, UserId
+from sessile.adapters.memory import MemoryStore
+from sessile.adapters.system import SystemClock
+from sessile.core.ids import SessionId, SessionKey, TenantId, UserId
 from sessile.integrations.demo_model import demo_model
 
 ANA = Principal(tenant_id=TenantId("acme"), user_id=UserId("ana"))
@@ -48,6 +52,56 @@ async def test_a_turn_with_tools_is_run_and_journalled(settings: Settings) -> No
         assert said[0] == ("user", "where?")
         assert set(said[2:4]) == {("tool", session_id), ("tool", "The assistant has no such tool.")}
         assert said[4:] == [("assistant", "There it is.")]
+
+
+async def test_tokens_are_counted_on_from_what_a_lost_attempt_had_reached(
+    settings: Settings,
+) -> None:
+    held = MemoryStore(clock=SystemClock())
+    asked = asyncio.Event()
+    said = ["word "] * 500
+
+    def model(*, hangs: bool) -> FunctionModel:
+        async def stream(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[Any]:
+            if len(messages) == 1:
+                for word in said:
+                    yield word
+                yield {1: call("ping")}
+            elif hangs:
+                asked.set()
+                await asyncio.Event().wait()
+            else:
+                yield "done"
+
+        return FunctionModel(stream_function=stream)
+
+    def serving(*, hangs: bool) -> Server:
+        support = Assistant("support", model=model(hangs=hangs))
+
+        @support.tool
+        async def ping(turn: TurnContext) -> None: ...
+
+        return Server(
+            support,
+            settings=replace(settings, drain_seconds_max=0.01),
+            store=lambda _settings, _clock: nullcontext(held),
+        )
+
+    async with serving(hangs=True) as server:
+        session_id = await opened(server)
+        turn_id = (await server.submit(ANA, session_id, "go")).turn.turn_id
+        await asked.wait()
+    handed_back = await held.find(SessionKey(ANA.tenant_id, session_id), turn_id)
+    async with serving(hangs=False) as server:
+        ended = await server.sessions.wait(ANA, session_id, turn_id, seconds=10)
+
+    assert handed_back is not None
+    assert handed_back.turn is not None
+    reached = handed_back.turn.progress.tokens_used
+    assert reached > len(said)
+    assert (ended.status, ended.attempt) == ("completed", 2)
+    assert ended.progress.tokens_used > reached
+    assert ended.progress.current_iteration == 2
 
 
 async def test_what_is_steered_in_is_read_or_answered_by_another_run(settings: Settings) -> None:

@@ -176,9 +176,17 @@ class Gate:
         return await self._store.sessions(tenant_id, user_id=user_id, before=before, limit=limit)
 
     async def turns(
-        self, key: SessionKey, *, after: int = 0, queued: bool = False, limit: int
+        self,
+        key: SessionKey,
+        *,
+        after: int = 0,
+        queued: bool = False,
+        limit: int,
+        bytes_max: int | None = None,
     ) -> tuple[Turn, ...]:
-        return await self._store.turns(key, after=after, queued=queued, limit=limit)
+        return await self._store.turns(
+            key, after=after, queued=queued, limit=limit, bytes_max=bytes_max
+        )
 
 
 class Twice:

@@ -203,6 +203,45 @@ async def test_what_an_agent_left_running_does_not_come_between_it_and_its_end(
 
 
 @virtual
+async def test_a_call_that_is_made_while_the_turn_is_being_ended_is_not_in_the_log(
+    house: House,
+) -> None:
+    until = asyncio.Event()
+    left: list[asyncio.Task[object]] = []
+    assistant = Assistant("careless")
+
+    @assistant.tool("late")
+    async def late(turn: TurnContext) -> str:
+        raise AssertionError
+
+    async def later(tools: Tools) -> object:
+        await until.wait()
+        return await tools.call("late")
+
+    @assistant.agent
+    async def answer(turn: TurnContext, history: History, tools: Tools):  # type: ignore[no-untyped-def]
+        left.append(asyncio.get_running_loop().create_task(later(tools)))
+        yield "done"
+        yield MessageEnd()
+        await house.later(0.1)
+
+    node = await house.node(assistant)
+    session = await house.open(node)
+    held = house.gate.appending("message.added")
+    turn = (await house.submit(node, session)).turn
+    await held.reached()
+    await house.later(0.2)  # the agent has ended, and its end waits for what is on its way
+    until.set()
+    await house.later(0.1)
+    held.go()
+    await house.ended(session, turn.turn_id)
+    (outcome,) = await asyncio.gather(*left, return_exceptions=True)
+
+    assert isinstance(outcome, Exception)
+    assert not [kind for kind in house.kinds(session) if kind.startswith("tool.")]
+
+
+@virtual
 async def test_deltas_are_replaced_by_the_message_and_are_contiguous(house: House) -> None:
     node = await house.node(talker(house))
     session = await house.open(node)

@@ -344,3 +344,71 @@ async def test_a_steer_that_was_on_its_way_to_the_agent_when_the_session_closed_
     assert [turn.status for turn in house.turns(session)] == ["cancelled", "cancelled"]
     assert "b" not in [text for _, text in house.said(session)]
     assert got == []
+
+
+@virtual
+async def test_branches_that_ask_side_by_side_are_given_each_steer_once(house: House) -> None:
+    got: list[str] = []
+    go, then = asyncio.Event(), asyncio.Event()
+    assistant = Assistant("branches")
+
+    async def ask(tools: Tools, when: asyncio.Event) -> None:
+        await when.wait()
+        got.extend(message.text for message in await tools.steered())
+
+    @assistant.agent
+    async def answer(turn: TurnContext, history: History, tools: Tools) -> str:
+        await asyncio.gather(ask(tools, go), ask(tools, then))
+        return "read"
+
+    node = await house.node(assistant)
+    session = await house.open(node)
+    turn = (await house.submit(node, session, "a")).turn
+    await house.submit(node, session, "b", when_busy="steer")
+    delivery = house.gate.appending("message.added")
+    go.set()
+    await delivery.reached()
+    await house.submit(node, session, "c", when_busy="steer")
+    then.set()
+    await house.later(0.1)
+    delivery.go()
+    ended = await house.ended(session, turn.turn_id)
+
+    assert (ended.status, got) == ("completed", ["b", "c"])
+    assert house.said(session) == [
+        ("user", "a"), ("user", "b"), ("user", "c"), ("assistant", "read")
+    ]  # fmt: skip
+
+
+@virtual
+async def test_an_agent_that_gives_up_asking_is_given_the_steer_when_it_asks_again(
+    house: House,
+) -> None:
+    got: list[str] = []
+    go, then = asyncio.Event(), asyncio.Event()
+    assistant = Assistant("hasty")
+
+    @assistant.agent
+    async def answer(turn: TurnContext, history: History, tools: Tools) -> str:
+        await go.wait()
+        try:
+            async with asyncio.timeout(1):
+                await tools.steered()
+        except TimeoutError:
+            await then.wait()
+        got.extend(message.text for message in await tools.steered())
+        return "read"
+
+    node = await house.node(assistant)
+    session = await house.open(node)
+    turn = (await house.submit(node, session, "a")).turn
+    await house.submit(node, session, "b", when_busy="steer")
+    house.gate.appending("message.added", late=True)
+    go.set()
+    await house.later(2)
+    await house.submit(node, session, "c", when_busy="steer")
+    then.set()
+    ended = await house.ended(session, turn.turn_id)
+
+    assert (ended.status, got) == ("completed", ["b", "c"])
+    assert house.said(session)[1:3] == [("user", "b"), ("user", "c")]

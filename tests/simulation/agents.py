@@ -71,6 +71,7 @@ class TracingTool:
     """A tool whose work cannot be undone: the trace of it lies outside of the system."""
 
     description, timeout_seconds, blocking = "", None, False
+    grant, approval = None, False
     parameters: Mapping[str, Any] = {"type": "object"}
 
     def __init__(self, name: str, *, idempotent: bool, stage: Stage) -> None:

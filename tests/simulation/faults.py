@@ -16,7 +16,7 @@ from tests.simulation.world import SETTINGS, Plant
 
 from sessile.adapters.memory import MemoryStore
 from sessile.core.attempts import check_append
-from sessile.core.commands import Command, Decision, FinishTurn, View, named
+from sessile.core.commands import Command, Decision, FinishTurn, Named, View, named
 from sessile.core.context import Holding
 from sessile.core.decide import decide
 from sessile.core.errors import LeaseLost
@@ -49,7 +49,7 @@ class LooksThenWrites(MemoryStore):
     """A transaction in two halves, for `LockRemoved`."""
 
     async def look(self, key: SessionKey, command: Command) -> View:
-        view = self._view(key, command)
+        view = self._view(key, named(command))
         return replace(view, turns=dict(view.turns))
 
     async def write(self, key: SessionKey, command: Command, view: View) -> Committed:
@@ -107,7 +107,7 @@ class EndsTwice(MemoryStore):
             turn = kept.turns[command.holding.turn_id]
             if turn.ended and turn.attempt == command.holding.attempt:
                 again = TurnCompleted(turn_id=turn.turn_id, output=command.output)
-                view = self._view(key, command)
+                view = self._view(key, named(command))
                 return self._apply(key, view, Decision(events=(again,)), key.session_id)
         return await super().transact(key, command)
 
@@ -121,7 +121,7 @@ class MessagesUnfenced(MemoryStore):
         except LeaseLost:
             said = tuple(event for event in events if isinstance(event, MessageAdded))
             if said:
-                view = self._view(holding.key, FinishTurn(holding=holding, step=step, end="failed"))
+                view = self._view(holding.key, Named())
                 self._apply(holding.key, view, Decision(events=said), holding.key.session_id)
             raise
 

@@ -134,9 +134,17 @@ class DicedStore:
         return await self._store.sessions(tenant_id, user_id=user_id, before=before, limit=limit)
 
     async def turns(
-        self, key: SessionKey, *, after: int = 0, queued: bool = False, limit: int
+        self,
+        key: SessionKey,
+        *,
+        after: int = 0,
+        queued: bool = False,
+        limit: int,
+        bytes_max: int | None = None,
     ) -> tuple[Turn, ...]:
-        return await self._store.turns(key, after=after, queued=queued, limit=limit)
+        return await self._store.turns(
+            key, after=after, queued=queued, limit=limit, bytes_max=bytes_max
+        )
 
     async def _call(self, call: "Call[T]", *, again: bool = False) -> T:
         dice, weather = self._chance, self.weather

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from sessile.core import codec
-from sessile.core.attempts import check_append, user_message
+from sessile.core.attempts import authorised, check_append, user_message
 from sessile.core.commands import (
     AnswerApproval,
     AwaitTurn,
@@ -27,13 +27,13 @@ from sessile.core.commands import (
     DeleteSession,
     EditTurn,
     FinishTurn,
+    Named,
     Once,
     OpenSession,
     ReleaseTurn,
     Remembered,
     Runner,
     SetGrants,
-    StartCall,
     StartTurn,
     SubmitTurn,
     UpdateSession,
@@ -66,10 +66,13 @@ from sessile.core.events import (
     Event,
     MessageAdded,
     Progress,
+    SessionGranted,
     SessionOpened,
+    SessionRevoked,
     ToolCompleted,
     ToolInterrupted,
     ToolOutcome,
+    ToolRefused,
     ToolStarted,
     TurnAwaiting,
     TurnCancelled,
@@ -173,16 +176,13 @@ class Ledger:
 
     def view(self, key: SessionKey, command: Command) -> View:
         names = named(command)
-        once, remembered, exclusive = names.once, None, None
+        once, remembered, exclusive = names.once, None, False
         if once is not None:
             remembered = self.remembered.get((once.user_id, once.scope, once.key))
-        for (_, session_id), row in self.rows.items():
-            head = row.head
-            if names.exclusive_key is not None and head.status == "active":
-                if head.exclusive_key == names.exclusive_key:
-                    exclusive = session_id
+        if (holder := self._holder(key, names)) is not None:
+            key, exclusive = holder, True
         if key not in self.rows:
-            return View(now_ms=self.now_ms, remembered=remembered, exclusive=exclusive)
+            return View(now_ms=self.now_ms, remembered=remembered)
         row = self.rows[key]
         shown = {row.head.running_turn_id, names.turn_id}
         shown.update({"none": [], "first": row.queue()[:1], "all": row.queue()}[names.queue])
@@ -196,8 +196,19 @@ class Ledger:
             exclusive=exclusive,
         )
 
+    def _holder(self, key: SessionKey, names: Named) -> SessionKey | None:
+        """The session that is shown instead of the one that would be opened."""
+        if key in self.rows:
+            return None
+        for there, row in self.rows.items():
+            if names.exclusive_key is not None and row.head.status == "active":
+                if row.head.exclusive_key == names.exclusive_key:
+                    return there
+        return None
+
     def transact(self, key: SessionKey, command: Command) -> Decision:
         view = self.view(key, command)
+        key = key if view.head is None else view.head.key
         decision = decide(view, command)
         once = named(command).once
         if once is not None and not decision.repeated:
@@ -205,6 +216,7 @@ class Ledger:
                 request_hash=once.request_hash,
                 session_id=decision.session_id or key.session_id,
                 turn_id=decision.turn_id,
+                created=decision.created,
             )
         if decision.deleted:
             del self.rows[key]
@@ -216,10 +228,12 @@ class Ledger:
         """Whether it was written: False where a retry found it applied."""
         row = self.rows[holding.key]
         turns = {turn_id: turn for turn_id, turn in row.turns.items() if turn_id == holding.turn_id}
-        view = View(now_ms=self.now_ms, head=row.head, lease=row.lease, turns=turns)
+        view = View(
+            now_ms=self.now_ms, head=row.head, lease=row.lease, session=row.session, turns=turns
+        )
         if not check_append(view, holding, step=step):
             return False
-        decision = Decision(events=events, lease=stepped(row.lease))
+        decision = Decision(events=authorised(view, events), lease=stepped(row.lease))
         self._write(holding.key, view, decision, by=holding)
         return True
 
@@ -311,7 +325,9 @@ class Ledger:
             result=result,
         )
 
-    def call(self, turn_id: TurnId, name: str = "orders.refund") -> ToolStarted:
+    def call(
+        self, turn_id: TurnId, name: str = "orders.refund", *, grant: str | None = None
+    ) -> ToolStarted:
         number = next(self.numbers)
         return ToolStarted(
             turn_id=turn_id,
@@ -319,6 +335,7 @@ class Ledger:
             message_id=MessageId(f"msg_{number}"),
             name=name,
             arguments={"order": number},
+            grant=grant,
         )
 
     def awaits(
@@ -423,6 +440,7 @@ def hold_true(row: Row, key: SessionKey) -> None:
     nothing_is_written_twice(row)
     who_waits_is_answered_and_left_alone(row)
     each_call_of_an_ended_turn_has_one_outcome(row)
+    a_call_starts_only_with_its_grant(row)
 
 
 def the_log_has_no_gap(row: Row) -> None:
@@ -654,6 +672,26 @@ def each_call_of_an_ended_turn_has_one_outcome(row: Row) -> None:
             assert not open_calls(row, turn.turn_id)
 
 
+def a_call_starts_only_with_its_grant(row: Row) -> None:
+    """That the session had at that moment; else it is told which one it lacked."""
+    grants: set[str] = set()
+    begun: Counter[CallId] = Counter()
+    for event in row.events:
+        match event:
+            case SessionGranted():
+                grants.add(event.grant)
+            case SessionRevoked():
+                grants.remove(event.grant)
+            case ToolStarted():
+                begun[event.call_id] += 1
+                assert event.grant is None or event.grant in grants
+            case ToolRefused(verdict="needs_grant"):
+                begun[event.call_id] += 1
+                assert not any(repr(grant) in event.reason for grant in grants)
+
+    assert all(times == 1 for times in begun.values())
+
+
 def every_input_ended_once(row: Row, accepted: Iterable[TurnId]) -> None:
     """Of a session that has come to rest: each input was a turn that ended, or was read in one."""
     ends = Counter(entry.turn_id for entry in row.log if entry.kind in TERMINAL_KINDS)
@@ -699,6 +737,7 @@ CALLER = st.sampled_from((OWNER, OWNER, ADMIN))
 RUNNER = st.sampled_from((None, NODE, OTHER_NODE))
 SESSIONS_MAX = 2
 GRANTS = ("export", "manage_sessions", "refund")
+APPENDED = ("reply", "tool", "call", "progress", "steers")
 
 
 class SessionMachine(RuleBasedStateMachine):
@@ -738,7 +777,7 @@ class SessionMachine(RuleBasedStateMachine):
 
         assert len(there) <= 1
         if exclusive and there:
-            assert decision == Decision(session_id=there[0])
+            assert decision == Decision()
         else:
             self.keys.append(key)
             self.accepted[key] = []
@@ -853,7 +892,7 @@ class SessionMachine(RuleBasedStateMachine):
         try:
             self.ledger.transact(key, command)
         except LeaseLost:
-            assert isinstance(command, ReleaseTurn | AwaitTurn | StartCall)
+            assert isinstance(command, ReleaseTurn | AwaitTurn)
         except CallNotFound:
             assert isinstance(command, AnswerApproval), "the turn has ended"
 
@@ -912,7 +951,7 @@ class SessionMachine(RuleBasedStateMachine):
             assert suspects or not lost
 
     @precondition(lambda self: self.attempts)
-    @rule(which=PICK, what=st.sampled_from(("reply", "tool", "progress", "steers")), data=st.data())
+    @rule(which=PICK, what=st.sampled_from(APPENDED), data=st.data())
     def append(self, which: int, what: str, data: st.DataObject) -> None:
         attempt = youngest(self.attempts, which)
         holding, turn_id = attempt.holding, attempt.holding.turn_id
@@ -927,6 +966,9 @@ class SessionMachine(RuleBasedStateMachine):
                 calls = [(call.call_id, call.message_id) for call in open_calls(row, turn_id)]
                 call_id, card = youngest([(made.call_id, made.message_id), *calls], which)
                 events = (replace(made, call_id=call_id, message_id=card),)
+            case "call":
+                grant = data.draw(st.sampled_from(GRANTS), label="grant")
+                events = (self.ledger.call(turn_id, grant=grant),)
             case "progress":
                 events = (TurnProgress(turn_id=turn_id, **progress_fields(data.draw(PROGRESS))),)
             case _:
@@ -994,33 +1036,6 @@ class SessionMachine(RuleBasedStateMachine):
             self.ledger.now_ms + milliseconds
         )
         attempt.asked = attempt.released = True
-        self.applied.append((holding.key, command))
-
-    @precondition(lambda self: self.attempts)
-    @rule(which=PICK, grant=st.sampled_from(GRANTS))
-    def start_a_call(self, which: int, grant: str) -> None:
-        attempt = youngest(self.attempts, which)
-        holding = attempt.holding
-        row = self.ledger.rows[holding.key]
-        if attempt.asked or not self.answered(attempt):
-            return
-        call = self.ledger.call(holding.turn_id)
-        command = StartCall(holding=holding, step=attempt.step, started=call, grant=grant)
-        allowed = self.is_current(attempt) and row.head.status == "active"
-        before = row.head
-
-        try:
-            decision = self.ledger.transact(holding.key, command)
-        except LeaseLost:
-            assert attempt.released or not allowed
-            assert row.head == before
-            return
-
-        assert allowed
-        assert row.session is not None
-        (event,) = decision.events
-        assert event.kind == ("tool.started" if grant in row.session.grants else "tool.refused")
-        attempt.step += 1
         self.applied.append((holding.key, command))
 
     @precondition(lambda self: self.attempts)

@@ -17,15 +17,20 @@ from sessile.core.events import (
     LogCompacted,
     MessageAdded,
     MessageDelta,
+    SessionClosed,
     SessionOpened,
+    SessionRedacted,
     SessionUpdated,
     ToolCompleted,
     ToolStarted,
     TurnAwaiting,
     TurnCancelled,
+    TurnCancelRequested,
     TurnCompleted,
+    TurnProgress,
     TurnQueued,
     TurnStarted,
+    TurnSteered,
 )
 from sessile.core.ids import (
     CallId,
@@ -162,6 +167,7 @@ def test_rows_that_are_the_fold_of_their_log_have_no_fault() -> None:
         "turns": 2,
         "ends": 1,
         "calls": 1,
+        "closed": 0,
     }
 
 
@@ -263,6 +269,69 @@ def test_a_log_that_could_not_have_come_about_is_found(
     events: tuple[Event, ...], found: set[str]
 ) -> None:
     assert faulty(Rows(events)) >= found
+
+
+RAN = (OPENED, queued(), started())
+CLOSED = SessionClosed(by=ANN)
+FLAGGED = (*RAN, TurnCancelRequested(turn_id=T1, by=ANN, reason="closed"), CLOSED)
+AGAIN = replace(started(), attempt=2, fence=Fence(2))
+CANCELLED = TurnCancelled(turn_id=T1, reason="closed", by=ANN)
+STEERED = TurnSteered(
+    turn_id=T1,
+    steer_id=T2,
+    message_id=MessageId("msg_s"),
+    input={"type": "message", "text": "And?"},
+    by=ANN,
+)
+REQUEUED = (
+    replace(queued(T2, 2), when_busy="steer"),
+    replace(CANCELLED, turn_id=T2),
+)
+LATER = TurnId("trn_3")
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        (OPENED, CLOSED),
+        (OPENED, CLOSED, SessionRedacted(message_ids=(), by=ANN)),
+        (*FLAGGED,),
+        (*FLAGGED, CANCELLED),
+        (*FLAGGED, AGAIN, replace(AGAIN, attempt=3, fence=Fence(3)), CANCELLED),
+        (*RAN, tool_started(), *FLAGGED[3:], AGAIN, tool_completed(), CANCELLED),
+        (*FLAGGED, TurnProgress(turn_id=T1, tokens_used=1), DELTA, CANCELLED),
+        (*RAN, STEERED, *FLAGGED[3:], AGAIN, CANCELLED, *REQUEUED),
+    ],
+)
+def test_a_closed_session_may_end_the_turn_that_ran(events: tuple[Event, ...]) -> None:
+    checks = audited(Rows(events))
+
+    assert checks["closed"].checked == 1
+    assert [fault for check in checks.values() for fault in check.faults] == []
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        (OPENED, CLOSED, SessionUpdated(title="x", metadata={}, by=ANN)),
+        (OPENED, CLOSED, CLOSED),
+        (OPENED, CLOSED, queued()),
+        (OPENED, queued(), CLOSED, started()),
+        (OPENED, queued(), CLOSED, CANCELLED),
+        (*FLAGGED, AGAIN, DELTA),
+        (*FLAGGED, DELTA, AGAIN, CANCELLED),
+        (*FLAGGED, replace(STEERED, steer_id=LATER), CANCELLED),
+        (*FLAGGED, CANCELLED, *REQUEUED),
+        (*FLAGGED, CANCELLED, SessionUpdated(title="x", metadata={}, by=ANN)),
+        (*RAN, STEERED, *FLAGGED[3:], CANCELLED),
+        (*RAN, STEERED, *FLAGGED[3:], CANCELLED, REQUEUED[0]),
+        (*RAN, STEERED, *FLAGGED[3:], CANCELLED, queued(T2, 2), REQUEUED[1]),
+        (*RAN, STEERED, *FLAGGED[3:], CANCELLED, *REQUEUED, queued(LATER, 3)),
+        (*FLAGGED, queued(T2, 2), CANCELLED),
+    ],
+)
+def test_nothing_more_may_follow_a_close(events: tuple[Event, ...]) -> None:
+    assert "closed" in faulty(Rows(events))
 
 
 def test_a_call_that_was_started_twice_under_one_id_has_one_outcome() -> None:

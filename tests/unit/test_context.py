@@ -24,6 +24,7 @@ IDENTITY = Identity(
     grants=("manage_sessions",),
     input={"type": "message", "text": "hello"},
     metadata={"provider": "plain"},
+    reached=Progress(tokens_used=7),
     call_id=CallId("call_1"),
 )
 FIELDS = (
@@ -37,6 +38,7 @@ FIELDS = (
     "grants",
     "input",
     "metadata",
+    "reached",
     "call_id",
 )
 

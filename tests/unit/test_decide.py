@@ -17,6 +17,7 @@ from tests.unit.machines import (
     OUTSIDERS,
     OWNER,
     QUEUE_MAX,
+    STRANGER,
     TENANT,
     Ledger,
     Row,
@@ -45,7 +46,6 @@ from sessile.core.commands import (
     Remembered,
     Runner,
     SetGrants,
-    StartCall,
     StartTurn,
     SubmitTurn,
     UpdateSession,
@@ -157,7 +157,7 @@ def test_g2_an_exclusive_session_is_found_and_not_opened_twice() -> None:
 
     decision = ledger.open(OTHER_KEY, exclusive_key="k")
 
-    assert decision == Decision(session_id=KEY.session_id)
+    assert decision == Decision()
     assert OTHER_KEY not in ledger.rows
 
 
@@ -185,7 +185,7 @@ def test_g10_an_open_under_the_same_key_is_the_same_session() -> None:
 
     decision = ledger.open(OTHER_KEY, once=once)
 
-    assert decision == Decision(repeated=True, session_id=KEY.session_id)
+    assert decision == Decision(repeated=True, session_id=KEY.session_id, created=True)
     assert OTHER_KEY not in ledger.rows
 
 
@@ -207,8 +207,89 @@ def test_an_open_that_is_sent_again_opens_nothing_more(exclusive_key: str | None
 
     decision = ledger.open(exclusive_key=exclusive_key)
 
-    assert decision == Decision(repeated=True)
+    assert decision == Decision(repeated=True, created=True)
     assert ledger.rows[KEY].kinds == ["session.opened"]
+
+
+def test_a_session_is_opened_with_its_first_turn() -> None:
+    ledger = Ledger()
+
+    decision = ledger.open(first=replace(SUBMIT, runner=NODE))
+
+    row = ledger.rows[KEY]
+    assert (decision.created, decision.turn_id) == (True, SUBMIT.turn_id)
+    assert row.running.turn_id == SUBMIT.turn_id
+    assert row.kinds == ["session.opened", "turn.queued", "turn.started", "message.added"]
+
+
+@pytest.mark.parametrize("runner", [None, STRANGER_NODE])
+def test_a_first_turn_waits_where_nobody_can_run_it(runner: Runner | None) -> None:
+    ledger = Ledger()
+
+    ledger.open(first=replace(SUBMIT, runner=runner))
+
+    assert ledger.rows[KEY].kinds == ["session.opened", "turn.queued"]
+    assert ledger.start(NODE)
+
+
+def test_a_first_turn_goes_to_the_exclusive_session_that_there_is() -> None:
+    ledger = Ledger()
+    ledger.open(exclusive_key="k", first=replace(SUBMIT, runner=NODE))
+    second = replace(SUBMIT, turn_id=TurnId("trn_b"), message_id=MessageId("msg_b"), runner=NODE)
+
+    decision = ledger.open(OTHER_KEY, exclusive_key="k", first=second)
+
+    assert (decision.created, decision.turn_id) == (False, second.turn_id)
+    assert OTHER_KEY not in ledger.rows
+    assert ledger.rows[KEY].queue() == [second.turn_id]
+
+
+def test_a_first_turn_that_is_refused_leaves_no_trace() -> None:
+    ledger = Ledger()
+    ledger.open(exclusive_key="k", first=replace(SUBMIT, runner=NODE))
+    once = replace(ONCE, scope="open")
+    before = ledger.rows[KEY].head
+    first = replace(SUBMIT, turn_id=TurnId("trn_b"), when_busy="reject")
+
+    with pytest.raises(SessionBusy):
+        ledger.open(OTHER_KEY, exclusive_key="k", first=first, once=once)
+
+    assert ledger.rows[KEY].head == before
+    assert not ledger.remembered
+
+
+@pytest.mark.parametrize("exclusive_key", [None, "k"])
+def test_an_open_with_a_turn_is_repeated_whole(exclusive_key: str | None) -> None:
+    ledger = Ledger()
+    once = replace(ONCE, scope="open")
+    ledger.open(exclusive_key=exclusive_key, first=SUBMIT, once=once)
+    first = replace(SUBMIT, turn_id=TurnId("trn_b"), message_id=MessageId("msg_b"))
+
+    again = ledger.open(OTHER_KEY, exclusive_key=exclusive_key, first=first, once=once)
+    same = ledger.open(exclusive_key=exclusive_key, first=SUBMIT)
+
+    asked = Decision(repeated=True, turn_id=SUBMIT.turn_id, created=True)
+    assert again == replace(asked, session_id=KEY.session_id)
+    assert same == asked
+
+
+def test_a_repeat_says_again_that_the_session_was_found() -> None:
+    ledger = Ledger()
+    once = replace(ONCE, scope="open")
+    ledger.open(exclusive_key="k")
+    ledger.open(OTHER_KEY, exclusive_key="k", once=once)
+
+    again = ledger.open(OTHER_KEY, exclusive_key="k", once=once)
+
+    assert again == Decision(repeated=True, session_id=KEY.session_id, created=False)
+
+
+def test_an_exclusive_session_of_somebody_else_is_not_found() -> None:
+    ledger = Ledger()
+    ledger.open(exclusive_key="k")
+
+    with pytest.raises(SessionNotFound):
+        ledger.open(OTHER_KEY, exclusive_key="k", principal=STRANGER)
 
 
 @pytest.mark.parametrize("outsider", OUTSIDERS)
@@ -711,7 +792,9 @@ def test_g11_to_an_outsider_no_session_exists(
     state: str, outsider: Principal, ledger: Ledger, row: Row
 ) -> None:
     """Nothing is written, and the refusal is that of a session that there never was."""
-    answer = Remembered(request_hash="h1", session_id=KEY.session_id, turn_id=TurnId("trn_1"))
+    answer = Remembered(
+        request_hash="h1", session_id=KEY.session_id, turn_id=TurnId("trn_1"), created=False
+    )
     ledger.remembered[outsider.user_id, KEY.session_id, "k1"] = answer
     turn_id = in_state(ledger, state)
     before = row.head, row.lease, dict(row.turns)
@@ -737,7 +820,6 @@ def test_g11_owner_and_admin_are_never_told_that_there_is_no_session(principal: 
 
 # What must be read --------------------------------------------------------------------------------
 
-CALL = Ledger().call(TurnId("trn_a"))
 HELD = Holding(KEY, TurnId("trn_a"), Fence(1), 1, NODE.node)
 
 
@@ -746,6 +828,11 @@ HELD = Holding(KEY, TurnId("trn_a"), Fence(1), 1, NODE.node)
     [
         (OPEN, Named()),
         (replace(OPEN, once=ONCE, exclusive_key="k"), Named(once=ONCE, exclusive_key="k")),
+        (replace(OPEN, first=SUBMIT, once=ONCE), Named(turn_id=TurnId("trn_a"), once=ONCE)),
+        (
+            replace(OPEN, first=replace(SUBMIT, when_busy="interrupt"), exclusive_key="k"),
+            Named(turn_id=TurnId("trn_a"), queue="all", exclusive_key="k"),
+        ),
         (SUBMIT, Named(turn_id=TurnId("trn_a"))),
         (replace(SUBMIT, when_busy="reject", once=ONCE), Named(turn_id=TurnId("trn_a"), once=ONCE)),
         (replace(SUBMIT, when_busy="steer"), Named(turn_id=TurnId("trn_a"))),
@@ -762,10 +849,6 @@ HELD = Holding(KEY, TurnId("trn_a"), Fence(1), 1, NODE.node)
         (
             AwaitTurn(holding=HELD, step=0, asked=(), open_calls=(), expires_ms=1),
             Named(turn_id=TurnId("trn_a")),
-        ),
-        (
-            StartCall(holding=HELD, step=0, started=CALL, grant="refund"),
-            Named(turn_id=TurnId("trn_a"), session=True),
         ),
         (
             FinishTurn(holding=HELD, step=0, end="completed"),

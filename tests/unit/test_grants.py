@@ -1,6 +1,7 @@
 """What a session may use: giving and taking grants, and calls that need one."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from tests.unit.machines import (
@@ -16,10 +17,13 @@ from tests.unit.machines import (
     refusal_of,
 )
 
-from sessile.core.commands import CloseSession, Decision, SetGrants, StartCall
+from sessile.core.attempts import authorised
+from sessile.core.commands import CloseSession, Decision, SetGrants, View
 from sessile.core.context import Principal
 from sessile.core.errors import Forbidden, LeaseLost, SessionClosed
-from sessile.core.events import SessionGranted, SessionRevoked, ToolRefused
+from sessile.core.events import SessionGranted, SessionRevoked, ToolRefused, ToolStarted
+from sessile.core.ids import CallId
+from sessile.core.policy import needs_grant
 
 CLOSE = CloseSession(principal=OWNER)
 
@@ -46,10 +50,9 @@ def granted(row: Row) -> tuple[str, ...]:
     return row.session.grants
 
 
-def start_call(ledger: Ledger, *, step: int = 0) -> StartCall:
-    holding = ledger.holding()
-    call = ledger.call(holding.turn_id)
-    return StartCall(holding=holding, step=step, started=call, grant="refund")
+def needing(ledger: Ledger) -> ToolStarted:
+    """A call of the running turn that needs a grant."""
+    return ledger.call(ledger.holding().turn_id, grant="refund")
 
 
 # Giving and taking --------------------------------------------------------------------------------
@@ -143,36 +146,66 @@ def test_grants_are_set_while_a_turn_runs_and_take_no_step_of_it(ledger: Ledger,
 
 def test_a_call_starts_while_the_session_has_its_grant(ledger: Ledger, row: Row) -> None:
     give(ledger, "refund")
-    ledger.run()
-    command = start_call(ledger)
+    holding = ledger.run()
+    call = needing(ledger)
 
-    decision = ledger.transact(KEY, command)
+    assert ledger.append(holding, 0, call)
 
-    assert decision.events == (command.started,)
-    assert row.events[-1] == command.started
+    assert row.events[-1] == call
     assert row.lease.step == 1
 
 
 @pytest.mark.parametrize("had", [False, True])
+@pytest.mark.parametrize("parent", [None, CallId("call_outer")])
 def test_g12_a_call_without_its_grant_is_refused_in_the_log_with_the_reason(
-    had: bool, ledger: Ledger, row: Row
+    had: bool, parent: CallId | None, ledger: Ledger, row: Row
 ) -> None:
     if had:
         give(ledger, "refund")
-    ledger.run()
+    holding = ledger.run()
     give(ledger, "export")
-    command = start_call(ledger)
+    call = replace(needing(ledger), parent_call_id=parent)
 
-    ledger.transact(KEY, command)
+    ledger.append(holding, 0, call)
 
-    call, refused = command.started, row.events[-1]
-    assert isinstance(refused, ToolRefused)
-    assert refused.verdict == "needs_grant"
+    refused = row.events[-1]
+    assert refused == ToolRefused(
+        turn_id=call.turn_id,
+        call_id=call.call_id,
+        message_id=call.message_id,
+        name=call.name,
+        arguments=call.arguments,
+        verdict="needs_grant",
+        reason=needs_grant("refund"),
+        parent_call_id=parent,
+    )
     assert "'refund'" in refused.reason
-    of_event = refused.turn_id, refused.call_id, refused.message_id, refused.name, refused.arguments
-    assert of_event == (call.turn_id, call.call_id, call.message_id, call.name, call.arguments)
     assert "tool.started" not in row.kinds
     assert row.lease.step == 1
+
+
+def test_what_is_appended_beside_a_refused_call_is_written_as_it_is(
+    ledger: Ledger, row: Row
+) -> None:
+    give(ledger, "export")
+    holding = ledger.run()
+    reply, free = ledger.message(holding.turn_id), ledger.call(holding.turn_id)
+    exporting = ledger.call(holding.turn_id, grant="export")
+
+    ledger.append(holding, 0, reply, needing(ledger), exporting, free)
+
+    assert [row.events[-4], *row.events[-2:]] == [reply, exporting, free]
+    assert row.kinds[-3] == "tool.refused"
+    assert row.lease.step == 1
+
+
+def test_who_is_shown_no_session_starts_no_call_that_needs_a_grant(ledger: Ledger) -> None:
+    holding = ledger.run()
+    free, call = ledger.call(holding.turn_id), needing(ledger)
+
+    written = authorised(View(now_ms=0), (free, call))
+
+    assert [event.kind for event in written] == ["tool.started", "tool.refused"]
 
 
 @pytest.mark.parametrize("has", [False, True])
@@ -181,16 +214,16 @@ def test_a_call_that_is_sent_again_starts_once_whatever_was_granted_since(
     has: bool, has_later: bool, ledger: Ledger, row: Row
 ) -> None:
     give(ledger, *(("refund",) if has else ()))
-    ledger.run()
-    command = start_call(ledger)
-    ledger.transact(KEY, command)
+    holding = ledger.run()
+    call = needing(ledger)
+    ledger.append(holding, 0, call)
     give(ledger, *(("refund",) if has_later else ()))
     before = row.head, row.lease
 
-    decision = ledger.transact(KEY, command)
+    assert not ledger.append(holding, 0, call)
 
-    assert decision == Decision(repeated=True)
     assert (row.head, row.lease) == before
+    assert row.kinds.count("tool.started" if has else "tool.refused") == 1
 
 
 def lost(ledger: Ledger) -> None:
@@ -211,32 +244,32 @@ def test_g7_an_old_fence_starts_no_call(
     meanwhile: Callable[[Ledger], object], ledger: Ledger, row: Row
 ) -> None:
     give(ledger, "refund")
-    ledger.run()
-    command = start_call(ledger)
+    holding = ledger.run()
+    call = needing(ledger)
     meanwhile(ledger)
     before = row.head, row.lease
 
     with pytest.raises(LeaseLost):
-        ledger.transact(KEY, command)
+        ledger.append(holding, 0, call)
 
     assert (row.head, row.lease) == before
 
 
 @pytest.mark.parametrize("step", [1, 2])
 def test_a_call_whose_step_does_not_follow_does_not_start(step: int, ledger: Ledger) -> None:
-    ledger.run()
+    holding = ledger.run()
 
     with pytest.raises(LeaseLost):
-        ledger.transact(KEY, start_call(ledger, step=step))
+        ledger.append(holding, step, needing(ledger))
 
 
-def test_appends_go_on_after_a_call_was_started(ledger: Ledger, row: Row) -> None:
+def test_appends_go_on_after_a_call_was_refused(ledger: Ledger, row: Row) -> None:
     holding = ledger.run()
-    command = start_call(ledger)
-    ledger.transact(KEY, command)
+    call = needing(ledger)
+    ledger.append(holding, 0, call)
 
     assert ledger.append(holding, 1, ledger.message(holding.turn_id))
     with pytest.raises(LeaseLost):
-        ledger.transact(KEY, command)
+        ledger.append(holding, 0, call)
 
     assert row.kinds.count("tool.refused") == 1

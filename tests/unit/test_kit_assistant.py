@@ -1,7 +1,7 @@
 """What an assistant's declaration holds, and what it refuses."""
 
 import functools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import pytest
@@ -96,6 +96,30 @@ def test_an_agent_that_holds_a_context_is_refused() -> None:
         Assistant("support", agent=functools.partial(reply, history=held))
 
 
+@pytest.mark.parametrize("blocking", [False, True])
+def test_a_tool_made_elsewhere_that_captured_a_context_is_refused(blocking: bool) -> None:
+    class Kept:
+        name, description, idempotent, timeout_seconds = "kept", "", False, None
+        parameters: Mapping[str, Any] = {"type": "object", "properties": {}}
+
+        def __init__(self, held: TurnContext) -> None:
+            self.blocking = blocking
+            self._held = held
+
+        async def invoke(self, turn: TurnContext, arguments: Mapping[str, Any]) -> str:
+            return self._held.session_id
+
+        def call_blocking(self, turn: TurnContext, arguments: Mapping[str, Any]) -> str:
+            return self._held.session_id
+
+    support = Assistant("support")
+
+    with pytest.raises(CapturedContext):
+        support.add(Kept(context()))
+
+    assert support.tools == ()
+
+
 async def test_what_is_driven_is_what_was_declared() -> None:
     support = Assistant("support", description="Helps.", tools_allowed=["debug.*"], exclusive=True)
     agent = support.driven_by(Echo())
@@ -109,7 +133,7 @@ async def test_what_is_driven_is_what_was_declared() -> None:
     assert agent.exclusive
     assert not agent.reads_history
     assert agent.restarts
-    assert [tool.name for tool in agent.tools] == ["late"]
+    assert [tool.name for tool in agent.tools] == ["late", "context_status", "context_summarize"]
     reply: Any = [event async for event in agent.run(context(), History(()), _NO_TOOLS)]
     assert reply == [TextDelta("ses_1")]
 

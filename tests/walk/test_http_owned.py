@@ -1,6 +1,7 @@
 """What is not yours is not there: the same bytes, on every route, for everyone but its owner."""
 
 import json
+import re
 from typing import Any
 
 import httpx2
@@ -8,6 +9,9 @@ import pytest
 from tests.walk.people import Walk, each_store, message
 from tests.walk.test_http_refusals import problem, same_but_for_its_id
 from tests.walk.wire import ask
+
+from sessile import Principal
+from sessile.core.ids import TenantId, UserId
 
 ABSENT = "ses_" + "0" * 32
 ABSENT_TURN = "trn_" + "0" * 32
@@ -167,3 +171,49 @@ async def test_an_admin_reaches_every_session_of_its_tenant(walk: Walk) -> None:
         reply = await request(walk.admin, method, path, body, session_id, turn_id)
         assert reply.status_code < 300, (method, path, reply.text)
     walk.holds.go(session_id)
+
+
+class Roles:
+    """Tokens are the names of roles; whoever bears one is ann."""
+
+    async def principal(self, token: str) -> Principal | None:
+        roles = frozenset(token.split("+"))
+        return Principal(tenant_id=TenantId("demo"), user_id=UserId("ann"), roles=roles)
+
+
+async def test_a_user_with_more_than_one_role_may_do_what_each_of_them_may(walk: Walk) -> None:
+    """And is one user: what is opened in one role is its own in the other."""
+    alices = await walk.opened()
+    transport = httpx2.ASGITransport(walk.server.app(Roles()))
+    key = {"idempotency-key": "once"}
+
+    async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        seen: dict[str, list[Any]] = {}
+        for roles in ("user", "user+admin", "admin+user", "admin", "support+user", "administrator"):
+            client.headers["authorization"] = f"Bearer {roles}"
+            mine = await client.post("/v1/sessions", json={}, headers=key)
+            theirs = await client.get(f"/v1/sessions/{alices}")
+            listed = (await client.get("/v1/sessions")).json()["items"]
+            owners = sorted({each["user_id"] for each in listed})
+            seen[roles] = [mine.json()["session_id"], theirs.status_code, owners]
+
+    (own,) = {session_id for session_id, *_ in seen.values()}
+    some, all_of_it = [own, 404, ["ann"]], [own, 200, ["alice", "ann"]]
+    assert seen == {
+        "user": some,
+        "user+admin": all_of_it,
+        "admin+user": all_of_it,
+        "admin": all_of_it,
+        "support+user": some,
+        "administrator": some,
+    }
+
+
+async def test_the_log_does_not_tell_its_reader_of_the_machine(walk: Walk) -> None:
+    session_id = await walk.opened()
+    await walk.said(session_id, "hi")
+
+    nodes = [e["body"]["node"] for e in await walk.log(session_id) if e["kind"] == "turn.started"]
+
+    assert nodes == [walk.server.node_id]
+    assert re.fullmatch("node_[0-9a-f]{12}", nodes[0])

@@ -1,6 +1,7 @@
 """What is wrong with a request is told in a problem document, and nothing has changed."""
 
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -182,6 +183,8 @@ QUERIES = [
     (TURNS, "wait=-0.001", "wait"),
     (TURNS, "wait=nan", "wait"),
     (TURNS, "wait=inf", "wait"),
+    (TURNS, "wait=1_0", "wait"),
+    (TURNS, "wait=%2B1", "wait"),
     (TURNS, "wait=soon", "wait"),
     (TURNS, "wait=", "wait"),
     (TURNS, "wait=1&wait=2", ""),
@@ -216,6 +219,14 @@ async def test_a_wrong_wait(walk: Walk, path: str, query: str, field: str) -> No
         ("/{s}/turns", "limit=1000000000000", "limit"),
         ("/{s}/turns", "after=-1", "after"),
         ("/{s}/turns", "after=1.5", "after"),
+        ("/{s}/turns", "after=1.0", "after"),
+        ("/{s}/turns", "after=1_0", "after"),
+        ("/{s}/turns", "after=1e3", "after"),
+        ("/{s}/turns", "after=+1", "after"),
+        ("/{s}/turns", "after=%201", "after"),
+        ("/{s}/turns", "after=%D9%A1", "after"),
+        ("/{s}/turns", "limit=1_0", "limit"),
+        pytest.param("/{s}/turns", f"after={'9' * 5_000}", "after", id="5000 digits"),
         ("/{s}/turns", "queued=maybe", "queued"),
         ("/{s}/messages", "limit=-5", "limit"),
         ("/{s}/messages", "limit=201", "limit"),
@@ -484,3 +495,11 @@ async def test_a_limit_is_a_setting(tmp_path: Any) -> None:
         )
         problem(await walk.alice.get(f"{url}?limit=4"), 422, "invalid_input", "limit")
         assert (await walk.alice.get(url)).status_code == 200
+
+
+async def test_what_is_told_of_a_field_is_in_the_words_of_json(walk: Walk) -> None:
+    for body in ([], "text", {"input": []}, {"input": {}, "x": 1}):
+        told = (await walk.alice.post("/v1/turns", json=body)).json()["errors"]
+        assert told
+        for each in told:
+            assert not re.search("dictionary|instance|Extra|Field|Turn|Message", each["message"])

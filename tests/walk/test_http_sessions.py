@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import httpx2
+import pytest
 from pydantic import BaseModel
 from tests.walk.people import Walk, each_store, message
 
@@ -61,6 +62,20 @@ async def test_an_exclusive_session_is_found_again(walk: Walk) -> None:
 
     assert (first.status_code, again.status_code) == (201, 200)
     assert again.json()["session_id"] == first.json()["session_id"]
+
+
+@each_store
+async def test_a_repeated_open_says_again_whether_it_made_the_session(walk: Walk) -> None:
+    made = [await opens(walk, "k1") for _ in range(2)]
+    found = [await opens(walk, "k2") for _ in range(2)]
+
+    assert [it.status_code for it in (*made, *found)] == [201, 201, 200, 200]
+    assert len({it.json()["session_id"] for it in (*made, *found)}) == 1
+
+
+async def opens(walk: Walk, key: str) -> Any:
+    headers = {"idempotency-key": key}
+    return await walk.alice.post("/v1/sessions", json={"assistant": "only"}, headers=headers)
 
 
 @each_store
@@ -229,3 +244,34 @@ async def test_a_node_that_drains_is_not_ready(walk: Walk) -> None:
 
     assert shaped(reply, schemas.Problem, 503)["code"] == "not_ready"
     assert (await walk.nobody.get("/healthz")).status_code == 200
+
+
+@each_store
+@pytest.mark.parametrize(
+    ("what", "by"), [("events", "after"), ("turns", "after"), ("messages", "before")]
+)
+async def test_a_page_is_bounded_in_bytes_and_leads_to_the_rest(
+    walk: Walk, what: str, by: str
+) -> None:
+    session_id = await walk.opened()
+    for _ in range(4):
+        await walk.said(session_id, "a" * 3_000)
+    path = f"/v1/sessions/{session_id}/{what}"
+    accept = {"accept": "application/json"}
+    whole = (await walk.alice.get(path, headers=accept)).json()
+    walk.server.reads._bytes_max = 7_000
+
+    items, pages, query = [], 0, {}
+    while True:
+        reply = await walk.alice.get(path, headers=accept, params=query)
+        page = reply.json()
+        items = page["items"] + items if by == "before" else items + page["items"]
+        pages += 1
+        assert len(reply.content) < 15_000
+        if page["next"] is None:
+            break
+        query = {by: page["next"]}
+
+    assert whole["next"] is None
+    assert items == whole["items"]
+    assert pages > 2

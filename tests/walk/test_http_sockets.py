@@ -1,6 +1,7 @@
 """Over real connections: what only a transport can show."""
 
 import asyncio
+import json
 import random
 import socket
 from collections.abc import AsyncIterator
@@ -275,3 +276,186 @@ async def test_requests_share_a_connection(walk: Walk) -> None:
         refused = await client.post("/v1/turns", content=b"{")
         assert refused.status_code == 415
         assert len(stopped.server_state.connections) == 1
+
+
+async def answered(port: int, *pieces: bytes) -> bytes:
+    """What a server says to these bytes until it hangs up."""
+    reply = b""
+    async with asyncio.timeout(10), connected(port) as (reader, writer):
+        with suppress(ConnectionError):
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+        with suppress(ConnectionError):
+            while data := await reader.read(65_536):
+                reply += data
+    return reply
+
+
+def told(reply: bytes) -> tuple[int, str]:
+    """Status and code of a problem that is a whole reply."""
+    head, _, body = reply.partition(b"\r\n\r\n")
+    assert b"content-type: application/problem+json" in head
+    assert b"connection: close" in head
+    assert b"content-length: %d\r\n" % len(body) in head
+    problem = json.loads(body)
+    status = int(head.split(b" ", 2)[1])
+    assert problem["status"] == status
+    return status, problem["code"]
+
+
+async def test_what_is_no_http_is_told_as_a_problem(walk: Walk) -> None:
+    post = b"POST /v1/turns HTTP/1.1\r\nHost: localhost\r\n"
+    wrong = [
+        b"\0" * 100 + b"\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"FOO / HTTP/1.1\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        post + b"A b: c\r\n\r\n",
+        post + b"Content-Length: -1\r\n\r\n",
+        post + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        post + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ]
+
+    async with listening(walk) as (_, port):
+        for each in wrong:
+            assert told(await answered(port, each)) == (400, "malformed_request"), each
+
+
+async def test_junk_behind_a_request_does_not_get_into_its_reply(walk: Walk) -> None:
+    session_id = await walk.opened()
+
+    async with listening(walk) as (_, port), connected(port) as (reader, writer):
+        whole = get(walk, port, f"/v1/sessions/{session_id}/events")
+        writer.write(whole.replace(b"Connection: close\r\n", b""))
+        got = await reader.readuntil(b"session.opened")
+        writer.write(b"\0\0\0\r\n\r\n")
+        async with asyncio.timeout(10):
+            got += await reader.read(-1)
+
+    assert b"malformed_request" not in got
+
+
+@pytest.mark.parametrize("line", [b"X-A: " + b"a" * 1_000 + b"\r\n", b"a" * 1_000, b"\r\n" * 500])
+async def test_a_head_that_does_not_end_is_refused_and_not_kept(walk: Walk, line: bytes) -> None:
+    begin = b"" if line.startswith(b"\r") else b"GET / HTTP/1.1\r\nHost: localhost\r\n"
+    begin += b"X-B: " if line.startswith(b"a") else b""
+    sent = 0
+
+    async with listening(walk) as (_, port), connected(port) as (reader, writer):
+        writer.write(begin)
+        with suppress(ConnectionError):
+            async with asyncio.timeout(10):
+                while not reader.at_eof() and not writer.is_closing():
+                    writer.write(line)
+                    await writer.drain()
+                    sent += len(line)
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(0):
+                            await reader.read(65_536)
+
+    assert sent < 100 * listener.HEAD_BYTES_MAX
+
+
+async def test_a_head_and_its_trailers_have_a_size(walk: Walk) -> None:
+    many = b"X-A: b\r\n" * (listener.HEAD_BYTES_MAX // 4)
+    head = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
+    chunked = b"POST /v1/turns HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+    async with listening(walk) as (_, port):
+        assert told(await answered(port, head + many + b"\r\n")) == (431, "head_too_large")
+        # Refused as nobody's, or for its size: it depends on which is found first.
+        reply = await answered(port, chunked + b"1\r\n{\r\n0\r\n" + many + b"\r\n")
+        assert reply.count(b"HTTP/1.1 ") <= 1
+        fits = get(walk, port, "/healthz", "X-A: " + "a" * 60_000)
+        assert (await answered(port, fits)).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_large_bodies_one_after_another_are_no_large_head(walk: Walk) -> None:
+    text = "a" * 200_000
+
+    async with listening(walk) as (_, port), alice(walk, port) as client:
+        for _ in range(3):
+            reply = await client.post("/v1/turns?wait=30", json=message(text))
+            assert reply.status_code == 200
+
+
+async def test_empty_lines_do_not_hold_a_connection(
+    walk: Walk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener, "REQUEST_SECONDS_MAX", 0.05)
+    whole = get(walk, 1, "/healthz").replace(b"Connection: close\r\n", b"")
+
+    async with listening(walk) as (_, port), connected(port) as (reader, writer):
+        writer.write(whole.replace(b"127.0.0.1:1", b"localhost"))
+        assert b"200 OK" in await reader.readuntil(b"}")
+        writer.write(b"\r\n")
+        async with asyncio.timeout(5):
+            with suppress(ConnectionError):
+                assert await reader.read(1) == b""
+
+
+@pytest.mark.parametrize("more", [(), ("Connection: close",)])
+async def test_a_caller_that_does_not_read_its_reply_is_dropped(
+    walk: Walk, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(listener, "REPLY_SECONDS_MAX", 0.05)
+
+    async with listening(walk, buffer_bytes=8_192) as (stopped, port):
+        session_id = await walk.opened()
+        for number in range(100):
+            metadata = {"text": f"{number:010}" * 1_000}
+            await walk.server.sessions.update(
+                walk.principal("alice"), SessionId(session_id), metadata=metadata
+            )
+        path = f"/v1/sessions/{session_id}/events?limit=100"
+        asked = get(walk, port, path, "Accept: application/json")
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8_192)
+            client.connect(("127.0.0.1", port))
+            client.sendall(asked if more else asked.replace(b"Connection: close\r\n", b""))
+            async with asyncio.timeout(10), alice(walk, port) as other:
+                while stopped.server_state.total_requests < 3:
+                    await other.get("/healthz")
+                while len(stopped.server_state.connections) > 1:
+                    await other.get("/healthz")
+                await other.get("/healthz")
+
+
+async def test_an_upgrade_is_passed_over_or_refused_with_its_reason(walk: Walk) -> None:
+    upgrade = ("Upgrade: h2c", "HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA")
+    body = json.dumps(message("hi")).encode()
+
+    async with listening(walk) as (_, port):
+        read = get(walk, port, "/v1/sessions", *upgrade).replace(b"close", b"Upgrade, close", 1)
+        assert (await answered(port, read)).startswith(b"HTTP/1.1 200 ")
+        length, kind = f"Content-Length: {len(body)}", "Content-Type: application/json"
+        write = get(walk, port, "/v1/turns", *upgrade, length, kind).replace(b"GET", b"POST", 1)
+        write = write.replace(b"close", b"Upgrade", 1) + body
+        assert told(await answered(port, write)) == (400, "invalid_header")
+
+    assert (await walk.alice.get("/v1/sessions")).json()["items"] == []
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("Content-Type: text/plain", "Content-Type: application/json"),
+        ("Content-Encoding: gzip", "Content-Encoding: identity", "Content-Type: application/json"),
+        ("Transfer-Encoding: gzip, chunked", "Content-Type: application/json"),
+    ],
+)
+async def test_headers_that_contradict_each_other_are_refused(
+    walk: Walk, lines: tuple[str, ...]
+) -> None:
+    body = json.dumps(message("hi")).encode()
+    coded = any("chunked" in line for line in lines)
+    length = () if coded else (f"Content-Length: {len(body)}",)
+
+    async with listening(walk) as (_, port):
+        head = get(walk, port, "/v1/turns", *lines, *length).replace(b"GET", b"POST", 1)
+        sent = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body) if coded else body
+        assert told(await answered(port, head + sent)) == (400, "invalid_header")
+
+    assert (await walk.alice.get("/v1/sessions")).json()["items"] == []

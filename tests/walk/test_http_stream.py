@@ -272,6 +272,40 @@ async def test_one_stream_too_many_is_sent_away_for_a_while(tmp_path: Path) -> N
         assert 1000 <= refused.parser.retries_ms[-1] < 5000
 
 
+async def test_a_burst_of_streams_gets_no_more_than_there_may_be(tmp_path: Path) -> None:
+    async with walking(data_dir=tmp_path, store_url="sqlite", streams_max=3) as walk:
+        session_id = await walk.opened()
+        wires = [Wire() for _ in range(20)]
+        path, token = events_of(session_id), walk.token("alice")
+
+        async with asyncio.TaskGroup() as tasks:
+            for wire in wires:
+                tasks.create_task(ask(walk.app, path, token=token, wire=wire))
+            for wire in wires:
+                await wire.until(lambda wire: bool(wire.events or wire.ended))
+            served = [wire for wire in wires if wire.events]
+            walk.app.drain()
+
+        assert len(served) == 3
+
+
+async def test_a_stream_that_begins_while_the_node_drains_ends_at_once(tmp_path: Path) -> None:
+    async with walking(data_dir=tmp_path, store_url="sqlite") as walk:
+        session_id = await walk.opened()
+        path, token, wire = events_of(session_id), walk.token("alice"), Wire()
+        asked = asyncio.Event()
+
+        async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+            tasks.create_task(ask(walk.app, path, token=token, wire=wire))
+            # It comes as far as its first question to the database.
+            asyncio.get_running_loop().call_soon(asked.set)
+            await asked.wait()
+            assert walk.server.feed.readers == 1
+            walk.app.drain()
+
+        assert wire.parser.comments == ["this node is stopping"]
+
+
 async def test_a_draining_node_sends_its_readers_away_and_ends_no_turn(walk: Walk) -> None:
     session_id = await walk.opened()
     turn = await walk.queued(session_id, "hold it")

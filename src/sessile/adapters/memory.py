@@ -1,13 +1,15 @@
 """Everything in memory: the reference that the other stores are held against, and the test
 double. Nothing survives the process."""
 
-from collections.abc import Callable, Collection, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Self
+from typing import Self, TypeVar
 
-from sessile.core.attempts import check_append
-from sessile.core.commands import Command, Decision, Remembered, View, named
+from sessile.core.attempts import authorised, check_append
+from sessile.core.codec import to_json
+from sessile.core.commands import Command, Decision, Named, Remembered, View, named
 from sessile.core.context import Holding
 from sessile.core.decide import decide
 from sessile.core.events import EPHEMERAL_KINDS, Entry, Event
@@ -18,6 +20,8 @@ from sessile.ports.clock import Clock
 from sessile.ports.notifier import Hint
 from sessile.ports.store import Committed, Found, Sweep
 
+T = TypeVar("T")
+
 
 @dataclass(slots=True)
 class _Kept:
@@ -27,8 +31,13 @@ class _Kept:
     lease: Lease
     session: Session
     log: list[Entry] = field(default_factory=list[Entry])
+    history: list[Entry] = field(default_factory=list[Entry])
+    """The log without what is ephemeral."""
     turns: dict[TurnId, Turn] = field(default_factory=dict[TurnId, Turn])
-    due_at_ms: int | None = None
+    order: list[TurnId] = field(default_factory=list[TurnId])
+    """The turns by position."""
+    queue: dict[TurnId, None] = field(default_factory=dict[TurnId, None])
+    """Those that wait, by position."""
 
 
 class MemoryStore:
@@ -37,6 +46,9 @@ class MemoryStore:
     def __init__(self, *, clock: Clock) -> None:
         self._clock = clock
         self._kept: dict[SessionKey, _Kept] = {}
+        self._due_at_ms: dict[SessionKey, int] = {}
+        self._holders: dict[tuple[TenantId, str], SessionKey] = {}
+        """The active sessions by their exclusive keys."""
         self._remembered: dict[tuple[TenantId, UserId, str, str], Remembered] = {}
 
     async def __aenter__(self) -> Self:
@@ -46,30 +58,32 @@ class MemoryStore:
         pass
 
     async def transact(self, key: SessionKey, command: Command) -> Committed:
-        view = self._view(key, command)
+        names = named(command)
+        view = self._view(key, names)
+        if view.exclusive:
+            assert view.head is not None
+            key = view.head.key
         decision = decide(view, command)
         if decision.deleted:
             return self._delete(key)
         session_id = decision.session_id or key.session_id
-        once = named(command).once
+        once = names.once
         if once is not None and not decision.repeated:
             place = (key.tenant_id, once.user_id, once.scope, once.key)
             self._remembered[place] = Remembered(
-                request_hash=once.request_hash, session_id=session_id, turn_id=decision.turn_id
+                request_hash=once.request_hash,
+                session_id=session_id,
+                turn_id=decision.turn_id,
+                created=decision.created,
             )
         return self._apply(key, view, decision, session_id)
 
     async def append(self, holding: Holding, step: int, events: Sequence[Event]) -> Committed:
         key = holding.key
-        kept = self._kept.get(key)
-        view = View(now_ms=self._clock.now_ms())
-        if kept is not None:
-            view = replace(
-                view, head=kept.head, lease=kept.lease, session=kept.session, turns=kept.turns
-            )
+        view = self._view(key, Named())
         if not check_append(view, holding, step=step):
             return self._apply(key, view, Decision(repeated=True), key.session_id)
-        decision = Decision(events=tuple(events), lease=stepped(view.lease))
+        decision = Decision(events=authorised(view, events), lease=stepped(view.lease))
         return self._apply(key, view, decision, key.session_id)
 
     async def renew(
@@ -83,7 +97,7 @@ class MemoryStore:
                 continue
             until_ms = self._clock.now_ms() + lease_ms
             kept.lease = replace(kept.lease, until_ms=until_ms)
-            kept.due_at_ms = until_ms
+            self._due_at_ms[holding.key] = until_ms
         return frozenset(lost)
 
     async def sweep(
@@ -95,14 +109,16 @@ class MemoryStore:
     ) -> Sweep:
         now_ms = self._clock.now_ms()
         due = [
-            (kept.due_at_ms, key)
-            for key, kept in self._kept.items()
-            if kept.due_at_ms is not None
-            and kept.due_at_ms <= now_ms
-            and (kept.head.cancel_turn_id is not None or kept.session.assistant in assistants)
+            (due_at_ms, key)
+            for key, due_at_ms in self._due_at_ms.items()
+            if due_at_ms <= now_ms and self._concerns(key, assistants)
         ]
         heads = {key: self._kept[key].head.head for key in following if key in self._kept}
         return Sweep(due=tuple(key for _, key in sorted(due)[:due_max]), heads=heads)
+
+    def _concerns(self, key: SessionKey, assistants: Collection[str]) -> bool:
+        kept = self._kept[key]
+        return kept.head.cancel_turn_id is not None or kept.session.assistant in assistants
 
     async def find(self, key: SessionKey, turn_id: TurnId | None = None) -> Found | None:
         kept = self._kept.get(key)
@@ -130,19 +146,29 @@ class MemoryStore:
         return tuple(islice(matching, limit))
 
     async def turns(
-        self, key: SessionKey, *, after: int = 0, queued: bool = False, limit: int
+        self,
+        key: SessionKey,
+        *,
+        after: int = 0,
+        queued: bool = False,
+        limit: int,
+        bytes_max: int | None = None,
     ) -> tuple[Turn, ...]:
         kept = self._kept.get(key)
-        matching = (
-            (
-                turn
-                for turn in sorted(kept.turns.values(), key=lambda turn: turn.position)
-                if turn.position > after and (turn.status == "queued" or not queued)
-            )
-            if kept is not None
-            else iter(())
+        if kept is None:
+            return ()
+        known = kept.turns
+        if queued:
+            waiting = (known[turn_id] for turn_id in kept.queue)
+            matching = list(islice((turn for turn in waiting if turn.position > after), limit))
+        else:
+            first = bisect_right(kept.order, after, key=lambda turn_id: known[turn_id].position)
+            matching = [known[turn_id] for turn_id in kept.order[first : first + limit]]
+        return _fitting(
+            matching,
+            bytes_max,
+            lambda turn: to_json(turn.input) + (turn.output or ""),
         )
-        return tuple(islice(matching, limit))
 
     async def read(
         self,
@@ -153,49 +179,47 @@ class MemoryStore:
         history: bool = False,
         newest_first: bool = False,
         limit: int,
+        bytes_max: int | None = None,
     ) -> tuple[Entry, ...]:
         kept = self._kept.get(key)
-        log = [] if kept is None else kept.log
-        matching = (
-            entry
-            for entry in (reversed(log) if newest_first else log)
-            if entry.seq > after
-            and (before is None or entry.seq < before)
-            and not (history and entry.kind in EPHEMERAL_KINDS)
-        )
-        return tuple(islice(matching, limit))
+        if kept is None:
+            return ()
+        log = kept.history if history else kept.log
+        first = bisect_right(log, after, key=_seq)
+        end = len(log) if before is None else bisect_left(log, before, key=_seq)
+        if newest_first:
+            matching = log[max(first, end - limit) : end][::-1]
+        else:
+            matching = log[first : min(end, first + limit)]
+        return _fitting(matching, bytes_max, lambda entry: entry.body)
 
-    def _view(self, key: SessionKey, command: Command) -> View:
-        names = named(command)
-        remembered = exclusive = None
+    def _view(self, key: SessionKey, names: Named) -> View:
+        remembered = holder = None
         if names.once is not None:
             place = (key.tenant_id, names.once.user_id, names.once.scope, names.once.key)
             remembered = self._remembered.get(place)
-        if names.exclusive_key is not None:
-            exclusive = self._exclusive(key.tenant_id, names.exclusive_key)
         kept = self._kept.get(key)
+        if kept is None and names.exclusive_key is not None:
+            holder = self._holders.get((key.tenant_id, names.exclusive_key))
+            kept = None if holder is None else self._kept[holder]
         if kept is None:
-            return View(now_ms=self._clock.now_ms(), remembered=remembered, exclusive=exclusive)
+            return View(now_ms=self._clock.now_ms(), remembered=remembered)
         return View(
             now_ms=self._clock.now_ms(),
             head=kept.head,
             lease=kept.lease,
             session=kept.session,
-            turns=kept.turns,
+            turns=self._shown(kept, names),
             remembered=remembered,
-            exclusive=exclusive,
+            exclusive=holder is not None,
         )
 
-    def _exclusive(self, tenant_id: TenantId, exclusive_key: str) -> SessionId | None:
-        for key, kept in self._kept.items():
-            head = kept.head
-            if (
-                key.tenant_id == tenant_id
-                and head.exclusive_key == exclusive_key
-                and head.status == "active"
-            ):
-                return key.session_id
-        return None
+    def _shown(self, kept: _Kept, names: Named) -> dict[TurnId, Turn]:
+        shown: list[TurnId | None] = [kept.head.running_turn_id, names.turn_id]
+        if names.queue != "none":
+            shown.extend(kept.queue if names.queue == "all" else islice(kept.queue, 1))
+        known = kept.turns
+        return {turn_id: known[turn_id] for turn_id in shown if turn_id and turn_id in known}
 
     def _apply(
         self, key: SessionKey, view: View, decision: Decision, session_id: SessionId
@@ -218,6 +242,7 @@ class MemoryStore:
             turns=turns,
             turn=turn,
             session=None if kept is None else kept.session,
+            created=decision.created,
             repeated=decision.repeated,
         )
 
@@ -231,11 +256,35 @@ class MemoryStore:
         if changes.session is not None:
             kept.session = changes.session
         kept.log.extend(changes.entries)
-        kept.turns.update(changes.turns)
-        kept.due_at_ms = due_at_ms(kept.head, kept.lease, now_ms=self._clock.now_ms())
+        kept.history.extend(it for it in changes.entries if it.kind not in EPHEMERAL_KINDS)
+        for turn_id, turn in changes.turns.items():
+            if turn_id not in kept.turns:
+                kept.order.append(turn_id)
+            kept.turns[turn_id] = turn
+            if turn.status == "queued":
+                kept.queue[turn_id] = None
+            else:
+                kept.queue.pop(turn_id, None)
+        due = due_at_ms(kept.head, kept.lease, now_ms=self._clock.now_ms())
+        if due is None:
+            self._due_at_ms.pop(key, None)
+        else:
+            self._due_at_ms[key] = due
+        self._hold(key, kept.head)
+
+    def _hold(self, key: SessionKey, head: SessionHead) -> None:
+        if head.exclusive_key is None:
+            return
+        place = (key.tenant_id, head.exclusive_key)
+        if head.status == "active":
+            self._holders[place] = key
+        elif self._holders.get(place) == key:
+            del self._holders[place]
 
     def _delete(self, key: SessionKey) -> Committed:
-        del self._kept[key]
+        head = self._kept.pop(key).head
+        self._due_at_ms.pop(key, None)
+        self._hold(key, replace(head, status="closed"))
         for place, remembered in list(self._remembered.items()):
             if place[0] == key.tenant_id and remembered.session_id == key.session_id:
                 del self._remembered[place]
@@ -255,3 +304,19 @@ class LocalNotifier:
     def listen(self, listener: Callable[[Hint], None]) -> Callable[[], None]:
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
+
+
+def _seq(entry: Entry) -> int:
+    return entry.seq
+
+
+def _fitting(items: Iterable[T], bytes_max: int | None, large: Callable[[T], str]) -> tuple[T, ...]:
+    """The first ones that are within the limit, and one at least."""
+    fitting: list[T] = []
+    size = 0
+    for item in items:
+        size += 0 if bytes_max is None else len(large(item).encode())
+        if fitting and bytes_max is not None and size > bytes_max:
+            break
+        fitting.append(item)
+    return tuple(fitting)

@@ -3,8 +3,13 @@
 import os
 import time
 from collections.abc import Callable
+from threading import Lock
 
 from sessile.core.ids import CallId, MessageId, NodeId, SessionId, TurnId
+
+_CHANCE_BITS = 74
+_STEP_BITS = 48
+"""Wide enough that the next id is not guessed, and millions of steps fit in a millisecond."""
 
 
 class SystemClock:
@@ -13,7 +18,12 @@ class SystemClock:
 
 
 class Uuid7Ids:
-    """RFC 9562 version 7: 48 bits of milliseconds, then 74 random bits; 32 hex digits."""
+    """RFC 9562 version 7: 48 bits of milliseconds, then 74 random bits; 32 hex digits.
+
+    Each id of one source sorts behind those before it, in whatever thread, also within one
+    millisecond and when the clock goes back: then it is the last one and a random step (method 2
+    of section 6.2).
+    """
 
     def __init__(
         self,
@@ -23,6 +33,8 @@ class Uuid7Ids:
     ) -> None:
         self._now_ms = now_ms
         self._random_bytes = random_bytes
+        self._last = 0
+        self._lock = Lock()
 
     def session_id(self) -> SessionId:
         return SessionId("ses_" + self._uuid7())
@@ -37,17 +49,27 @@ class Uuid7Ids:
         return CallId("call_" + self._uuid7())
 
     def _uuid7(self) -> str:
-        chance = int.from_bytes(self._random_bytes(10), "big")
+        with self._lock:
+            moment = self._now_ms() << _CHANCE_BITS
+            if moment > self._last:
+                self._last = moment | self._chance(_CHANCE_BITS)
+            else:
+                self._last += 1 + self._chance(_STEP_BITS)
+            last = self._last
         value = (
-            self._now_ms() << 80
+            last >> _CHANCE_BITS << 80
             | 0x7 << 76
-            | (chance >> 68) << 64
+            | (last >> 62 & 0xFFF) << 64
             | 0b10 << 62
-            | chance & (1 << 62) - 1
+            | last & (1 << 62) - 1
         )
         return f"{value:032x}"
 
+    def _chance(self, bits: int) -> int:
+        return int.from_bytes(self._random_bytes(10), "big") & (1 << bits) - 1
+
 
 def new_node_id() -> NodeId:
-    """Of this process: another after each start, so that no lease is mistaken for one's own."""
-    return NodeId(f"node_{os.getpid()}_{os.urandom(6).hex()}")
+    """Of this process: another after each start, so that no lease is mistaken for one's own. It
+    stands in logs that users read, and tells them nothing of the machine."""
+    return NodeId(f"node_{os.urandom(6).hex()}")

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
+from sessile.cli.broken import no_database
 from sessile.cli.failure import FAILED, CommandFailed
 from sessile.cli.plain import one_line
 from sessile.core.audit import Check, Fault
@@ -20,6 +21,10 @@ from sessile.settings import Settings
 from sessile.wiring import open_archive
 
 DEV_TOKENS_MODE = 0o600
+NEXT = (
+    "Each says what helps, or names what is wrong: keep a copy of the directory before you put"
+    " a backup in its place."
+)
 
 
 def doctor(settings: Settings, *, sessions_max: int, as_json: bool) -> None:
@@ -36,7 +41,8 @@ def doctor(settings: Settings, *, sessions_max: int, as_json: bool) -> None:
     else:
         _print(checks)
     if faults:
-        raise CommandFailed(f"{faults} {'fault' if faults == 1 else 'faults'}", code=FAILED)
+        many = "1 fault" if faults == 1 else f"{faults} faults"
+        raise CommandFailed(f"{many}; nothing was changed. {NEXT}", code=FAILED)
 
 
 def _database(settings: Settings, sessions_max: int) -> Iterable[Check]:
@@ -51,7 +57,7 @@ def _database(settings: Settings, sessions_max: int) -> Iterable[Check]:
     except FileNotFoundError as error:
         raise CommandFailed(f"there is no database {error}; give the server's --data-dir") from None
     except sqlite3.Error as error:
-        raise CommandFailed(f"cannot read the database: {error}", code=FAILED) from None
+        raise CommandFailed(no_database(settings.data_dir, error), code=FAILED) from None
 
 
 def _progress() -> Progress:

@@ -3,6 +3,7 @@
 import sqlite3
 import sys
 
+from sessile.cli.broken import no_database
 from sessile.cli.failure import FAILED, CommandFailed
 from sessile.core.errors import SessileError
 from sessile.settings import Settings
@@ -17,7 +18,7 @@ def migrate(settings: Settings) -> None:
         told = f"{error}; stop it first" if error.code == "data_directory_locked" else str(error)
         raise CommandFailed(told) from None
     except (sqlite3.Error, OSError) as error:
-        raise CommandFailed(f"cannot migrate {settings.data_dir}: {error}", code=FAILED) from None
+        raise CommandFailed(no_database(settings.data_dir, error), code=FAILED) from None
     before, after = revisions["before"], revisions["after"]
     if before == after:
         said = f"{settings.data_dir}: already at revision {after}"

@@ -15,6 +15,7 @@ from contextlib import AsyncExitStack, contextmanager, suppress
 from importlib.metadata import version
 from typing import NoReturn
 
+from sessile.cli.broken import no_database
 from sessile.cli.failure import CommandFailed
 from sessile.cli.plain import one_line
 from sessile.core.errors import SessileError
@@ -57,7 +58,7 @@ class Serving:
                 f"another server uses the data directory {settings.data_dir};"
                 " stop it, or give another directory by --data-dir"
             )
-        return f"cannot open the database in {settings.data_dir}: {error}"
+        return no_database(settings.data_dir, error)
 
     async def _serve(self) -> None:
         settings = self._server.settings
@@ -113,7 +114,15 @@ class Serving:
         host, port = self._listening.getsockname()[:2]
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         names = [assistant.name for assistant in self._server.assistants]
-        logger.info("serving", extra={"url": url, "assistants": names})
+        logger.info(
+            "serving",
+            extra={
+                "url": url,
+                "assistants": names,
+                "node": self._server.node_id,
+                "pid": os.getpid(),
+            },
+        )
         data = "memory, which ends with the process"
         if settings.store_url != "memory":
             data = str(settings.data_dir.absolute())

@@ -1,18 +1,20 @@
 """The fenced side of the rules: how attempts of turns begin, write and end."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import assert_never
 
 from sessile.core.approvals import EXPIRED, counts, denials
-from sessile.core.commands import Decision, FinishTurn, Runner, StartCall, StartTurn, View
+from sessile.core.commands import Decision, FinishTurn, Runner, StartTurn, View
 from sessile.core.context import Holding
 from sessile.core.errors import LeaseLost, SteerUnread
 from sessile.core.events import (
+    ButtonPressed,
     Event,
     JsonObject,
     MessageAdded,
     ToolRefused,
+    ToolStarted,
     TurnCancelled,
     TurnCompleted,
     TurnFailed,
@@ -44,7 +46,34 @@ def check_append(view: View, holding: Holding, *, step: int) -> bool:
     return True
 
 
+def authorised(view: View, events: Iterable[Event]) -> tuple[Event, ...]:
+    """As they are to be written: a call starts only while the session has the grant for it."""
+    grants = () if view.session is None else view.session.grants
+    return tuple(
+        _ungranted(event, event.grant)
+        if isinstance(event, ToolStarted) and event.grant is not None and event.grant not in grants
+        else event
+        for event in events
+    )
+
+
+def _ungranted(call: ToolStarted, grant: str) -> ToolRefused:
+    return ToolRefused(
+        turn_id=call.turn_id,
+        call_id=call.call_id,
+        message_id=call.message_id,
+        name=call.name,
+        arguments=call.arguments,
+        verdict="needs_grant",
+        reason=needs_grant(grant),
+        parent_call_id=call.parent_call_id,
+    )
+
+
 def start(view: View, command: StartTurn) -> Decision:
+    """A lost turn of a closed session is begun once more too: the outcomes of its open calls and
+    its unread steers, which its end must name, are in the log, which no decision sees. The
+    attempt reads it, and writes nothing but the end."""
     head = view.head
     due = None if head is None else due_at_ms(head, view.lease, now_ms=view.now_ms)
     if head is None or due is None or due > view.now_ms:
@@ -70,28 +99,6 @@ def start(view: View, command: StartTurn) -> Decision:
     turn = queue(view)[0]
     events, lease = first_attempt(turn, head.fence, command.runner, now_ms=view.now_ms)
     return Decision(events=events, lease=lease, turn_id=turn.turn_id)
-
-
-def start_call(view: View, command: StartCall) -> Decision:
-    """Raises as `check_append`; a retry that finds it applied is `repeated`, and the log says
-    which of the two it was."""
-    if not check_append(view, command.holding, step=command.step):
-        return Decision(repeated=True)
-    assert view.session is not None
-    lease = replace(view.lease, step=command.step + 1)
-    call, grant = command.started, command.grant
-    if grant in view.session.grants:
-        return Decision(events=(call,), lease=lease)
-    refused = ToolRefused(
-        turn_id=call.turn_id,
-        call_id=call.call_id,
-        message_id=call.message_id,
-        name=call.name,
-        arguments=call.arguments,
-        verdict="needs_grant",
-        reason=needs_grant(grant),
-    )
-    return Decision(events=(refused,), lease=lease)
 
 
 def finish(view: View, command: FinishTurn) -> Decision:
@@ -184,11 +191,15 @@ def knows(runner: Runner, view: View) -> bool:
 
 def first_attempt(
     turn: Turn | TurnQueued, fence: Fence, runner: Runner, *, now_ms: int
-) -> tuple[tuple[Event, Event], Lease]:
+) -> tuple[tuple[Event, ...], Lease]:
     """A turn that waited joins the history now, under a new fence."""
     started = TurnStarted(turn_id=turn.turn_id, attempt=1, fence=Fence(fence + 1), node=runner.node)
     message = user_message(turn.turn_id, turn.message_id, turn.input)
-    return (started, message), _taken(runner, now_ms=now_ms)
+    pressed: tuple[Event, ...] = ()
+    if turn.input["type"] == "button":
+        button, payload = turn.input["button"], turn.input["payload"]
+        pressed = (ButtonPressed(turn_id=turn.turn_id, button=button, payload=payload),)
+    return (started, *pressed, message), _taken(runner, now_ms=now_ms)
 
 
 def user_message(

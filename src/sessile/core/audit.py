@@ -15,11 +15,17 @@ from sessile.core.events import (
     Event,
     LogCompacted,
     MessageAdded,
+    SessionClosed,
     SessionEvent,
     SessionOpened,
+    SessionRedacted,
     ToolOutcome,
     ToolStarted,
     TurnAwaiting,
+    TurnCancelled,
+    TurnProgress,
+    TurnQueued,
+    TurnStarted,
 )
 from sessile.core.ids import CallId, Seq, SessionId, SessionKey, TenantId, TurnId, UserId
 from sessile.core.session import (
@@ -101,6 +107,11 @@ class SessionChecks:
             "calls", "every tool call of an ended turn has one outcome", "calls"
         )
     )
+    closed: Check = field(
+        default_factory=lambda: Check(
+            "closed", "a closed session only ends the turn that ran", "sessions"
+        )
+    )
 
     @property
     def all(self) -> tuple[Check, ...]:
@@ -115,6 +126,49 @@ class _Open:
     calls: dict[CallId, int] = field(default_factory=dict[CallId, int])
 
 
+@dataclass(slots=True)
+class _Closed:
+    """What may follow `session.closed`: attempts that take the running turn over once it was
+    lost, then what is written with its end, the end, and what was steered into it and never
+    read: each such input as a turn that is cancelled."""
+
+    running: TurnId | None
+    ending: bool = False
+    unread: int = 0
+    requeued: TurnId | None = None
+
+    @property
+    def whole(self) -> bool:
+        """What may not be left half done is not."""
+        return not self.ending and not self.unread and self.requeued is None
+
+    def allows(self, event: Event, *, steers_unread: int) -> bool:
+        """`steers_unread`: by the head before this event."""
+        match event:
+            case LogCompacted() | SessionRedacted():
+                return True
+            case TurnQueued() if self.unread:
+                self.unread -= 1
+                half_done, self.requeued = self.requeued, event.turn_id
+                return half_done is None and event.when_busy == "steer"
+            case TurnCancelled() if event.turn_id == self.requeued:
+                self.requeued = None
+                return True
+            case _:
+                return self._ends(event, steers_unread)
+
+    def _ends(self, event: Event, steers_unread: int) -> bool:
+        if self.running is None or turn_of(event) != self.running:
+            return False
+        if isinstance(event, TurnStarted):
+            return event.attempt > 1 and not self.ending
+        if event.kind in TERMINAL_KINDS:
+            self.running, self.ending, self.unread = None, False, steers_unread
+            return True
+        self.ending = True
+        return not event.kind.startswith("turn.") or isinstance(event, TurnProgress)
+
+
 class Audit:
     """One session's log, folded entry by entry; what does not fit goes to the checks."""
 
@@ -125,6 +179,7 @@ class Audit:
         self._session: Session | None = None
         self._open: dict[TurnId, _Open] = {}
         self._ended: set[TurnId] = set()
+        self._closed: _Closed | None = None
         self._reliable = True
 
     def take(self, entries: Iterable[Entry]) -> tuple[Turn, ...]:
@@ -161,6 +216,10 @@ class Audit:
         checks.seq.checked += 1
         checks.head.checked += 1
         checks.session.checked += 1
+        if self._closed is not None:
+            checks.closed.checked += 1
+            if self._reliable and not self._closed.whole:
+                checks.closed.fault("what was begun behind its end is not whole", self._key)
         if self._reliable and (different := _different(self._head, head)):
             checks.head.fault(different, self._key)
         if self._session is None:
@@ -178,6 +237,7 @@ class Audit:
     def _fold(self, entry: Entry) -> Iterable[Turn]:
         event = decode(entry)
         self._number(entry, event)
+        self._behind_the_end(entry, event)
         self._head = replace(evolve(self._head, (event,)), head=entry.seq)
         if (turn_id := turn_of(event)) is not None:
             return tuple(self._of_turn(turn_id, entry, event))
@@ -193,6 +253,17 @@ class Audit:
             self._checks.seq.fault(f"entry {entry.seq} stands where {expected} is due", self._key)
         if (entry.seq == 1) != isinstance(event, SessionOpened):
             self._checks.seq.fault(f"entry {entry.seq} is {event.kind}", self._key)
+
+    def _behind_the_end(self, entry: Entry, event: Event) -> None:
+        before, closed = self._head, self._closed
+        if closed is None:
+            if isinstance(event, SessionClosed):
+                self._closed = _Closed(before.running_turn_id)
+            return
+        allowed = closed.allows(event, steers_unread=before.steers_unread)
+        if self._reliable and not allowed:
+            what = f"entry {entry.seq}, {event.kind}, follows session.closed"
+            self._checks.closed.fault(what, self._key, entry.turn_id)
 
     def _of_turn(self, turn_id: TurnId, entry: Entry, event: Event) -> Iterable[Turn]:
         checks, key = self._checks, self._key

@@ -1,7 +1,7 @@
 """What can be asked of a session, what a store must read for it, and what comes of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, assert_never
 
 from sessile.core.context import Holding, Principal
@@ -30,11 +30,12 @@ class Once:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remembered:
-    """What was answered under an idempotency key."""
+    """What was answered under an idempotency key. `created`: it made the session."""
 
     request_hash: str
     session_id: SessionId
     turn_id: TurnId | None
+    created: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,20 +46,6 @@ class Runner:
     node: NodeId
     lease_ms: int
     assistants: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenSession:
-    """`inherited`: what a fork copies, after `forked` says from where."""
-
-    principal: Principal
-    assistant: str
-    title: str | None = None
-    metadata: JsonObject = field(default_factory=dict[str, Any])
-    exclusive_key: str | None = None
-    forked: SessionForked | None = None
-    inherited: tuple[Event, ...] = ()
-    once: Once | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +60,23 @@ class SubmitTurn:
     when_busy: WhenBusy
     queue_max: int
     runner: Runner | None = None
+    once: Once | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenSession:
+    """`inherited`: what a fork copies, after `forked` says from where. `first`: submitted in the
+    same transaction, to the session that was opened or found; its answer is remembered by the
+    `once` of the open."""
+
+    principal: Principal
+    assistant: str
+    title: str | None = None
+    metadata: JsonObject = field(default_factory=dict[str, Any])
+    exclusive_key: str | None = None
+    forked: SessionForked | None = None
+    inherited: tuple[Event, ...] = ()
+    first: SubmitTurn | None = None
     once: Once | None = None
 
 
@@ -152,16 +156,6 @@ class ReleaseTurn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StartCall:
-    """`started`, if the session has `grant` at this moment; else the call is refused."""
-
-    holding: Holding
-    step: int
-    started: ToolStarted
-    grant: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class AwaitTurn:
     """Ask for approvals and release the lease. `closing`: what must be written before."""
 
@@ -206,7 +200,6 @@ Command = (
     | AnswerApproval
     | DeleteSession
     | StartTurn
-    | StartCall
     | AwaitTurn
     | ReleaseTurn
     | FinishTurn
@@ -224,8 +217,9 @@ class View:
     turns: Mapping[TurnId, Turn] = field(default_factory=dict[TurnId, Turn])
     """The turn that the command names, the running one, and as much of the queue as it named."""
     remembered: Remembered | None = None
-    exclusive: SessionId | None = None
-    """The active session that holds the exclusive key of an `OpenSession`."""
+    exclusive: bool = False
+    """Shown, and locked, is the active session that holds the exclusive key of an `OpenSession`,
+    not the one that it would have opened."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,6 +232,8 @@ class Decision:
     """The turn that the answer is about."""
     session_id: SessionId | None = None
     """The session that the answer is about, where it is not the one that was locked."""
+    created: bool = False
+    """The session was made by this command, or by the one that it repeats."""
     repeated: bool = False
     """Nothing is written: the answer was given before."""
     deleted: bool = False
@@ -258,7 +254,8 @@ def named(command: Command) -> Named:
     """What a store must read for `decide`. Stated apart, so that a batch is read in one go."""
     match command:
         case OpenSession():
-            return Named(once=command.once, exclusive_key=command.exclusive_key)
+            first = Named() if command.first is None else named(command.first)
+            return replace(first, once=command.once, exclusive_key=command.exclusive_key)
         case SubmitTurn():
             queue: Literal["none", "all"] = "all" if command.when_busy == "interrupt" else "none"
             return Named(
@@ -275,8 +272,6 @@ def named(command: Command) -> Named:
             return Named(queue="all", session=True)
         case SetGrants():
             return Named(session=True)
-        case StartCall():
-            return Named(turn_id=command.holding.turn_id, session=True)
         case AwaitTurn():
             return Named(turn_id=command.holding.turn_id)
         case DeleteSession() | ReleaseTurn() | AnswerApproval():

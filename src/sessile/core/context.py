@@ -82,6 +82,7 @@ class Identity:
     input: JsonObject
     metadata: JsonObject = field(default_factory=dict[str, Any])
     call_id: CallId | None = None
+    reached: Progress = Progress()
 
 
 class TurnContext:
@@ -152,6 +153,11 @@ class TurnContext:
     def call_id(self) -> CallId | None:
         """The call that a tool was given this context for; None outside of tools."""
         return self._open().call_id
+
+    @property
+    def reached(self) -> Progress:
+        """How far the turn was when this step or call began, attempts that were lost included."""
+        return self._open().reached
 
     @property
     def history(self) -> History:

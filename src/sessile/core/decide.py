@@ -6,11 +6,12 @@ and leaves no trace.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import assert_never
 
 from sessile.core import approvals
 from sessile.core.approvals import denials, give_up, released
-from sessile.core.attempts import finish, first_attempt, held, knows, queue, start, start_call
+from sessile.core.attempts import finish, first_attempt, held, knows, queue, start
 from sessile.core.commands import (
     AnswerApproval,
     AwaitTurn,
@@ -24,8 +25,8 @@ from sessile.core.commands import (
     Once,
     OpenSession,
     ReleaseTurn,
+    Runner,
     SetGrants,
-    StartCall,
     StartTurn,
     SubmitTurn,
     UpdateSession,
@@ -56,7 +57,7 @@ from sessile.core.events import (
     TurnSteered,
 )
 from sessile.core.events import SessionClosed as SessionClosedEvent
-from sessile.core.ids import TurnId
+from sessile.core.ids import Fence, TurnId
 from sessile.core.session import SessionHead, Turn
 
 
@@ -85,8 +86,6 @@ def decide(view: View, command: Command) -> Decision:
         case ReleaseTurn():
             held(view, command.holding)
             return Decision(lease=released(view))
-        case StartCall():
-            return start_call(view, command)
         case AwaitTurn():
             return approvals.begin(view, held(view, command.holding), command)
         case AnswerApproval():
@@ -110,19 +109,24 @@ def _repeat(view: View, once: Once | None) -> Decision | None:
     if view.remembered.request_hash != once.request_hash:
         raise IdempotencyConflict()
     return Decision(
-        repeated=True, turn_id=view.remembered.turn_id, session_id=view.remembered.session_id
+        repeated=True,
+        turn_id=view.remembered.turn_id,
+        session_id=view.remembered.session_id,
+        created=view.remembered.created,
     )
 
 
 def _open(view: View, command: OpenSession) -> Decision:
     if repeat := _repeat(view, command.once):
         return repeat
+    first = command.first
     if view.head is not None:
-        # A retry whose first try was applied: the id was minted before that.
         _reached(view, command.principal)
-        return Decision(repeated=True)
-    if view.exclusive is not None:
-        return Decision(session_id=view.exclusive)
+        if view.exclusive:
+            return Decision() if first is None else _submit(view, first)
+        # A retry whose first try was applied: the id was minted before that.
+        turn_id = None if first is None else first.turn_id
+        return Decision(repeated=True, created=True, turn_id=turn_id)
     opened = SessionOpened(
         user_id=command.principal.user_id,
         assistant=command.assistant,
@@ -131,7 +135,16 @@ def _open(view: View, command: OpenSession) -> Decision:
         exclusive_key=command.exclusive_key,
     )
     forked = () if command.forked is None else (command.forked,)
-    return Decision(events=(opened, *forked, *command.inherited))
+    events = (opened, *forked, *command.inherited)
+    if first is None:
+        return Decision(events=events, created=True)
+    runner = first.runner
+    if runner is not None and command.assistant not in runner.assistants:
+        runner = None
+    accepted = _accepted(
+        first, position=1, fence=Fence(0), runner=runner, now_ms=view.now_ms, before=events
+    )
+    return replace(accepted, created=True)
 
 
 def _submit(view: View, command: SubmitTurn) -> Decision:
@@ -151,7 +164,6 @@ def _submit(view: View, command: SubmitTurn) -> Decision:
     waiting = head.steers_unread + (0 if command.when_busy == "interrupt" else head.queued)
     if waiting >= command.queue_max:
         raise QueueFull(queue_max=command.queue_max)
-    by = command.principal.user_id
     if command.when_busy == "steer" and _steerable(view, head):
         assert running is not None
         steered = TurnSteered(
@@ -159,29 +171,50 @@ def _submit(view: View, command: SubmitTurn) -> Decision:
             steer_id=command.turn_id,
             message_id=command.message_id,
             input=command.input,
-            by=by,
+            by=command.principal.user_id,
         )
         return Decision(events=(steered,), turn_id=running)
     displaced: tuple[Event, ...] = ()
     if command.when_busy == "interrupt":
         displaced = tuple(_displace(view, head, by=command.principal, reason="displaced"))
-    queued = TurnQueued(
-        turn_id=command.turn_id,
-        position=head.next_position,
-        input=command.input,
-        message_id=command.message_id,
-        by=by,
-        when_busy=command.when_busy,
-    )
     ended = any(
         isinstance(event, TurnCancelled) and event.turn_id == running for event in displaced
     )
     free = (running is None or ended) and (head.queued == 0 or command.when_busy == "interrupt")
     runner = command.runner
-    if free and runner is not None and knows(runner, view):
-        started, lease = first_attempt(queued, head.fence, runner, now_ms=view.now_ms)
-        return Decision(events=(*displaced, queued, *started), lease=lease, turn_id=command.turn_id)
-    return Decision(events=(*displaced, queued), turn_id=command.turn_id)
+    return _accepted(
+        command,
+        position=head.next_position,
+        fence=head.fence,
+        runner=runner if free and runner is not None and knows(runner, view) else None,
+        now_ms=view.now_ms,
+        before=displaced,
+    )
+
+
+def _accepted(
+    command: SubmitTurn,
+    *,
+    position: int,
+    fence: Fence,
+    runner: Runner | None,
+    now_ms: int,
+    before: tuple[Event, ...],
+) -> Decision:
+    """A turn of its own, which `runner` starts at once."""
+    turn_id = command.turn_id
+    queued = TurnQueued(
+        turn_id=turn_id,
+        position=position,
+        input=command.input,
+        message_id=command.message_id,
+        by=command.principal.user_id,
+        when_busy=command.when_busy,
+    )
+    if runner is None:
+        return Decision(events=(*before, queued), turn_id=turn_id)
+    started, lease = first_attempt(queued, fence, runner, now_ms=now_ms)
+    return Decision(events=(*before, queued, *started), lease=lease, turn_id=turn_id)
 
 
 def _steerable(view: View, head: SessionHead) -> bool:

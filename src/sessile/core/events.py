@@ -247,9 +247,11 @@ class TurnInterrupted(Progress):
 class MessageAdded:
     """A whole message; it replaces all deltas of its id.
 
-    `parts`: `{type: text, text}`, `{type: thinking, text}` and
+    `parts`: `{type: text, text}`, `{type: thinking, text}`,
     `{type: tool_call, call_id, name, arguments}`, each with an optional `provider` object that
-    only the agent's own integration reads. `steer_id` names the steered input that it delivers.
+    only the agent's own integration reads, and `{type: button, button, label, payload}`.
+    `steer_id` names the steered input that it delivers; `asked_again`: it came when the agent had
+    answered, and began a new run of it.
     """
 
     kind: ClassVar[str] = "message.added"
@@ -259,6 +261,7 @@ class MessageAdded:
     parts: tuple[JsonObject, ...]
     state: Literal["complete", "partial"] = "complete"
     steer_id: TurnId | None = None
+    asked_again: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -295,10 +298,14 @@ class ToolEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolStarted(ToolEvent):
+    """Where it names a `grant`, the session had it at this moment. `parent_call_id`: the call from
+    within which it was made."""
+
     kind: ClassVar[str] = "tool.started"
     arguments: JsonObject
     idempotent: bool = False
     parent_call_id: CallId | None = None
+    grant: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -330,6 +337,7 @@ class ToolRefused(ToolEvent):
     arguments: JsonObject
     verdict: str
     reason: str
+    parent_call_id: CallId | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -380,6 +388,8 @@ class IntentDecided:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ButtonOffered:
+    """Under a message that is being written; the whole message then has it among its parts."""
+
     kind: ClassVar[str] = "button.offered"
     turn_id: TurnId
     message_id: MessageId
@@ -390,6 +400,8 @@ class ButtonOffered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ButtonPressed:
+    """What the turn was begun with, before the message that it reads as."""
+
     kind: ClassVar[str] = "button.pressed"
     turn_id: TurnId
     button: str

@@ -1,6 +1,7 @@
 """What one endpoint declares, read once, and what a request therefore has to be."""
 
 import inspect
+import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import UnionType
@@ -12,15 +13,21 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.types import Receive, Scope, Send
 
 from sessile.core.errors import SessileError
-from sessile.core.ids import SessionId, TurnId, well_formed
+from sessile.core.ids import CallId, SessionId, TurnId, well_formed
 from sessile.http.bodies import check_media_type, parse_json, read_body
 from sessile.http.exchange import Exchange, caller, exchange, here
 from sessile.http.problems import InvalidFields, SessionMismatch, problem
 
 QUERY_FIELDS_MAX = 20
-NOBODYS: Mapping[str, tuple[str, SessionId | TurnId]] = {
+NUMBERS = {
+    int: re.compile(r"-?[0-9]{1,100}", re.ASCII),
+    float: re.compile(r"-?[0-9]{1,100}(\.[0-9]{1,100})?", re.ASCII),
+}
+"""What a number is in a query: Python would read `1_0`, ` 1` and `1.0` as well."""
+NOBODYS: Mapping[str, tuple[str, SessionId | TurnId | CallId]] = {
     "session_id": ("ses", SessionId("ses_")),
     "turn_id": ("trn", TurnId("trn_")),
+    "call_id": ("call", CallId("call_")),
 }
 """An id of another form names nothing: it is asked for under a name that nothing has, so that
 the answer is the same, and takes as long, as for any other id that does not exist."""
@@ -31,8 +38,11 @@ class _Parameter:
     name: str
     place: str
     adapter: TypeAdapter[Any]
+    number: re.Pattern[str] | None = None
 
     def read(self, text: str) -> Any:
+        if self.number is not None and not self.number.fullmatch(text):
+            raise InvalidFields([(self.place, "Input should be a number, in digits")])
         try:
             return self.adapter.validate_python(text)
         except ValidationError as error:
@@ -67,7 +77,7 @@ class Endpoint:
                 self._ids.append(name)
             case params.Query():
                 place = mark.alias or name
-                self._query[place] = _Parameter(name, place, TypeAdapter(hint))
+                self._query[place] = _Parameter(name, place, TypeAdapter(hint), _number(hint))
             case params.Header():
                 place = mark.alias or name.replace("_", "-")
                 read = _Parameter(name, place, TypeAdapter(hint))
@@ -146,6 +156,11 @@ class Endpoint:
 def _same(session_id: SessionId, other: Any) -> None:
     if other != session_id:
         raise SessionMismatch()
+
+
+def _number(hint: Any) -> re.Pattern[str] | None:
+    kind = get_args(hint)[0]
+    return next((NUMBERS[each] for each in (kind, *get_args(kind)) if each in NUMBERS), None)
 
 
 def _marks(hint: Any) -> Iterator[Any]:

@@ -80,7 +80,7 @@ class EventRoutes:
         self, caller: Principal, session_id: SessionId, after: int, limit: int | None
     ) -> Reply:
         limit = page_limit(limit, self._served.settings.page_entries_max)
-        entries = await self._served.reads.entries(caller, session_id, after=after, limit=limit)
-        last = str(entries[-1].seq) if len(entries) == limit else "null"
-        items = ",".join(map(entry_json, entries))
+        page = await self._served.reads.entries(caller, session_id, after=after, limit=limit)
+        last = str(page.items[-1].seq) if page.more else "null"
+        items = ",".join(map(entry_json, page.items))
         return Reply(200, f'{{"items":[{items}],"next":{last}}}'.encode())

@@ -4,8 +4,7 @@ from typing import Annotated
 
 from fastapi import FastAPI, Path
 
-from sessile.core.errors import CallNotFound
-from sessile.core.ids import CallId, SessionId, well_formed
+from sessile.core.ids import CallId, SessionId
 from sessile.http import schemas
 from sessile.http.exchange import Caller, SessionPath
 from sessile.http.reply import Reply, json_reply
@@ -84,9 +83,6 @@ class GateRoutes:
         granted: bool,
         reason: str = "",
     ) -> Reply:
-        if not well_formed(call_id, prefix="call"):
-            await self._served.reads.found(caller, session_id)
-            raise CallNotFound()
         turn = await self._served.gates.answer(
             caller, session_id, call_id, granted=granted, reason=reason
         )

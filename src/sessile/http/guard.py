@@ -38,7 +38,10 @@ UNLESS_SET: dict[bytes, bytes] = {
 }
 LENGTH_DIGITS_MAX = 18
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-ONCE_ONLY = (b"authorization", b"host", b"idempotency-key", b"last-event-id", b"origin")
+ONCE_ONLY = (
+    b"authorization", b"content-encoding", b"content-type", b"host", b"idempotency-key",
+    b"last-event-id", b"origin", b"transfer-encoding",
+)  # fmt: skip
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
@@ -125,6 +128,11 @@ class Guard:
         if origin is not None and scope["method"] not in SAFE_METHODS:
             if origin.partition(b"://")[2].lower() != host.lower():
                 raise OriginRefused()
+        if headers.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
+            raise InvalidHeader("transfer-encoding is chunked, and nothing else")
+        if b"upgrade" in headers and scope["method"] not in SAFE_METHODS:
+            # The parser leaves the body to the protocol that was asked for.
+            raise InvalidHeader("no connection is upgraded here; ask without the header Upgrade")
         length = headers.get(b"content-length")
         if length is not None:
             if not length.isdigit():

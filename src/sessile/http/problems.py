@@ -7,13 +7,20 @@ from typing import Any
 from pydantic import ValidationError
 
 from sessile.core.codec import to_json
-from sessile.core.errors import InvalidInput, SessileError
+from sessile.core.errors import InvalidInput, SessileError, TooLarge
 from sessile.http.reply import Header, Reply
 
 MEDIA_TYPE = b"application/problem+json"
 ERRORS_MAX = 20
 """Faults of one request that are told; a body may have as many as it has bytes."""
 FIELD_CHARS_MAX = 200
+MESSAGES = {
+    "dict_type": "Input should be an object",
+    "extra_forbidden": "There is no such field",
+    "missing": "Has to be given",
+    "model_type": "Input should be an object",
+}
+"""Where pydantic speaks of Python, or of its own settings."""
 
 
 class MalformedJson(SessileError):
@@ -65,6 +72,23 @@ class InvalidHeader(SessileError):
     status = 400
 
 
+class MalformedRequest(SessileError):
+    """What came is not HTTP."""
+
+    code = "malformed_request"
+    status = 400
+
+
+class HeadTooLarge(SessileError):
+    """The request's line and headers are larger than this server takes."""
+
+    code = "head_too_large"
+    status = 431
+
+
+CLOSING = (BodyTooLarge, InvalidHeader, MalformedRequest, HeadTooLarge, TooLarge)
+
+
 class NotReady(SessileError):
     """This node takes no work now."""
 
@@ -87,7 +111,10 @@ class InvalidFields(SessileError):
     def of(cls, error: ValidationError, *, within: str = "") -> "InvalidFields":
         """Names and reasons only: what the caller sent is not sent back."""
         faults = error.errors(include_url=False, include_context=False, include_input=False)
-        return cls((_path(within, fault["loc"]), fault["msg"]) for fault in faults[:ERRORS_MAX])
+        return cls(
+            (_path(within, fault["loc"]), MESSAGES.get(fault["type"], fault["msg"]))
+            for fault in faults[:ERRORS_MAX]
+        )
 
 
 def problem(error: SessileError, *, request_id: str | None) -> Reply:
@@ -104,8 +131,8 @@ def problem(error: SessileError, *, request_id: str | None) -> Reply:
         headers.append((b"retry-after", b"%d" % error.retry_after_seconds))
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers.append((b"www-authenticate", b'Bearer realm="sessile"'))
-    if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        # What is left of the body would have to be read before the connection can be used again.
+    if isinstance(error, CLOSING):
+        # What is left of the request would have to be read before the connection is used again.
         headers.append((b"connection", b"close"))
     title = (type(error).__doc__ or error.code).partition("\n")[0]
     return document(

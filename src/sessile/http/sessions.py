@@ -149,9 +149,9 @@ class SessionRoutes:
     ) -> Reply:
         """The newest messages before `before`, oldest first; `next` leads to older ones."""
         limit = page_limit(limit, self._served.settings.page_items_max)
-        found = await self._served.reads.messages(caller, session_id, before=before, limit=limit)
-        older = found[0].seq if len(found) == limit else None
-        return json_reply(200, page_wire(map(message_wire, found), after=older))
+        page = await self._served.reads.messages(caller, session_id, before=before, limit=limit)
+        older = page.items[0].seq if page.more else None
+        return json_reply(200, page_wire(map(message_wire, page.items), after=older))
 
     async def list_tools(self, caller: Caller, session_id: SessionPath) -> Reply:
         """For each tool of the assistant: whether the session may use it, and why not."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 from starlette.types import Receive, Scope, Send
@@ -61,11 +61,9 @@ class Frames:
             self._known[id(entry)] = (entry, frame)
         return frame
 
-    def pieces(self, entries: Sequence[Entry]) -> list[bytes]:
-        """The frames of the entries, as few pieces as their size allows."""
-        if len(entries) == 1:
-            return [self.of(entries[0])]
-        pieces: list[bytes] = []
+    def pieces(self, entries: Sequence[Entry]) -> Iterator[bytes]:
+        """The frames of the entries, as few pieces as their size allows. Each is made when it is
+        asked for: of what a slow reader has not taken, one is kept."""
         piece: list[bytes] = []
         size = 0
         for entry in entries:
@@ -73,11 +71,10 @@ class Frames:
             piece.append(frame)
             size += len(frame)
             if size >= PIECE_BYTES:
-                pieces.append(b"".join(piece))
+                yield b"".join(piece)
                 piece, size = [], 0
         if piece:
-            pieces.append(b"".join(piece))
-        return pieces
+            yield b"".join(piece)
 
 
 class Streams:
@@ -142,7 +139,7 @@ class Stream:
         self._asked = asked
         self._until = asyncio.timeout(None)
         self._stopped: Stop | None = None
-        self._begun = self._done = False
+        self._attended = self._begun = self._done = False
         self.sending_since: float | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -150,6 +147,8 @@ class Stream:
         if streams.draining or streams.full:
             await self._sent_away(send, "this node takes no more streams")
             return
+        # At once: behind the next await, others would find the same place free.
+        streams.enter(self)
         try:
             async with streams.served.feed.subscribe(
                 self._principal, self._session_id, after=self._cursor
@@ -159,13 +158,17 @@ class Stream:
             await problem(error, request_id=self._asked.request_id)(scope, receive, send)
         except SessileError:
             await self._sent_away(send, "this node's database does not answer")
+        finally:
+            streams.leave(self)
         if self._stopped == "slow":
             abort(scope)
 
     def stop(self, why: Stop) -> None:
+        """Before it is fed it ends when it would be; and one that has its end gets no other."""
         if self._stopped is None:
             self._stopped = why
-            self._until.reschedule(asyncio.get_running_loop().time())
+            if self._attended:
+                self._until.reschedule(asyncio.get_running_loop().time())
 
     async def _attend(self, reader: Reader, receive: Receive, send: Send) -> None:
         """Feed the reader until something ends it. What is sent is sent in whole frames."""
@@ -178,12 +181,14 @@ class Stream:
         async with asyncio.TaskGroup() as tasks:
             try:
                 async with self._until:
+                    self._attended = True
+                    if self._stopped is not None:
+                        self._until.reschedule(asyncio.get_running_loop().time())
                     watcher = tasks.create_task(watch())
-                    self._streams.enter(self)
                     try:
                         await self._feed(reader, send)
                     finally:
-                        self._streams.leave(self)
+                        self._attended = False
                         watcher.cancel()
             except TimeoutError:
                 assert self._stopped is not None, "only `stop` sets the time"
@@ -206,14 +211,12 @@ class Stream:
         greeting = f"retry: {RETRY_MS}\n\n".encode()
         sent_at = checked_at = loop.time()
         while True:
-            pieces = [] if item is None else await self._encoded(item)
-            if greeting:
-                pieces = [greeting + b"".join(pieces[:1]), *pieces[1:]]
+            pieces: Iterable[bytes] = () if item is None else await self._encoded(item)
+            if item is None and loop.time() - sent_at >= settings.heartbeat_seconds:
+                pieces = (HEARTBEAT,)
+            for piece in pieces or ((b"",) if greeting else ()):
+                await self._send(send, greeting + piece, more=not isinstance(item, Ended))
                 greeting = b""
-            elif not pieces and loop.time() - sent_at >= settings.heartbeat_seconds:
-                pieces = [HEARTBEAT]
-            for piece in pieces:
-                await self._send(send, piece, more=not isinstance(item, Ended))
                 sent_at = loop.time()
             if isinstance(item, Ended):
                 return
@@ -234,7 +237,7 @@ class Stream:
         except Unauthenticated:
             return False
 
-    async def _encoded(self, item: FeedItem) -> list[bytes]:
+    async def _encoded(self, item: FeedItem) -> Iterable[bytes]:
         """In pieces of whole frames: what a reader has not taken of one holds back the next."""
         match item:
             case Grown(entries):
@@ -257,8 +260,8 @@ class Stream:
         return {
             "session": session_wire(found),
             "running_turn": None if running is None else turn_wire(running),
-            "queued_turns": [turn_wire(turn) for turn in queued if turn.seq <= head.head],
-            "messages": [message_wire(message) for message in said],
+            "queued_turns": [turn_wire(turn) for turn in queued.items if turn.seq <= head.head],
+            "messages": [message_wire(message) for message in said.items],
         }
 
     async def _begin(self, send: Send) -> None:

@@ -4,15 +4,13 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Query
 
-from sessile.core.context import Principal
-from sessile.core.ids import SessionId
 from sessile.http import schemas
 from sessile.http.exchange import Caller, SessionPath, TurnPath
 from sessile.http.reply import Reply, json_reply
 from sessile.http.served import BODY_PROBLEMS, SESSION_PROBLEMS, Replies, Served, declare
 from sessile.http.sessions import SEQ_MAX, IdempotencyKey, ItemsMax, page_limit
 from sessile.http.wire import page_wire, turn_wire
-from sessile.runtime.inputs import check_input
+from sessile.runtime.sessions import Submitted
 
 Wait = Annotated[
     float,
@@ -61,7 +59,15 @@ class TurnRoutes:
         idempotency_key: IdempotencyKey = None,
     ) -> Reply:
         """Say something to a session. It is durable when you have the reply."""
-        return await self._submit(caller, session_id, body, wait, idempotency_key)
+        submitted = await self._served.sessions.submit(
+            caller,
+            session_id,
+            body.input.given(),
+            when_busy=body.when_busy,
+            idempotency_key=idempotency_key,
+            wait_seconds=wait,
+        )
+        return _accepted(submitted, wait)
 
     async def open_turn(
         self,
@@ -71,18 +77,17 @@ class TurnRoutes:
         idempotency_key: IdempotencyKey = None,
     ) -> Reply:
         """Open a session and say something to it; the reply names the session."""
-        sessions = self._served.sessions
-        # Before anything is opened: a refusal leaves no trace.
-        check_input(body.input.given(), self._served.settings)
-        opened = await sessions.open(
+        submitted = await self._served.sessions.open_with(
             caller,
+            body.input.given(),
             assistant=body.assistant,
             title=body.title,
             metadata=body.metadata,
+            when_busy=body.when_busy,
             idempotency_key=idempotency_key,
+            wait_seconds=wait,
         )
-        session_id = opened.found.head.key.session_id
-        return await self._submit(caller, session_id, body, wait, idempotency_key)
+        return _accepted(submitted, wait)
 
     async def list_turns(
         self,
@@ -96,11 +101,11 @@ class TurnRoutes:
     ) -> Reply:
         """The session's turns in the order accepted."""
         limit = page_limit(limit, self._served.settings.page_items_max)
-        found = await self._served.reads.turns(
+        page = await self._served.reads.turns(
             caller, session_id, after=after, queued=queued, limit=limit
         )
-        last = found[-1].position if len(found) == limit else None
-        return json_reply(200, page_wire(map(turn_wire, found), after=last))
+        last = page.items[-1].position if page.more else None
+        return json_reply(200, page_wire(map(turn_wire, page.items), after=last))
 
     async def get_turn(
         self, caller: Caller, session_id: SessionPath, turn_id: TurnPath, wait: Wait = 0
@@ -131,25 +136,11 @@ class TurnRoutes:
         turn = await self._served.sessions.cancel(caller, session_id, turn_id)
         return json_reply(200 if turn.ended else 202, turn_wire(turn))
 
-    async def _submit(
-        self,
-        caller: Principal,
-        session_id: SessionId,
-        body: schemas.TurnSubmit,
-        wait: float,
-        idempotency_key: str | None,
-    ) -> Reply:
-        submitted = await self._served.sessions.submit(
-            caller,
-            session_id,
-            body.input.given(),
-            when_busy=body.when_busy,
-            idempotency_key=idempotency_key,
-            wait_seconds=wait,
-        )
-        turn = submitted.turn
-        record = turn_wire(turn)
-        record["seq"] = submitted.seq
-        status = 200 if wait > 0 and turn.ended else 202
-        location = f"/v1/sessions/{turn.session_id}/turns/{turn.turn_id}".encode()
-        return json_reply(status, record, [(b"location", location)])
+
+def _accepted(submitted: Submitted, wait: float) -> Reply:
+    turn = submitted.turn
+    record = turn_wire(turn)
+    record["seq"] = submitted.seq
+    status = 200 if wait > 0 and turn.ended else 202
+    location = f"/v1/sessions/{turn.session_id}/turns/{turn.turn_id}".encode()
+    return json_reply(status, record, [(b"location", location)])

@@ -133,7 +133,9 @@ class PydanticLoop:
                 capabilities=[journal],
                 infer_name=False,
             ) as run:
-                drive = _Drive(run, journal, responses=folded.responses)
+                drive = _Drive(
+                    run, journal, responses=folded.responses, tokens=turn.reached.tokens_used
+                )
                 # What is left half-way is closed from the inside out, the model's stream first.
                 async with aclosing(drive.events()) as events:
                     async for event in events:
@@ -143,10 +145,10 @@ class PydanticLoop:
 class _Drive:
     """One run, step by step."""
 
-    def __init__(self, run: Run, journal: Journal, *, responses: int) -> None:
+    def __init__(self, run: Run, journal: Journal, *, responses: int, tokens: int) -> None:
         self._run = run
         self._journal = journal
-        self._meter = _Meter(run, responses)
+        self._meter = _Meter(run, responses=responses, tokens=tokens)
         self._text: list[str] = []
         self._thinking: list[str] = []
 
@@ -172,6 +174,8 @@ class _Drive:
                 calls = node.model_response.tool_calls
                 node = await self._run.next(node)
                 await self._journal.settle(calls, self._answers(node))
+                if self._journal.tools.handed_off:
+                    return  # another assistant goes on
             else:
                 node = await self._run.next(node)
         for event in self._final(parts):
@@ -226,11 +230,13 @@ class _Drive:
 
 
 class _Meter:
-    """Counts responses and tokens, and tells of them not too often."""
+    """Counts responses and tokens on from what the turn had reached, and tells of them not too
+    often."""
 
-    def __init__(self, run: Run, responses: int) -> None:
+    def __init__(self, run: Run, *, responses: int, tokens: int) -> None:
         self._run = run
         self._responses = responses
+        self._tokens = tokens
         self._loop = asyncio.get_running_loop()
         self._told_at = self._loop.time()
 
@@ -241,7 +247,7 @@ class _Meter:
         self._told_at = self._loop.time()
         return Progress(
             current_iteration=self._responses + self._run.ctx.state.run_step,
-            tokens_used=usage.total_tokens,
+            tokens_used=self._tokens + usage.total_tokens,
         )
 
 

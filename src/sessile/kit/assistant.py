@@ -58,8 +58,7 @@ class Assistant:
         self.brought: Any = None
         """The agent that was brought along, if one was."""
         self._tools: dict[str, Tool] = {}
-        for tool in context_tools(window_tokens=window_tokens):
-            self.add(tool)
+        self.window_tokens = window_tokens
         if agent is not None:
             self._bring(agent)
 
@@ -120,7 +119,9 @@ class Assistant:
         return declared
 
     def add(self, tool: Tool) -> None:
-        """Add a tool that was made elsewhere."""
+        """Add a tool that was made elsewhere. Raises CapturedContext where it holds a turn's."""
+        if not isinstance(tool, FunctionTool):  # which has looked at its function itself
+            refuse_captured(tool.call_blocking if tool.blocking else tool.invoke)
         clash = next((name for name in self._tools if _plain(name) == _plain(tool.name)), None)
         if clash is not None:
             # Providers take no dots: debug.info and debug_info would be one tool to a model.
@@ -200,6 +201,7 @@ class _Driven:
     def __init__(self, assistant: Assistant, loop: AgentLoop) -> None:
         self._assistant = assistant
         self._loop = Pipeline(assistant.stages, loop)
+        self._context_tools = context_tools(window_tokens=assistant.window_tokens)
 
     @property
     def name(self) -> str:
@@ -211,7 +213,9 @@ class _Driven:
 
     @property
     def tools(self) -> tuple[Tool, ...]:
-        return self._assistant.tools
+        """Those of its own in place of what every assistant has."""
+        own = {tool.name for tool in self._assistant.tools}
+        return (*self._assistant.tools, *(t for t in self._context_tools if t.name not in own))
 
     @property
     def tools_allowed(self) -> tuple[str, ...]:

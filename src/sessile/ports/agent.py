@@ -166,7 +166,7 @@ class Tools(Protocol):
         ...
 
     def new_call_id(self) -> CallId:
-        """For a call that a message announces."""
+        """For a call that a message announces. A run from the top draws the same ones again."""
         ...
 
     async def call(
@@ -181,8 +181,8 @@ class Tools(Protocol):
         """Run a tool, or answer from the log where the call has its outcome already.
 
         Without a `call_id`, calls are told apart by their name and arguments, and equal ones by
-        their order, since the agent was last spoken to: an agent that `restarts` must ask the
-        same each time, though not in the same order where it asks side by side.
+        their order, in one run of the agent: one that `restarts` must ask the same each time,
+        though not in the same order where it asks side by side.
         `body` runs in place of the assistant's own tool of that name, for agents that bring
         tools along; `idempotent` then says whether it may run twice.
         """
@@ -205,8 +205,9 @@ class AgentLoop(Protocol):
     @property
     def restarts(self) -> bool:
         """True: it does not go on from the history, but is run from the top after its node was
-        lost. The runtime answers its tool calls from the log, and passes over the messages that
-        are in it already."""
+        lost, with the history that it was first given. The runtime answers its tool calls from
+        the log, gives it what was steered in where it read it before, and passes over the messages
+        that are in the log already."""
         ...
 
     def run(self, turn: TurnContext, history: History, tools: Tools) -> AsyncIterator[AgentEvent]:

@@ -25,9 +25,9 @@ class IntentSpec:
     phrases: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        texts: Any  # A text alone would be taken for a tuple of letters.
         for texts in (self.examples, self.phrases):
-            if not isinstance(texts, tuple) or not all(isinstance(text, str) for text in texts):
+            # A text alone would be taken for a tuple of letters.
+            if not _are_texts(texts):
                 raise TypeError(f"intent {self.name!r}: examples and phrases are tuples of texts")
         for phrase in self.phrases:
             if _TWO_STARS.search(phrase) or not any(char.isalnum() for char in phrase):
@@ -105,6 +105,10 @@ def quoted(declared: str) -> str:
     """A phrase or an example, as a reason quotes it: not longer than a line."""
     shown = declared[:QUOTED_CHARACTERS_MAX]
     return repr(shown if shown == declared else f"{shown}…")
+
+
+def _are_texts(given: Sequence[Any]) -> bool:
+    return isinstance(given, tuple) and all(isinstance(each, str) for each in given)
 
 
 class Classifier(Protocol):

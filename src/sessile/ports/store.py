@@ -16,8 +16,9 @@ class Committed:
     """What a transaction wrote, and how the session stands after it.
 
     `head` is None only where the session does not exist (a StartTurn found nothing, or it was
-    deleted). `session_id` is the session that the answer is about: another than the locked one
-    where an open found an exclusive or a repeated one. `repeated`: nothing was written.
+    deleted). `session_id` is the session that the answer is about: another than the one asked
+    about where an open found an exclusive or a repeated one. `created`: it was made by this
+    command, or by the one that it repeats. `repeated`: nothing was written.
     """
 
     head: SessionHead | None
@@ -27,6 +28,7 @@ class Committed:
     turns: Mapping[TurnId, Turn] = field(default_factory=dict[TurnId, Turn])
     turn: Turn | None = None
     session: Session | None = None
+    created: bool = False
     repeated: bool = False
     deleted: bool = False
 
@@ -60,12 +62,14 @@ class Store(Protocol):
         """Lock the session, let `core.decide` answer the command, write what it decided.
 
         All of it in one transaction, durable on return. Raises what `decide` raises, and then
-        wrote nothing. Commands of one session are applied one after another.
+        wrote nothing. Commands of one session are applied one after another. Where the exclusive
+        key of an OpenSession is held, the session that holds it is locked and shown instead.
         """
         ...
 
     async def append(self, holding: Holding, step: int, events: Sequence[Event]) -> Committed:
-        """Append to a running turn under its fence; durable on return.
+        """Append to a running turn under its fence; durable on return. A `tool.started` whose
+        grant the session does not have is written as `tool.refused`.
 
         `step` is the number of appends made before under this fence: a retry with the same step
         applies once, and answers with no entries. Raises LeaseLost where
@@ -106,10 +110,16 @@ class Store(Protocol):
         ...
 
     async def turns(
-        self, key: SessionKey, *, after: int = 0, queued: bool = False, limit: int
+        self,
+        key: SessionKey,
+        *,
+        after: int = 0,
+        queued: bool = False,
+        limit: int,
+        bytes_max: int | None = None,
     ) -> tuple[Turn, ...]:
         """The session's turns by position, from the one behind `after` on; `queued`: only those
-        that wait."""
+        that wait. `bytes_max` bounds their inputs and outputs, but for the first one's."""
         ...
 
     async def read(
@@ -121,9 +131,11 @@ class Store(Protocol):
         history: bool = False,
         newest_first: bool = False,
         limit: int,
+        bytes_max: int | None = None,
     ) -> tuple[Entry, ...]:
         """Entries with `after < seq < before`, at most `limit`, in log order or from the end.
 
+        `bytes_max` bounds their bodies, but for the first one's: there is always one to go on from.
         `history`: without `message.delta` and `turn.progress`, by an index that leaves them out.
         A gap in the log that retention made is filled by the `log.compacted` entry behind it.
         """

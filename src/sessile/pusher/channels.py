@@ -180,10 +180,6 @@ class Registry:
         """The channels that have a socket and begin with `prefix`."""
         return tuple(each for each in self._channels if each.startswith(prefix))
 
-    def __len__(self) -> int:
-        """How many channels have a socket."""
-        return len(self._channels)
-
     @staticmethod
     def _step_out(here: _Channel, user_id: str) -> Member | None:
         presence = here.users[user_id]

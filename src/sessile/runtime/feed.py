@@ -81,8 +81,8 @@ class Reader:
     so a slow one costs no memory."""
 
     __slots__ = (
-        "_access_seconds", "_bell", "_checked", "_closing", "_first", "_page", "_principal",
-        "_store", "_tail", "cursor", "key",
+        "_access_seconds", "_bell", "_bytes_max", "_checked", "_closing", "_first", "_page",
+        "_principal", "_store", "_tail", "cursor", "key",
     )  # fmt: skip
 
     def __init__(
@@ -90,6 +90,7 @@ class Reader:
     ) -> None:
         self._store = store
         self._page = settings.page_entries_max
+        self._bytes_max = settings.page_bytes_max
         self._access_seconds = settings.access_check_seconds
         self._tail = tail
         self._principal = principal
@@ -144,7 +145,9 @@ class Reader:
             return ()
         if entries := self._tail.since(self.cursor, self._page):
             return entries
-        return await self._store.read(self.key, after=self.cursor, limit=self._page)
+        return await self._store.read(
+            self.key, after=self.cursor, limit=self._page, bytes_max=self._bytes_max
+        )
 
     async def _checked_again(self) -> Ended | None:
         found = await self._reached()

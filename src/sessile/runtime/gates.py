@@ -8,9 +8,8 @@ from sessile.core.errors import InvalidInput
 from sessile.core.events import JsonObject
 from sessile.core.ids import CallId, SessionId, SessionKey
 from sessile.core.session import Turn
-from sessile.ports.agent import Agent
 from sessile.ports.store import Found
-from sessile.runtime.inputs import check_grant
+from sessile.runtime.inputs import check_grant, check_press
 from sessile.runtime.node import Node
 from sessile.runtime.reads import Reads
 
@@ -76,11 +75,18 @@ class Gates:
     async def pressed(
         self, principal: Principal, session_id: SessionId, given: JsonObject
     ) -> JsonObject:
-        """The input of a press, with the text that it reads as. Raises InvalidInput."""
+        """The input, a press of a button with the text that it reads as. Raises InvalidInput."""
         if given.get("type") != "button":
             return given
         found = await self._reads.found(principal, session_id)
-        agent: Agent | None = self._node.agents.get(found.session.assistant)
+        return self.pressed_of(found.session.assistant, given)
+
+    def pressed_of(self, assistant: str, given: JsonObject) -> JsonObject:
+        """The same for a session of this assistant."""
+        if given.get("type") != "button":
+            return given
+        check_press(given, self._node.settings)
+        agent = self._node.agents.get(assistant)
         button = given["button"]
-        text = button if agent is None else agent.pressed(button, given["payload"])
-        return {**given, "text": given.get("text") or text}
+        label = button if agent is None else agent.pressed(button, given["payload"])
+        return {**given, "text": given.get("text") or label}

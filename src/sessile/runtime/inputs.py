@@ -26,8 +26,6 @@ def check_input(given: JsonObject, settings: Settings) -> None:
     if not storable(text):
         raise InvalidInput("input.text has a NUL or a lone surrogate", field="input.text")
     _as_json(given, field="input")
-    if given["type"] == "button":
-        _check_press(given, settings)
     if metadata := given.get("metadata"):
         checked_metadata(metadata, settings, field="input.metadata")
 
@@ -59,7 +57,8 @@ def checked_metadata(
     return metadata
 
 
-def _check_press(given: JsonObject, settings: Settings) -> None:
+def check_press(given: JsonObject, settings: Settings) -> None:
+    """Raises InvalidInput, with the field."""
     if not isinstance(given.get("button"), str):
         raise InvalidInput("input.button is the name of a button", field="input.button")
     payload = given.get("payload")

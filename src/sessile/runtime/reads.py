@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from sessile.core.context import Principal
 from sessile.core.errors import CursorAhead, SessionNotFound, TurnNotFound
@@ -14,8 +15,17 @@ from sessile.ports.store import Found
 from sessile.runtime.node import Node
 from sessile.runtime.tools import verdicts
 
+T = TypeVar("T")
 ENTRIES_A_MESSAGE = 4
 """How many entries are read for each message of a page: a guess, and then more are read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """`more`: there may be more behind it. A page ends early where it would be too large."""
+
+    items: tuple[T, ...]
+    more: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +48,7 @@ class Reads:
         self._node = node
         self._store = node.store
         self._page_max = node.settings.page_items_max
+        self._bytes_max = node.settings.page_bytes_max
 
     async def found(
         self, principal: Principal, session_id: SessionId, turn_id: TurnId | None = None
@@ -72,11 +83,15 @@ class Reads:
         after: int = 0,
         queued: bool = False,
         limit: int,
-    ) -> tuple[Turn, ...]:
+    ) -> Page[Turn]:
         """By position, from behind `after` on; `queued`: only those that wait."""
         found = await self.found(principal, session_id)
         limit = self._page(limit)
-        return await self._store.turns(found.head.key, after=after, queued=queued, limit=limit)
+        turns = await self._store.turns(
+            found.head.key, after=after, queued=queued, limit=limit, bytes_max=self._bytes_max
+        )
+        last = found.head.next_position - 1
+        return Page(turns, more=bool(turns) and turns[-1].position < last)
 
     async def messages(
         self,
@@ -85,28 +100,37 @@ class Reads:
         *,
         before: int | None = None,
         limit: int,
-    ) -> tuple[Message, ...]:
-        """The newest messages before the entry `before`, oldest first."""
+    ) -> Page[Message]:
+        """The newest messages before the entry `before`, oldest first; `more` are older."""
         found = await self.found(principal, session_id)
         limit = self._page(limit)
         newest_first: list[Entry] = []
         page = ENTRIES_A_MESSAGE * limit
+        size, more = 0, False
         async for entry in self.backwards(found.head.key, before=before, page=page):
             if entry.kind in TEXT_KINDS:
+                size += len(entry.body)
+                more = bool(newest_first) and size > self._bytes_max
+                if more:
+                    break
                 newest_first.append(entry)
-            if len(newest_first) == limit:
+            more = len(newest_first) == limit
+            if more:
                 break
-        return tuple(messages(reversed(newest_first)))
+        return Page(tuple(messages(reversed(newest_first))), more=more)
 
     async def entries(
         self, principal: Principal, session_id: SessionId, *, after: int, limit: int
-    ) -> tuple[Entry, ...]:
+    ) -> Page[Entry]:
         """The log behind the cursor. Raises CursorAhead."""
         found = await self.found(principal, session_id)
         if after > found.head.head:
             raise CursorAhead(head=found.head.head)
         limit = min(limit, self._node.settings.page_entries_max)
-        return await self._store.read(found.head.key, after=after, limit=limit)
+        entries = await self._store.read(
+            found.head.key, after=after, limit=limit, bytes_max=self._bytes_max
+        )
+        return Page(entries, more=bool(entries) and entries[-1].seq < found.head.head)
 
     async def export(self, principal: Principal, session_id: SessionId) -> AsyncIterator[Entry]:
         """The whole log as it is now. Raises SessionNotFound before the first entry."""
@@ -151,7 +175,12 @@ class Reads:
         most = self._node.settings.page_entries_max
         page = most if page is None else min(page, most)
         while entries := await self._store.read(
-            key, before=before, history=True, newest_first=True, limit=page
+            key,
+            before=before,
+            history=True,
+            newest_first=True,
+            limit=page,
+            bytes_max=self._bytes_max,
         ):
             for entry in entries:
                 yield entry
@@ -159,7 +188,10 @@ class Reads:
 
     async def _forwards(self, key: SessionKey, *, upto: int) -> AsyncIterator[Entry]:
         page, after = self._node.settings.page_entries_max, 0
-        while entries := await self._store.read(key, after=after, before=upto + 1, limit=page):
+        most = self._bytes_max
+        while entries := await self._store.read(
+            key, after=after, before=upto + 1, limit=page, bytes_max=most
+        ):
             for entry in entries:
                 yield entry
             after = entries[-1].seq

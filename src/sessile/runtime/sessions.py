@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
-from sessile.core.codec import decode, to_json
+from sessile.core.codec import to_json
 from sessile.core.commands import (
     CancelTurn,
     CloseSession,
@@ -21,25 +21,21 @@ from sessile.core.commands import (
 from sessile.core.context import Principal
 from sessile.core.errors import (
     InvalidInput,
-    TooLarge,
     TurnNotEnded,
     TurnNotFound,
     UnknownAssistant,
 )
 from sessile.core.events import (
-    Event,
     JsonObject,
-    MessageAdded,
     SessionForked,
-    ToolOutcome,
     WhenBusy,
 )
 from sessile.core.ids import Seq, SessionId, SessionKey, TurnId
 from sessile.core.session import Turn
-from sessile.core.transcript import TEXT_KINDS
 from sessile.ports.notifier import Hint, Notifier
 from sessile.ports.store import Committed, Found
 from sessile.runtime.announce import Announcer
+from sessile.runtime.forks import said_until
 from sessile.runtime.gates import Gates
 from sessile.runtime.inputs import check_input, checked_metadata, checked_title
 from sessile.runtime.node import Node
@@ -49,7 +45,8 @@ from sessile.runtime.workers import Workers
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """`created` is False where the exclusive session that there is was found."""
+    """`created` is False where the exclusive session that there is was found, also when that
+    answer is repeated."""
 
     found: Found
     created: bool
@@ -100,19 +97,35 @@ class Sessions:
 
         Raises UnknownAssistant, IdempotencyConflict.
         """
-        name = self._default_assistant if assistant is None else assistant
-        agent = self._node.agents.get(name)
-        if agent is None:
-            raise UnknownAssistant(assistant=name, known=sorted(self._node.agents))
-        command = OpenSession(
-            principal=principal,
-            assistant=name,
-            title=checked_title(title, self._node.settings),
-            metadata=checked_metadata(metadata or {}, self._node.settings),
-            exclusive_key=f"{name}:{principal.user_id}" if agent.exclusive else None,
-            once=_once(principal, "open", idempotency_key, [name, title, metadata]),
-        )
-        return await self._opened(principal, command)
+        command = self._opening(principal, assistant, title, metadata)
+        body = [command.assistant, title, metadata]
+        once = _once(principal, "open", idempotency_key, body)
+        return await self._opened(principal, replace(command, once=once))
+
+    async def open_with(
+        self,
+        principal: Principal,
+        given: JsonObject,
+        *,
+        assistant: str | None = None,
+        title: str | None = None,
+        metadata: JsonObject | None = None,
+        when_busy: WhenBusy = "enqueue",
+        idempotency_key: str | None = None,
+        wait_seconds: float = 0,
+    ) -> Submitted:
+        """`open` with an input for the session, as `submit` takes it: both are done, or neither.
+
+        Raises what both raise.
+        """
+        opening = self._opening(principal, assistant, title, metadata)
+        read = self._gates.pressed_of(opening.assistant, given)
+        first = self._first(principal, read, when_busy)
+        body = [opening.assistant, title, metadata, given, when_busy]
+        once = _once(principal, "open", idempotency_key, body)
+        key = SessionKey(principal.tenant_id, self._node.ids.session_id())
+        first = replace(first, runner=self._workers.reserve())
+        return await self._submitted(key, replace(opening, first=first, once=once), wait_seconds)
 
     async def fork(
         self,
@@ -132,17 +145,9 @@ class Sessions:
             raise TurnNotFound()
         if not found.turn.ended:
             raise TurnNotEnded(status=found.turn.status)
-        inherited: list[Event] = []
-        cut: Seq | None = None
-        async for entry in self._reads.backwards(found.head.key):
-            if cut is None:
-                ended = entry.turn_id == turn_id and entry.kind.startswith("turn.")
-                cut = entry.seq if ended else None
-            elif entry.kind in TEXT_KINDS:
-                inherited.append(_unbound(decode(entry)))
-            if len(inherited) > self._node.settings.fork_entries_max:
-                raise TooLarge(entries_max=self._node.settings.fork_entries_max)
-        assert cut is not None, "an ended turn has its end in the log"
+        log = self._reads.backwards(found.head.key)
+        most = self._node.settings.fork_entries_max
+        cut, inherited = await said_until(log, turn_id, entries_max=most)
         command = OpenSession(
             principal=principal,
             assistant=found.session.assistant,
@@ -151,7 +156,7 @@ class Sessions:
             else found.session.title,
             metadata=found.session.metadata,
             forked=SessionForked(from_session_id=session_id, from_turn_id=turn_id, from_seq=cut),
-            inherited=tuple(reversed(inherited)),
+            inherited=inherited,
         )
         return await self._opened(principal, command)
 
@@ -170,36 +175,12 @@ class Sessions:
         With `wait_seconds`, until the turn has ended or the time is over: the record says which.
         Raises InvalidInput, SessionClosed, SessionBusy, QueueFull, IdempotencyConflict.
         """
+        read = await self._gates.pressed(principal, session_id, given)
+        command = self._first(principal, read, when_busy)
         once = _once(principal, session_id, idempotency_key, [given, when_busy])
-        given = await self._gates.pressed(principal, session_id, given)
-        check_input(given, self._node.settings)
-        if when_busy not in get_args(WhenBusy):
-            raise InvalidInput(f"when_busy is one of {', '.join(get_args(WhenBusy))}")
         key = SessionKey(principal.tenant_id, session_id)
-        turn_id = self._node.ids.turn_id()
-        command = SubmitTurn(
-            principal=principal,
-            turn_id=turn_id,
-            message_id=self._node.ids.message_id(),
-            input=given,
-            when_busy=when_busy,
-            queue_max=self._node.settings.queue_turns_max,
-            runner=self._workers.reserve(),
-            once=once,
-        )
-        with self._announcer.waiting(turn_id) as ended:
-            committed = await self._submitted(key, command)
-            turn = committed.turn
-            assert turn is not None
-            if wait_seconds > 0 and not turn.ended:
-                if turn.turn_id == turn_id:
-                    turn = await self._wait(principal, turn, ended, wait_seconds)
-                else:
-                    turn = await self.wait(
-                        principal, session_id, turn.turn_id, seconds=wait_seconds
-                    )
-        seq = committed.entries[0].seq if committed.entries else turn.seq
-        return Submitted(turn=turn, seq=seq, repeated=committed.repeated)
+        command = replace(command, once=once, runner=self._workers.reserve())
+        return await self._submitted(key, command, wait_seconds)
 
     async def edit(
         self, principal: Principal, session_id: SessionId, turn_id: TurnId, given: JsonObject
@@ -263,25 +244,71 @@ class Sessions:
 
     # -- parts
 
+    def _opening(
+        self,
+        principal: Principal,
+        assistant: str | None,
+        title: str | None,
+        metadata: JsonObject | None,
+    ) -> OpenSession:
+        name = self._default_assistant if assistant is None else assistant
+        agent = self._node.agents.get(name)
+        if agent is None:
+            raise UnknownAssistant(assistant=name, known=sorted(self._node.agents))
+        return OpenSession(
+            principal=principal,
+            assistant=name,
+            title=checked_title(title, self._node.settings),
+            metadata=checked_metadata(metadata or {}, self._node.settings),
+            exclusive_key=f"{name}:{principal.user_id}" if agent.exclusive else None,
+        )
+
+    def _first(self, principal: Principal, given: JsonObject, when_busy: WhenBusy) -> SubmitTurn:
+        """Nothing is reserved for it yet: an input that is refused here must not keep a slot."""
+        check_input(given, self._node.settings)
+        if when_busy not in get_args(WhenBusy):
+            raise InvalidInput(f"when_busy is one of {', '.join(get_args(WhenBusy))}")
+        return SubmitTurn(
+            principal=principal,
+            turn_id=self._node.ids.turn_id(),
+            message_id=self._node.ids.message_id(),
+            input=given,
+            when_busy=when_busy,
+            queue_max=self._node.settings.queue_turns_max,
+        )
+
     async def _opened(self, principal: Principal, command: OpenSession) -> Opened:
-        session_id = self._node.ids.session_id()
-        key = SessionKey(principal.tenant_id, session_id)
-        committed = await self._node.store.transact(key, command)
-        self._announcer.publish(committed)
-        if committed.session_id == session_id:
+        committed = await self._transact(principal, self._node.ids.session_id(), command)
+        if committed.entries:
             assert committed.head is not None
             assert committed.session is not None
-            return Opened(found=Found(head=committed.head, session=committed.session), created=True)
-        found = await self._reads.found(principal, committed.session_id)
-        return Opened(found=found, created=committed.repeated)
+            found = Found(head=committed.head, session=committed.session)
+        else:
+            found = await self._reads.found(principal, committed.session_id)
+        return Opened(found=found, created=committed.created)
 
-    async def _submitted(self, key: SessionKey, command: SubmitTurn) -> Committed:
-        store = self._node.store
-        if command.runner is not None:
-            return await self._workers.start(key, lambda: store.transact(key, command))
-        committed = await store.transact(key, command)
-        self._announcer.publish(committed)
-        return committed
+    async def _submitted(
+        self, key: SessionKey, command: SubmitTurn | OpenSession, wait_seconds: float
+    ) -> Submitted:
+        first = command.first if isinstance(command, OpenSession) else command
+        assert first is not None
+        principal, store = first.principal, self._node.store
+        with self._announcer.waiting(first.turn_id) as ended:
+            if first.runner is not None:
+                committed = await self._workers.start(lambda: store.transact(key, command))
+            else:
+                committed = await self._transact(principal, key.session_id, command)
+            turn = committed.turn
+            assert turn is not None
+            if wait_seconds > 0 and not turn.ended:
+                if turn.turn_id == first.turn_id:
+                    turn = await self._wait(principal, turn, ended, wait_seconds)
+                else:
+                    turn = await self.wait(
+                        principal, turn.session_id, turn.turn_id, seconds=wait_seconds
+                    )
+        seq = next((e.seq for e in committed.entries if e.turn_id is not None), turn.seq)
+        return Submitted(turn=turn, seq=seq, repeated=committed.repeated)
 
     async def _transact(
         self, principal: Principal, session_id: SessionId, command: Command
@@ -317,12 +344,3 @@ def _once(principal: Principal, scope: str, key: str | None, body: list[Any]) ->
     canonical = json.dumps(json.loads(to_json(body)), sort_keys=True)
     digest = hashlib.sha256(canonical.encode()).hexdigest()
     return Once(user_id=principal.user_id, scope=scope, key=key, request_hash=digest)
-
-
-def _unbound(event: Event) -> Event:
-    """A copy for a fork, where the turn that it came from does not exist."""
-    if isinstance(event, MessageAdded):
-        return replace(event, turn_id=None, steer_id=None)
-    if isinstance(event, ToolOutcome):
-        return replace(event, turn_id=None)
-    return event

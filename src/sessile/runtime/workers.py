@@ -7,7 +7,6 @@ from contextlib import suppress
 from typing import Any, Self
 
 from sessile.core.commands import Runner, StartTurn
-from sessile.core.context import Holding
 from sessile.core.errors import StorageBusy, StorageFull
 from sessile.core.ids import Fence, SessionKey
 from sessile.core.transcript import History
@@ -17,13 +16,12 @@ from sessile.runtime.announce import runnable
 from sessile.runtime.feed import Feed
 from sessile.runtime.journal import patiently
 from sessile.runtime.node import Node
+from sessile.runtime.renewals import renew_for_ever
 from sessile.runtime.suspects import Suspects
 from sessile.runtime.turns import Attempt
 
 logger = logging.getLogger(__name__)
 
-RENEWALS_PER_TTL = 4
-LATE_AT_SHARE_OF_TTL = 0.6
 STARTS_KEPT_MAX = 4096
 """Starts that a node remembers having run: more than answers of the store can be on their way."""
 
@@ -47,6 +45,7 @@ class Workers:
         self._idle = asyncio.Event()
         self._idle.set()
         self._tasks = asyncio.TaskGroup()
+        self._working: set[asyncio.Task[None]] = set()
         self._loops: list[asyncio.Task[None]] = []
         self._stop_listening: Callable[[], None] = lambda: None
 
@@ -56,7 +55,7 @@ class Workers:
         self._open = True
         self._loops = [
             self._tasks.create_task(self._sweep_for_ever(), name="sweep"),
-            self._tasks.create_task(self._renew_for_ever(), name="renew"),
+            self._tasks.create_task(renew_for_ever(self._node, self._attempts), name="renew"),
         ]
         return self
 
@@ -83,7 +82,11 @@ class Workers:
 
     async def drain(self, *, at_once: bool = False) -> None:
         """Take no more turns, let those that run end, then hand the rest back. `at_once`: none
-        may end first, not even those that an earlier call waits for."""
+        may end first, not even those that an earlier call waits for.
+
+        What the store does not take back within the time of a lease is left behind: another node
+        takes it up, as if this one were lost.
+        """
         self._open = False
         self._due.clear()
         with suppress(TimeoutError):
@@ -92,7 +95,21 @@ class Workers:
         self._handing_back = True
         for attempt in tuple(self._attempts.values()):
             attempt.stop("drain")
-        await self._idle.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._node.runner.lease_ms / 1000):
+                await self._idle.wait()
+        if not self._idle.is_set():
+            self._leave_behind()
+
+    def _leave_behind(self) -> None:
+        logger.error(
+            "turns left behind",
+            extra={"turns": self.running, "sessions": [key.session_id for key in self._attempts]},
+        )
+        for attempt in tuple(self._attempts.values()):
+            attempt.stop("lost")
+        for task in tuple(self._working):
+            task.cancel()
 
     def reserve(self) -> Runner | None:
         """A slot for a turn that is about to be submitted; None where none is free, or others
@@ -144,7 +161,9 @@ class Workers:
         self._pump()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        self._tasks.create_task(_contained(work))
+        task = self._tasks.create_task(_contained(work))
+        self._working.add(task)
+        task.add_done_callback(self._working.discard)
 
     async def _started(
         self, ask: Callable[[], Awaitable[Committed]], answer: asyncio.Future[Committed]
@@ -156,6 +175,9 @@ class Workers:
                 if not answer.done():
                     answer.set_exception(error)
                 return
+            except asyncio.CancelledError:
+                answer.cancel()
+                raise
             self._node.publish(committed)
             if not answer.done():
                 answer.set_result(committed)
@@ -310,33 +332,6 @@ class Workers:
         if not any(key in known for known in (self._attempts, self._due, self._suspects)):
             self._node.telemetry.sweep_finds.inc()
             self.wake(key)
-
-    async def _renew_for_ever(self) -> None:
-        """A node that cannot renew in time stops its turns itself."""
-        ttl_seconds = self._node.runner.lease_ms / 1000
-        interval = ttl_seconds / RENEWALS_PER_TTL
-        while True:
-            await asyncio.sleep(interval)
-            held = {key: attempt.holding for key, attempt in self._attempts.items()}
-            if not held:
-                continue
-            try:
-                async with asyncio.timeout(ttl_seconds * LATE_AT_SHARE_OF_TTL - interval):
-                    lost = await self._renewed(tuple(held.values()))
-            except TimeoutError:
-                lost = frozenset(held)
-                logger.error("leases not renewed in time", extra={"turns": len(held)})
-            except Exception:
-                lost = frozenset(held)  # the store failed: the turns must not go on
-                logger.exception("leases not renewed", extra={"turns": len(held)})
-            for key, holding in held.items():
-                attempt = self._attempts.get(key)
-                if key in lost and attempt is not None and attempt.holding == holding:
-                    attempt.stop("lost")
-
-    async def _renewed(self, holdings: tuple[Holding, ...]) -> frozenset[SessionKey]:
-        runner, store = self._node.runner, self._node.store
-        return await patiently(lambda: store.renew(runner.node, holdings, lease_ms=runner.lease_ms))
 
 
 async def _contained(work: Coroutine[Any, Any, None]) -> None:

@@ -57,11 +57,12 @@ CREATE TABLE idempotency (
         request_hash TEXT NOT NULL,
         session_id TEXT NOT NULL,
         turn_id TEXT,
+        created INTEGER NOT NULL,
         at_ms INTEGER NOT NULL,
         PRIMARY KEY (tenant_id, scope, user_id, key)
     );
-INSERT INTO "idempotency" VALUES('acme','open','ann','k0','body','ses_1',NULL,1000000);
-INSERT INTO "idempotency" VALUES('acme','ses_1','ann','k1','body','ses_1','trn_3',1000005);
+INSERT INTO "idempotency" VALUES('acme','open','ann','k0','body','ses_1',NULL,1,1000000);
+INSERT INTO "idempotency" VALUES('acme','ses_1','ann','k1','body','ses_1','trn_3',0,1000005);
 CREATE TABLE session (
         tenant_id TEXT NOT NULL,
         session_id TEXT NOT NULL,

@@ -5,15 +5,18 @@ A page comes as one JSON array: one step of SQLite for all its rows (see `rows.s
 
 import json
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from itertools import accumulate
+from typing import Any
 
-from sessile.adapters.sqlite.rows import Row, head_of, session_of, turn_of
+from sessile.adapters.sqlite.rows import head_of, session_of, turn_of
 from sessile.core.events import Entry
 from sessile.core.ids import Seq, SessionId, SessionKey, TenantId, TurnId, UserId
 from sessile.core.session import Turn
 from sessile.ports.store import Found
 
 _SEQ_END = 2**63 - 1
+_BYTES = "coalesce(length(CAST({} AS BLOB)), 0)"
 _ID_END = "~"
 """No id contains it, and every id sorts before it."""
 
@@ -123,7 +126,13 @@ def sessions(
 
 
 def turns(
-    connection: sqlite3.Connection, key: SessionKey, *, after: int, queued: bool, limit: int
+    connection: sqlite3.Connection,
+    key: SessionKey,
+    *,
+    after: int,
+    queued: bool,
+    limit: int,
+    bytes_max: int | None = None,
 ) -> tuple[Turn, ...]:
     if queued:
         sql = """
@@ -152,6 +161,9 @@ def turns(
                 ORDER BY position LIMIT ?
             )
         """
+    if bytes_max is not None:
+        sizes = sql.replace(_array(sql), f"{_BYTES.format('input')} + {_BYTES.format('output')}")
+        limit = _fitting(_page(connection, sizes, *key, after, limit), bytes_max)
     return tuple(turn_of(row, key=key) for row in _page(connection, sql, *key, after, limit))
 
 
@@ -164,6 +176,7 @@ def entries(
     history: bool,
     newest_first: bool,
     limit: int,
+    bytes_max: int | None = None,
 ) -> tuple[Entry, ...]:
     match history, newest_first:
         case False, False:
@@ -205,10 +218,23 @@ def entries(
                 )
             """
     end = _SEQ_END if before is None else before
+    if bytes_max is not None:
+        sizes = sql.replace(_array(sql), _BYTES.format("body"))
+        limit = _fitting(_page(connection, sizes, *key, after, end, limit), bytes_max)
     return tuple(Entry(*row) for row in _page(connection, sql, *key, after, end, limit))
 
 
-def _page(connection: sqlite3.Connection, sql: str, *values: object) -> list[Row]:
+def _page(connection: sqlite3.Connection, sql: str, *values: object) -> list[Any]:
     ((text,),) = connection.execute(sql, values).fetchall()
-    rows: list[Row] = json.loads(text)
+    rows: list[Any] = json.loads(text)
     return rows
+
+
+def _array(sql: str) -> str:
+    """What a page has for each row. In its place, a page of sizes has the row's bytes."""
+    return sql[sql.index("json_array(") : sql.index("FROM")].strip().removesuffix(")")
+
+
+def _fitting(sizes: Iterable[int], bytes_max: int) -> int:
+    """How many of the first rows are within the limit, and one at least."""
+    return max(1, sum(upto <= bytes_max for upto in accumulate(sizes)))

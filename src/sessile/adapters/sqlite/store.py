@@ -134,10 +134,18 @@ class SqliteStore:
         )
 
     async def turns(
-        self, key: SessionKey, *, after: int = 0, queued: bool = False, limit: int
+        self,
+        key: SessionKey,
+        *,
+        after: int = 0,
+        queued: bool = False,
+        limit: int,
+        bytes_max: int | None = None,
     ) -> tuple[Turn, ...]:
         return await self._read(
-            lambda it: reads.turns(it, key, after=after, queued=queued, limit=limit)
+            lambda it: reads.turns(
+                it, key, after=after, queued=queued, limit=limit, bytes_max=bytes_max
+            )
         )
 
     async def read(
@@ -149,6 +157,7 @@ class SqliteStore:
         history: bool = False,
         newest_first: bool = False,
         limit: int,
+        bytes_max: int | None = None,
     ) -> tuple[Entry, ...]:
         return await self._read(
             lambda it: reads.entries(
@@ -159,6 +168,7 @@ class SqliteStore:
                 history=history,
                 newest_first=newest_first,
                 limit=limit,
+                bytes_max=bytes_max,
             )
         )
 

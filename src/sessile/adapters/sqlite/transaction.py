@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from sessile.adapters.sqlite.rows import head_of, lease_of, session_of, spread, turn_of
 from sessile.adapters.sqlite.writes import Known, Place, Writes
-from sessile.core.attempts import check_append
+from sessile.core.attempts import authorised, check_append
 from sessile.core.commands import (
     Command,
     Decision,
@@ -64,8 +64,13 @@ class Transaction:
 
     def transact(self, key: SessionKey, command: Command, names: Named) -> Committed:
         """Raises what `decide` raises, and then nothing of the job will be written."""
-        known = None if isinstance(command, OpenSession) else self._session(key)
-        view = self._view(key, known, names)
+        holder = self._holder(key.tenant_id, names.exclusive_key)
+        exclusive = holder is not None and holder != key
+        key = holder or key
+        # The id of what is opened is new, and not looked for.
+        born = isinstance(command, OpenSession) and holder is None
+        known = None if born else self._session(key)
+        view = replace(self._view(key, known, names), exclusive=exclusive)
         decision = decide(view, command)
         if decision.deleted:
             assert known is not None
@@ -76,6 +81,7 @@ class Transaction:
                 request_hash=names.once.request_hash,
                 session_id=session_id,
                 turn_id=decision.turn_id,
+                created=decision.created,
             )
             self._writes.answer(_place(key, names.once), answer, at_ms=view.now_ms)
         return self._apply(key, known, view, decision, session_id)
@@ -86,7 +92,7 @@ class Transaction:
         known = self._session(key)
         view = self._view(key, known, Named())
         if check_append(view, holding, step=step):
-            decision = Decision(events=tuple(events), lease=stepped(view.lease))
+            decision = Decision(events=authorised(view, events), lease=stepped(view.lease))
         else:
             decision = Decision(repeated=True)
         return self._apply(key, known, view, decision, key.session_id)
@@ -129,14 +135,12 @@ class Transaction:
             del hot[next(iter(hot))]
 
     def _view(self, key: SessionKey, known: Known | None, names: Named) -> View:
-        remembered = exclusive = None
+        remembered = None
         if names.once is not None:
             remembered = self._answered(_place(key, names.once))
-        if names.exclusive_key is not None:
-            exclusive = self._holder(key.tenant_id, names.exclusive_key)
         now_ms = self._clock.now_ms()
         if known is None:
-            return View(now_ms=now_ms, remembered=remembered, exclusive=exclusive)
+            return View(now_ms=now_ms, remembered=remembered)
         running = known.head.running_turn_id
         if running is not None:
             self._turn(known, running)
@@ -151,7 +155,6 @@ class Transaction:
             session=known.session,
             turns=known.turns,
             remembered=remembered,
-            exclusive=exclusive,
         )
 
     def _apply(
@@ -182,6 +185,7 @@ class Transaction:
             turns=turns,
             turn=turn,
             session=None if about is None else about.session,
+            created=decision.created,
             repeated=decision.repeated,
         )
 
@@ -296,23 +300,28 @@ class Transaction:
         if place in self._writes.answers:
             return self._writes.answers[place]
         sql = """
-            SELECT request_hash, session_id, turn_id FROM idempotency
+            SELECT request_hash, session_id, turn_id, created FROM idempotency
             WHERE tenant_id = ? AND scope = ? AND user_id = ? AND key = ?
         """
         for row in self._connection.execute(sql, place).fetchall():
-            return Remembered(request_hash=row[0], session_id=row[1], turn_id=row[2])
+            return Remembered(
+                request_hash=row[0], session_id=row[1], turn_id=row[2], created=bool(row[3])
+            )
         return None
 
-    def _holder(self, tenant_id: TenantId, exclusive_key: str) -> SessionId | None:
+    def _holder(self, tenant_id: TenantId, exclusive_key: str | None) -> SessionKey | None:
+        if exclusive_key is None:
+            return None
         if holder := self._writes.exclusive.get((tenant_id, exclusive_key)):
-            return holder
+            return SessionKey(tenant_id, holder)
         sql = """
             SELECT session_id FROM session_head
             WHERE tenant_id = ? AND exclusive_key = ? AND status = 'active'
         """
         for (session_id,) in self._connection.execute(sql, (tenant_id, exclusive_key)).fetchall():
-            if SessionKey(tenant_id, session_id) not in self._writes.closed:
-                return SessionId(session_id)
+            holder_key = SessionKey(tenant_id, session_id)
+            if holder_key not in self._writes.closed:
+                return holder_key
         return None
 
     def _delete(self, key: SessionKey, known: Known) -> Committed:

@@ -115,11 +115,19 @@ class Writes:
         if self.answers:
             sql = """
                 INSERT OR ROLLBACK INTO idempotency
-                    (tenant_id, scope, user_id, key, request_hash, session_id, turn_id, at_ms)
-                VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+                    (tenant_id, scope, user_id, key, request_hash, session_id, turn_id, created,
+                    at_ms)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
             """
             rows = [
-                (*place, it.request_hash, it.session_id, it.turn_id, self._answered_at_ms)
+                (
+                    *place,
+                    it.request_hash,
+                    it.session_id,
+                    it.turn_id,
+                    it.created,
+                    self._answered_at_ms,
+                )
                 for place, it in self.answers.items()
             ]
             self._write(sql, rows)

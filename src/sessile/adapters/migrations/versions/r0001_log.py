@@ -109,6 +109,7 @@ SQLITE = (
         request_hash TEXT NOT NULL,
         session_id TEXT NOT NULL,
         turn_id TEXT,
+        created INTEGER NOT NULL,
         at_ms INTEGER NOT NULL,
         PRIMARY KEY (tenant_id, scope, user_id, key)
     )

@@ -1,0 +1,35 @@
+"""A database that cannot be used: why, and what to do."""
+
+import sqlite3
+from pathlib import Path
+
+from sessile.cli.plain import one_line
+
+RESTORE = "keep a copy of it, and put a backup in its place"
+TODO = {
+    sqlite3.SQLITE_BUSY: "another process holds it: end that, and start again",
+    sqlite3.SQLITE_CANTOPEN: "its files have to be this user's to read and write",
+    sqlite3.SQLITE_CORRUPT: RESTORE,
+    sqlite3.SQLITE_FULL: "make room on the disk, and start again",
+    sqlite3.SQLITE_IOERR: "look at the disk, and whether there is room on it, and start again",
+    sqlite3.SQLITE_NOTADB: RESTORE,
+    sqlite3.SQLITE_PERM: "its files have to be this user's to read and write",
+    sqlite3.SQLITE_READONLY: "its files have to be this user's to read and write",
+}
+"""What helps, by SQLite's primary result code."""
+
+
+def no_database(directory: Path, error: Exception) -> str:
+    """Why the database of a data directory cannot be used, and what to do."""
+    at = one_line(str(directory))
+    told = one_line(str(error))
+    if isinstance(error, OSError):
+        return (
+            f"cannot use the data directory {at}: {one_line(error.strerror or told)};"
+            " give one that can be written by --data-dir"
+        )
+    if isinstance(error, sqlite3.Error):
+        primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        todo = TODO.get(primary, f"`sessile doctor --data-dir {at}` says more")
+        return f"cannot use the database in {at}: {told}; {todo}"
+    return f"cannot use the database in {at}: {told}"

@@ -1,0 +1,75 @@
+"""A database that cannot be used: whoever is woken by it is told what to do."""
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Ran, Serve
+
+from sessile.cli.broken import no_database
+
+Run = Callable[..., Ran]
+
+
+def told_by_serve(directory: Path, **settings: str) -> str:
+    with Serve(directory, **settings) as served:
+        assert served.end() == 2
+        told = "".join(served.errors)
+    assert told.startswith("sessile: ")
+    assert told.count("\n") == 1, "a line, and no traceback"
+    return told
+
+
+def test_a_file_that_is_no_database_is_told_with_what_to_do(tmp_path: Path, run: Run) -> None:
+    data = tmp_path / "sessile-data"
+    data.mkdir()
+    (data / "sessile.db").write_bytes(b"no database" * 1_000)
+
+    told = told_by_serve(tmp_path)
+
+    assert "sessile-data: file is not a database" in told
+    assert "put a backup in its place" in told
+    assert "put a backup" in run("migrate", "--data-dir", str(data)).err
+
+
+def test_a_data_directory_that_cannot_be_made_is_told_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    told = told_by_serve(tmp_path, SESSILE_DATA_DIR="file/data")
+
+    assert "file/data: Not a directory; give one that can be written by --data-dir" in told
+
+
+def test_a_database_that_another_process_holds_is_told_with_what_to_do(
+    tmp_path: Path, run: Run
+) -> None:
+    data = tmp_path / "sessile-data"
+    assert run("migrate", "--data-dir", str(data)).code == 0
+
+    with closing(sqlite3.connect(data / "sessile.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        told = told_by_serve(tmp_path, SESSILE_STORE_BUSY_SECONDS_MAX="0.1")
+
+    assert "another process holds it" in told
+
+
+@pytest.mark.parametrize(
+    ("code", "todo"),
+    [
+        (sqlite3.SQLITE_FULL, "make room on the disk"),
+        (sqlite3.SQLITE_IOERR, "look at the disk"),
+        (sqlite3.SQLITE_READONLY, "this user's to read and write"),
+        (sqlite3.SQLITE_CORRUPT, "put a backup in its place"),
+        (sqlite3.SQLITE_ERROR, "`sessile doctor --data-dir there` says more"),
+    ],
+)
+def test_each_trouble_of_a_database_has_its_remedy(code: int, todo: str) -> None:
+    error = sqlite3.OperationalError("it broke")
+    error.sqlite_errorcode = code
+
+    told = no_database(Path("there"), error)
+
+    assert told.startswith("cannot use the database in there: it broke; ")
+    assert todo in told
