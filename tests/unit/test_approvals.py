@@ -22,6 +22,7 @@ from tests.unit.machines import (
 )
 
 from sessile.core.approvals import EXPIRED
+from sessile.core.attempts import STRIKES_MAX
 from sessile.core.commands import (
     AnswerApproval,
     AwaitTurn,
@@ -48,6 +49,7 @@ from sessile.core.ids import CallId, TurnId
 from sessile.core.session import Lease, due_at_ms
 
 CLOSE = CloseSession(principal=OWNER)
+OUTER = CallId("call_outer")
 
 
 @pytest.fixture
@@ -80,6 +82,7 @@ def outcomes(row: Row) -> dict[CallId, str]:
 
 def await_turn(ledger: Ledger, holding: Holding, *, step: int = 0) -> AwaitTurn:
     asked, other = ledger.call(holding.turn_id), ledger.call(holding.turn_id, "orders.note")
+    other = replace(other, parent_call_id=OUTER)
     return AwaitTurn(
         holding=holding,
         step=step,
@@ -120,12 +123,14 @@ def test_asking_writes_what_came_before_then_each_request_then_that_the_turn_wai
                     "message_id": call.message_id,
                     "name": call.name,
                     "arguments": call.arguments,
+                    "parent_call_id": call.parent_call_id,
                 }
                 for call in command.open_calls
             ),
             output="so far",
         ),
     ]
+    assert [call["parent_call_id"] for call in row.running.awaited.calls] == [None, OUTER]
 
 
 def test_a_turn_that_awaits_has_no_lease_and_is_due_when_its_time_is_over(
@@ -279,6 +284,27 @@ def test_the_last_answer_makes_the_session_due(granted: bool, ledger: Ledger, ro
     assert ledger.start(OTHER_NODE, suspects=False)
     assert (row.running.status, row.running.attempt, row.running.strikes) == ("running", 2, 0)
     assert row.kinds[-1] == "turn.started"
+
+
+@pytest.mark.parametrize("expires", [False, True])
+def test_a_suspect_that_asked_for_an_approval_is_one_no_more(
+    expires: bool, ledger: Ledger, row: Row
+) -> None:
+    """Nobody runs it meanwhile, and its question is in the log: that is a durable step."""
+    ledger.run()
+    for _ in range(STRIKES_MAX):
+        ledger.now_ms += LEASE_MS
+        ledger.start()
+    command = replace(ledger.asking(ledger.holding()), closing=())
+    ledger.transact(KEY, command)
+
+    if expires:
+        ledger.now_ms += DAY_MS
+    else:
+        ledger.answer(command.asked[0].call_id)
+
+    assert ledger.start(OTHER_NODE, suspects=False)
+    assert row.running.strikes == 0
 
 
 @pytest.mark.parametrize("taken", [False, True])
@@ -510,8 +536,8 @@ def test_g8_a_turn_that_awaits_is_ended_in_the_transaction_that_stops_it(
     )
     for call, event in zip(awaited.calls, ended, strict=True):
         assert isinstance(event, ToolEvent)
-        of_event = event.call_id, event.message_id, event.name, event.arguments
-        assert of_event == tuple(call.values()), "the card of the call is the one that is updated"
+        shown = {name: getattr(event, name, None) for name in call}
+        assert shown == call, "the card of the call is the one that is updated"
     other = awaited.calls[-1]["call_id"]
     assert [(event.call_id, event.kind) for event in ended] == [
         (granted, "tool.interrupted"),
@@ -523,6 +549,33 @@ def test_g8_a_turn_that_awaits_is_ended_in_the_transaction_that_stops_it(
     assert (row.turns[turn_id].status, row.turns[turn_id].output) == ("cancelled", "so far")
     assert row.head.awaiting_until_ms is None
     assert row.head.cancel_turn_id is None
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_call_that_is_refused_when_its_turn_is_given_up_names_the_call_it_was_made_from(
+    known: bool, ledger: Ledger, row: Row
+) -> None:
+    """Where the log has it: what was written before it was kept does not."""
+    holding = ledger.run()
+    command = ledger.asking(holding)
+    asked = tuple(replace(call, parent_call_id=OUTER) for call in command.asked)
+    ledger.transact(KEY, replace(command, asked=asked, open_calls=asked))
+    if not known:
+        forgets_parents(row)
+
+    stops(ledger, "cancel", holding.turn_id)
+
+    (refused,) = (event for event in row.events if isinstance(event, ToolRefused))
+    assert refused.parent_call_id == (OUTER if known else None)
+
+
+def forgets_parents(row: Row) -> None:
+    """As an older version wrote it."""
+    turn = row.running
+    assert turn.awaited is not None
+    names = ("call_id", "message_id", "name", "arguments")
+    calls = tuple({name: call[name] for name in names} for call in turn.awaited.calls)
+    row.turns[turn.turn_id] = replace(turn, awaited=replace(turn.awaited, calls=calls))
 
 
 def test_a_call_that_was_denied_says_so_when_its_turn_is_given_up(ledger: Ledger, row: Row) -> None:

@@ -125,6 +125,7 @@ def give_up(turn: Turn, *, by: UserId, reason: str) -> Iterator[Event]:
                 arguments=call["arguments"],
                 verdict="denied",
                 reason=DENIED if answered else "The turn was cancelled before anybody approved.",
+                parent_call_id=call.get("parent_call_id"),
             )
         else:
             yield ToolInterrupted(
@@ -157,4 +158,5 @@ def _shown(call: ToolStarted) -> JsonObject:
         "message_id": call.message_id,
         "name": call.name,
         "arguments": call.arguments,
+        "parent_call_id": call.parent_call_id,
     }

@@ -185,8 +185,8 @@ class TurnProgress(Progress):
 class TurnAwaiting:
     """Nobody runs the turn until each of `call_ids` is approved or denied.
 
-    `calls`: all calls that have no outcome yet, `{call_id, message_id, name, arguments}`: were the
-    turn ended now, these would need one. `output`: the reply so far.
+    `calls`: all calls that have no outcome yet, `{call_id, message_id, name, arguments,
+    parent_call_id}`: were the turn ended now, these would need one. `output`: the reply so far.
     """
 
     kind: ClassVar[str] = "turn.awaiting"

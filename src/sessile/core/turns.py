@@ -98,6 +98,7 @@ def _change(turn: Turn | None, changed: dict[str, Any], event: Event, at_ms: int
             changed |= {"cancel_reason": event.reason, "cancel_by": event.by}
         case TurnAwaiting():
             before = _awaited(turn, changed)
+            _progress(turn, changed)
             changed["status"] = "awaiting"
             changed["awaited"] = Awaited(
                 calls=event.calls,
