@@ -38,6 +38,8 @@ from sessile.core.events import (
     ApprovalDenied,
     ApprovalGranted,
     ApprovalRequested,
+    MessageDelta,
+    MessageReset,
     ToolEvent,
     ToolInterrupted,
     ToolRefused,
@@ -45,7 +47,7 @@ from sessile.core.events import (
     TurnCancelled,
     TurnProgress,
 )
-from sessile.core.ids import CallId, TurnId
+from sessile.core.ids import CallId, MessageId, TurnId
 from sessile.core.session import Lease, due_at_ms
 
 CLOSE = CloseSession(principal=OWNER)
@@ -576,6 +578,21 @@ def forgets_parents(row: Row) -> None:
     names = ("call_id", "message_id", "name", "arguments")
     calls = tuple({name: call[name] for name in names} for call in turn.awaited.calls)
     row.turns[turn.turn_id] = replace(turn, awaited=replace(turn.awaited, calls=calls))
+
+
+def test_g8_a_message_that_was_open_is_void_when_its_turn_is_given_up(
+    ledger: Ledger, row: Row
+) -> None:
+    holding, message_id = ledger.run(), MessageId("msg_open")
+    delta = MessageDelta(turn_id=holding.turn_id, message_id=message_id, offset=0, text="I will")
+    ledger.append(holding, 0, delta)
+    ledger.transact(KEY, replace(ledger.asking(holding), open_message_id=message_id))
+
+    stops(ledger, "cancel", holding.turn_id)
+
+    reset = MessageReset(turn_id=holding.turn_id, message_id=message_id)
+    assert row.events.count(reset) == 1
+    assert row.events[-1].kind == "turn.cancelled"
 
 
 def test_a_call_that_was_denied_says_so_when_its_turn_is_given_up(ledger: Ledger, row: Row) -> None:

@@ -11,6 +11,7 @@ from sessile.core.events import (
     ApprovalRequested,
     Event,
     JsonObject,
+    MessageReset,
     Progress,
     ToolInterrupted,
     ToolRefused,
@@ -53,6 +54,7 @@ def begin(view: View, head: SessionHead, command: AwaitTurn) -> Decision:
         expires_at_ms=view.now_ms + command.expires_ms,
         calls=tuple(_shown(call) for call in command.open_calls),
         output=command.output,
+        open_message_id=command.open_message_id,
     )
     events = (*command.closing, *requests, awaiting)
     # A step as of any fenced append: what its holder sends after it comes too late.
@@ -110,10 +112,13 @@ def denials(turn: Turn, *, by: UserId | None, reason: str) -> Iterator[ApprovalD
 
 
 def give_up(turn: Turn, *, by: UserId, reason: str) -> Iterator[Event]:
-    """End a turn that waits: what is unanswered is denied, and each open call has an outcome."""
+    """End a turn that waits: what is unanswered is denied, a message that is open is void, and
+    each open call has an outcome."""
     awaited = turn.awaited
     assert awaited is not None
     yield from denials(turn, by=by, reason=reason)
+    if awaited.open_message_id is not None:
+        yield MessageReset(turn_id=turn.turn_id, message_id=awaited.open_message_id)
     for call in awaited.calls:
         answered = awaited.answers.get(call["call_id"])
         if call["call_id"] in awaited.call_ids and answered != "granted":

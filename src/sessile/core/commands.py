@@ -166,6 +166,7 @@ class AwaitTurn:
     """All that have no outcome yet, those that are asked for among them."""
     expires_ms: int
     output: str = ""
+    open_message_id: MessageId | None = None
     closing: tuple[Event, ...] = ()
 
 

@@ -187,6 +187,8 @@ class TurnAwaiting:
 
     `calls`: all calls that have no outcome yet, `{call_id, message_id, name, arguments,
     parent_call_id}`: were the turn ended now, these would need one. `output`: the reply so far.
+    `open_message_id`: of a message that has deltas and is not whole; were the turn ended now, it
+    would be void.
     """
 
     kind: ClassVar[str] = "turn.awaiting"
@@ -195,6 +197,7 @@ class TurnAwaiting:
     expires_at_ms: int
     calls: tuple[JsonObject, ...] = ()
     output: str = ""
+    open_message_id: MessageId | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -101,8 +101,9 @@ class Session:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Awaited:
-    """What a turn waited for, the last time that it did: `calls` as in `turn.awaiting`. `answers`
-    of all its waits; `since_ms` only while it waits; `waited_ms`: all its waits before."""
+    """What a turn waited for, the last time that it did: `calls`, `output` and `open_message_id`
+    as in `turn.awaiting`. `answers` of all its waits; `since_ms` only while it waits;
+    `waited_ms`: all its waits before."""
 
     calls: tuple[JsonObject, ...]
     call_ids: tuple[CallId, ...]
@@ -110,6 +111,7 @@ class Awaited:
     output: str
     since_ms: int | None
     waited_ms: int
+    open_message_id: MessageId | None = None
 
     @property
     def unanswered(self) -> tuple[CallId, ...]:

@@ -107,6 +107,7 @@ def _change(turn: Turn | None, changed: dict[str, Any], event: Event, at_ms: int
                 output=event.output,
                 since_ms=at_ms,
                 waited_ms=0 if before is None else before.waited_ms,
+                open_message_id=event.open_message_id,
             )
         case ApprovalGranted() | ApprovalDenied():
             if (awaited := _awaited(turn, changed)) is not None:

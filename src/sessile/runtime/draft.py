@@ -58,6 +58,11 @@ class Draft:
             self._aside.append(text)
 
     @property
+    def open_message_id(self) -> MessageId | None:
+        """Of the message that was begun and not ended."""
+        return self._message_id
+
+    @property
     def spoken(self) -> bool:
         """There is text: of the message that is open, or of the last one."""
         return bool(self._message_id or self.text)

@@ -49,7 +49,7 @@ class Remains:
     """The message with which the agent's run begins: the turn's, or one that came when the agent
     had answered."""
     begun: int = 0
-    """Calls that the agent has made in this run."""
+    """Calls that the agent has made in this run; one that waits for an approval was made, too."""
     messages: int = 0
     """Whole messages that the agent wrote in this run."""
     readings: list[Reading] = field(default_factory=list[Reading])
@@ -137,6 +137,7 @@ class Remains:
                 self._begun(event)
                 calls.note(event)
             case ApprovalRequested():
+                self.begun += 1
                 calls.cards[event.call_id] = event.message_id
                 if event.call_id not in calls.announced:
                     calls.announced[event.call_id] = (event.name, event.arguments)
@@ -154,7 +155,7 @@ class Remains:
         calls = self.calls
         if event.call_id in calls.started or event.call_id in calls.outcomes:
             return
-        self.begun += 1
+        self.begun += event.call_id not in calls.cards
         if event.call_id not in calls.announced:
             self._unnamed(event)
 

@@ -290,6 +290,7 @@ class Attempt:
             open_calls=self._steps.calls_without_outcome(),
             expires_ms=int(self._node.settings.approval_seconds_max * 1000),
             output=self._steps.draft.text,
+            open_message_id=self._steps.draft.open_message_id,
             closing=(*self._left, *self._steps.draft.take()),
         )
         node = self._node
