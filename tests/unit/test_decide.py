@@ -67,6 +67,7 @@ from sessile.core.errors import (
     TurnNotQueued,
 )
 from sessile.core.events import (
+    ButtonPressed,
     MessageAdded,
     Progress,
     SessionForked,
@@ -884,6 +885,23 @@ def test_the_first_of_the_queue_starts(ledger: Ledger, row: Row) -> None:
     assert decision.turn_id == row.running.turn_id == first
     assert row.queue() == [second]
     assert row.kinds[-2:] == ["turn.started", "message.added"]
+
+
+@pytest.mark.parametrize("queued", [False, True])
+def test_a_turn_that_begins_with_a_press_says_so_before_the_message_that_it_reads_as(
+    queued: bool, ledger: Ledger, row: Row
+) -> None:
+    pressed = {"type": "button", "button": "refund", "payload": {"order": 7}, "text": "Refund"}
+    turn_id = ledger.submit(input=pressed, runner=None if queued else NODE)
+    if queued:
+        ledger.start()
+
+    _, press, message = row.events[-3:]
+
+    assert row.kinds[-3] == "turn.started"
+    assert press == ButtonPressed(turn_id=turn_id, button="refund", payload={"order": 7})
+    assert isinstance(message, MessageAdded)
+    assert message.parts == ({"type": "text", "text": "Refund"},)
 
 
 def test_a_turn_waits_for_a_node_that_knows_its_assistant(ledger: Ledger, row: Row) -> None:
