@@ -1,4 +1,4 @@
-"""What an attempt leaves open when it asks for an approval, and what the next one reads."""
+"""What an attempt leaves open when it asks for an approval or ends, and what the next one reads."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -92,3 +92,42 @@ async def test_g8_the_text_of_a_turn_that_waits_stays_until_it_is_given_up(
 
     assert ended.status == "cancelled"
     assert house.kinds(session).count("message.reset") == 1
+
+
+@virtual
+async def test_g12_a_call_that_the_end_overtook_is_held_to_its_grant(house: House) -> None:
+    """It waited behind another append when its grant was taken and the turn was cancelled."""
+    ran: list[str] = []
+    wanted = asyncio.Event()
+    desk = Assistant("desk", owner_grants=["refund"])
+
+    @desk.agent
+    async def act(turn: TurnContext, history: History, tools: Tools) -> AsyncIterator[AgentEvent]:
+        yield TextDelta("I will refund it. ")
+        await wanted.wait()
+        await tools.call("refund")
+
+    @desk.tool(grant="refund")
+    async def refund(turn: TurnContext) -> None:
+        ran.append(turn.turn_id)
+
+    node = await house.node(desk)
+    session = await house.open(node)
+    await node.do(node.gates.grant(ANN, session, ["refund"]))
+    writing = house.gate.appending("message.delta")
+    turn = (await house.submit(node, session)).turn
+    await writing.reached()
+    wanted.set()
+    await house.later(0.01)
+
+    await node.do(node.gates.grant(ANN, session, []))
+    await house.cancel(node, session, turn.turn_id)
+    writing.go()
+    ended = await house.ended(session, turn.turn_id)
+
+    assert ended.status == "cancelled"
+    assert not ran
+    kinds = house.kinds(session)
+    assert "tool.started" not in kinds
+    assert kinds.count("tool.refused") == 1
+    assert "tool.interrupted" not in kinds

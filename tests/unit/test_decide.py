@@ -821,6 +821,8 @@ def test_g11_owner_and_admin_are_never_told_that_there_is_no_session(principal: 
 
 # What must be read --------------------------------------------------------------------------------
 
+CALL = Ledger().call(TurnId("trn_a"))
+GATED = replace(CALL, grant="refund")
 HELD = Holding(KEY, TurnId("trn_a"), Fence(1), 1, NODE.node)
 
 
@@ -858,6 +860,14 @@ HELD = Holding(KEY, TurnId("trn_a"), Fence(1), 1, NODE.node)
         (
             FinishTurn(holding=HELD, step=0, end="completed", successor=NODE),
             Named(turn_id=TurnId("trn_a"), queue="first", session=True),
+        ),
+        (
+            FinishTurn(holding=HELD, step=0, end="completed", closing=(CALL, GATED)),
+            Named(turn_id=TurnId("trn_a"), queue="first", session=True),
+        ),
+        (
+            FinishTurn(holding=HELD, step=0, end="completed", closing=(CALL,)),
+            Named(turn_id=TurnId("trn_a"), queue="first"),
         ),
     ],
 )

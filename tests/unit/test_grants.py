@@ -21,7 +21,13 @@ from sessile.core.attempts import authorised
 from sessile.core.commands import CloseSession, Decision, SetGrants, View
 from sessile.core.context import Principal
 from sessile.core.errors import Forbidden, LeaseLost, SessionClosed
-from sessile.core.events import SessionGranted, SessionRevoked, ToolRefused, ToolStarted
+from sessile.core.events import (
+    SessionGranted,
+    SessionRevoked,
+    ToolInterrupted,
+    ToolRefused,
+    ToolStarted,
+)
 from sessile.core.ids import CallId
 from sessile.core.policy import needs_grant
 
@@ -273,3 +279,32 @@ def test_appends_go_on_after_a_call_was_refused(ledger: Ledger, row: Row) -> Non
         ledger.append(holding, 0, call)
 
     assert row.kinds.count("tool.refused") == 1
+
+
+@pytest.mark.parametrize("has", [False, True])
+def test_a_call_that_is_first_written_with_the_end_is_held_to_its_grant_and_has_one_outcome(
+    has: bool, ledger: Ledger, row: Row
+) -> None:
+    """Its append did not get through: the call never ran, and the end gives it its outcome."""
+    give(ledger, *(("refund",) if has else ()))
+    holding = ledger.run()
+    call, reply = needing(ledger), ledger.message(holding.turn_id)
+    given_up = ToolInterrupted(
+        turn_id=call.turn_id,
+        call_id=call.call_id,
+        message_id=call.message_id,
+        name=call.name,
+        arguments=call.arguments,
+        reason="The turn ended while this call ran.",
+    )
+
+    ledger.finish(holding, closing=(call, reply, given_up))
+
+    closing = row.events[-4 if has else -3 : -1]
+    if has:
+        assert closing == [call, reply, given_up]
+    else:
+        refused, said = closing
+        assert isinstance(refused, ToolRefused)
+        assert (refused.call_id, refused.verdict) == (call.call_id, "needs_grant")
+        assert said == reply

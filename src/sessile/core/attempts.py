@@ -13,6 +13,7 @@ from sessile.core.events import (
     Event,
     JsonObject,
     MessageAdded,
+    ToolInterrupted,
     ToolRefused,
     ToolStarted,
     TurnCancelled,
@@ -54,6 +55,18 @@ def authorised(view: View, events: Iterable[Event]) -> tuple[Event, ...]:
         if isinstance(event, ToolStarted) and event.grant is not None and event.grant not in grants
         else event
         for event in events
+    )
+
+
+def closing_of(view: View, events: Iterable[Event]) -> tuple[Event, ...]:
+    """As `authorised`, for what an end carries. A call whose start comes only with the end never
+    ran: refused, it has its outcome by that, and needs none that says that it was given up."""
+    written = authorised(view, events)
+    refused = {event.call_id for event in written if isinstance(event, ToolRefused)}
+    return tuple(
+        event
+        for event in written
+        if not isinstance(event, ToolInterrupted) or event.call_id not in refused
     )
 
 
@@ -116,7 +129,8 @@ def finish(view: View, command: FinishTurn) -> Decision:
     if not heard or (command.unread and command.end == "completed" and not cancelled):
         raise SteerUnread(steers_unread=head.steers_unread, cancelled=cancelled)
     end = _terminal(turn, command, cancelled=cancelled)
-    closing = tuple(_marked(event) if cancelled else event for event in command.closing)
+    written = closing_of(view, command.closing)
+    closing = tuple(_marked(event) if cancelled else event for event in written)
     requeued = tuple(_requeue(head, command))
     events: tuple[Event, ...] = (*closing, end, *requeued)
     waiting: list[Turn | TurnQueued] = list(queue(view))

@@ -283,7 +283,11 @@ def named(command: Command) -> Named:
             return Named(
                 turn_id=command.holding.turn_id,
                 queue="first",
-                session=command.successor is not None,
+                session=command.successor is not None or any(map(_gated, command.closing)),
             )
         case _:
             assert_never(command)
+
+
+def _gated(event: Event) -> bool:
+    return isinstance(event, ToolStarted) and event.grant is not None
