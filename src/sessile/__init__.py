@@ -3,53 +3,80 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sessile.core.context import Principal, TurnContext
+    from sessile.core.context import Principal, ToolResult, TurnContext
+    from sessile.core.ids import SessionId, TenantId, TurnId, UserId
+    from sessile.core.session import Session, Turn
     from sessile.core.transcript import History, Message
     from sessile.kit.assistant import Assistant
+    from sessile.kit.replies import Button, Intent, Reply
     from sessile.ports.agent import (
         AgentFailed,
         MessageEnd,
         TextDelta,
         ThinkingDelta,
         ToolError,
-        ToolResult,
         Tools,
     )
+    from sessile.runtime.feed import Ended, Grown, Reset
     from sessile.settings import Settings
     from sessile.wiring import Server
 
 _HOMES = {
     "AgentFailed": "sessile.ports.agent",
     "Assistant": "sessile.kit.assistant",
+    "Button": "sessile.kit.replies",
+    "Ended": "sessile.runtime.feed",
+    "Grown": "sessile.runtime.feed",
     "History": "sessile.core.transcript",
+    "Intent": "sessile.kit.replies",
     "Message": "sessile.core.transcript",
     "MessageEnd": "sessile.ports.agent",
     "Principal": "sessile.core.context",
+    "Reply": "sessile.kit.replies",
+    "Reset": "sessile.runtime.feed",
     "Server": "sessile.wiring",
+    "Session": "sessile.core.session",
+    "SessionId": "sessile.core.ids",
     "Settings": "sessile.settings",
+    "TenantId": "sessile.core.ids",
     "TextDelta": "sessile.ports.agent",
     "ThinkingDelta": "sessile.ports.agent",
     "ToolError": "sessile.ports.agent",
-    "ToolResult": "sessile.ports.agent",
+    "ToolResult": "sessile.core.context",
     "Tools": "sessile.ports.agent",
+    "Turn": "sessile.core.session",
     "TurnContext": "sessile.core.context",
+    "TurnId": "sessile.core.ids",
+    "UserId": "sessile.core.ids",
 }
 
 __all__ = [
     "AgentFailed",
     "Assistant",
+    "Button",
+    "Ended",
+    "Grown",
     "History",
+    "Intent",
     "Message",
     "MessageEnd",
     "Principal",
+    "Reply",
+    "Reset",
     "Server",
+    "Session",
+    "SessionId",
     "Settings",
+    "TenantId",
     "TextDelta",
     "ThinkingDelta",
     "ToolError",
     "ToolResult",
     "Tools",
+    "Turn",
     "TurnContext",
+    "TurnId",
+    "UserId",
 ]
 
 

@@ -29,6 +29,7 @@ class Settings:
     queue_turns_max: int = _setting(256, "Turns that may wait in one session.")
     turn_seconds_max: float = _setting(600.0, "A turn's deadline, over all its attempts.")
     tool_seconds_max: float = _setting(120.0, "A tool call's deadline, unless the tool has one.")
+    approval_seconds_max: float = _setting(86_400.0, "How long a call waits for its approval.")
     tool_threads_max: int = _setting(16, "Threads for tools that block.")
     agent_first_seconds_max: float = _setting(120.0, "Silence before an agent's first event.")
     agent_idle_seconds_max: float = _setting(120.0, "Silence between an agent's events.")

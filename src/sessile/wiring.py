@@ -30,11 +30,12 @@ from sessile.pusher.projections import Projection, Projections
 from sessile.pusher.signing import AppKeys
 from sessile.runtime.announce import Announcer
 from sessile.runtime.feed import Feed, FeedItem
+from sessile.runtime.gates import Gates
 from sessile.runtime.node import Node
 from sessile.runtime.reads import Reads
 from sessile.runtime.sessions import Opened, Sessions, Submitted
 from sessile.runtime.telemetry import Telemetry
-from sessile.runtime.tools import Threads
+from sessile.runtime.threads import Threads
 from sessile.runtime.workers import Workers
 from sessile.settings import Settings
 
@@ -108,12 +109,14 @@ class Server:
             stack.callback(self.feed.close)
             self.workers = Workers(node=node, notifier=notifier, feed=self.feed)
             self.reads = Reads(node=node)
+            self.gates = Gates(node=node, reads=self.reads)
             self.sessions = Sessions(
                 node=node,
                 workers=self.workers,
                 announcer=announcer,
                 notifier=notifier,
                 reads=self.reads,
+                gates=self.gates,
                 default_assistant=self._default,
             )
             await stack.enter_async_context(self.workers)

@@ -8,6 +8,8 @@ from tests.doubles import CountingIds, ManualClock
 
 from sessile.core import codec
 from sessile.core.commands import (
+    AnswerApproval,
+    AwaitTurn,
     CancelTurn,
     CloseSession,
     DeleteSession,
@@ -17,14 +19,24 @@ from sessile.core.commands import (
     OpenSession,
     ReleaseTurn,
     Runner,
+    SetGrants,
     StartTurn,
     SubmitTurn,
     UpdateSession,
 )
 from sessile.core.context import Holding, Principal
-from sessile.core.events import Entry, Event, MessageAdded, MessageDelta, TurnSteered, WhenBusy
-from sessile.core.ids import MessageId, NodeId, SessionKey, TenantId, TurnId, UserId
-from sessile.core.session import Session, Turn, evolve, evolve_session, evolve_turn, unborn
+from sessile.core.events import (
+    Entry,
+    Event,
+    MessageAdded,
+    MessageDelta,
+    ToolStarted,
+    TurnSteered,
+    WhenBusy,
+)
+from sessile.core.ids import CallId, MessageId, NodeId, SessionKey, TenantId, TurnId, UserId
+from sessile.core.session import Session, Turn, evolve, evolve_session, unborn
+from sessile.core.turns import evolve_turn
 from sessile.ports.store import Committed, Found, Store
 
 ACME, OTHER = TenantId("acme"), TenantId("other")
@@ -35,6 +47,7 @@ STRANGER = Principal(tenant_id=OTHER, user_id=UserId("ann"))
 LEASE_MS = 12_000
 NODE, NODE_2 = NodeId("node-1"), NodeId("node-2")
 ALL = 10_000
+EXPIRES_MS = 86_400_000
 KNOWN = frozenset({"support"})
 
 
@@ -163,6 +176,48 @@ class Desk:
             **more,
         )
         return await self.store.transact(held.key, command)
+
+    def call(
+        self, held: Holding, name: str = "orders.refund", *, grant: str | None = None
+    ) -> ToolStarted:
+        return ToolStarted(
+            turn_id=held.turn_id,
+            call_id=self.ids.call_id(),
+            message_id=self.ids.message_id(),
+            name=name,
+            arguments={"order": 7},
+            grant=grant,
+        )
+
+    def asking(self, held: Holding, *, step: int = 0, calls: int = 1, others: int = 0) -> AwaitTurn:
+        """Calls of the turn that need an approval, beside others that wait with them."""
+        asked = tuple(self.call(held) for _ in range(calls))
+        beside = tuple(self.call(held, "orders.note") for _ in range(others))
+        return AwaitTurn(
+            holding=held,
+            step=step,
+            asked=asked,
+            open_calls=(*asked, *beside),
+            expires_ms=EXPIRES_MS,
+            output="so far",
+            closing=(self.reply(held, "so far"),),
+        )
+
+    async def awaits(
+        self, held: Holding, *, step: int = 0, calls: int = 1, others: int = 0
+    ) -> tuple[CallId, ...]:
+        command = self.asking(held, step=step, calls=calls, others=others)
+        await self.store.transact(held.key, command)
+        return tuple(call.call_id for call in command.asked)
+
+    async def answer(
+        self, key: SessionKey, call_id: CallId, granted: bool = True, principal: Principal = ANN
+    ) -> Committed:
+        command = AnswerApproval(principal=principal, call_id=call_id, granted=granted)
+        return await self.store.transact(key, command)
+
+    async def grant(self, key: SessionKey, *grants: str, principal: Principal = ANN) -> Committed:
+        return await self.store.transact(key, SetGrants(principal=principal, grants=grants))
 
     async def release(self, held: Holding) -> Committed:
         return await self.store.transact(held.key, ReleaseTurn(holding=held))

@@ -26,6 +26,7 @@ async def fill(path: Path) -> None:
         error = {"code": "model_error", "message": "no", "retry": True}
         await desk.finish(await desk.run(broken, "x"), end="failed", error=error)
         await desk.update(broken, title="Broken", retitle=True)
+        await refund(desk)
 
 
 async def orders(desk: Desk) -> None:
@@ -45,6 +46,15 @@ async def orders(desk: Desk) -> None:
     withdrawn = (await desk.submit(key, "never mind")).turn
     assert withdrawn is not None
     await desk.cancel(key, withdrawn.turn_id)
+
+
+async def refund(desk: Desk) -> None:
+    """A turn awaits two approvals, one of which was given; the session has a grant."""
+    key = await desk.open()
+    await desk.grant(key, "refund")
+    first, _ = await desk.awaits(await desk.run(key, "my money"), calls=2, others=1)
+    desk.clock.advance(milliseconds=7)
+    await desk.answer(key, first)
 
 
 def dump() -> str:

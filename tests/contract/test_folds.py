@@ -5,15 +5,26 @@ import random
 from contextlib import suppress
 
 import pytest
-from tests.contract.desk import ANN, BOB, LEASE_MS, NODE, NODE_2, Desk, holding, once, runner
+from tests.contract.desk import (
+    ANN,
+    BOB,
+    EXPIRES_MS,
+    LEASE_MS,
+    NODE,
+    NODE_2,
+    Desk,
+    holding,
+    once,
+    runner,
+)
 from tests.doubles import CountingIds, ManualClock
 
 from sessile.adapters.memory import MemoryStore
 from sessile.core.codec import decode
 from sessile.core.context import Holding
 from sessile.core.errors import SessileError
-from sessile.core.events import TurnSteered
-from sessile.core.ids import NodeId, SessionKey, TurnId
+from sessile.core.events import ApprovalRequested, TurnSteered
+from sessile.core.ids import CallId, NodeId, SessionKey, TurnId
 from sessile.ports.store import Committed
 
 
@@ -40,11 +51,16 @@ class Walk:
             self.delete: 0.2,
             self.release: 1,
             self.renew: 1,
+            self.ask: 4,
+            self.answer: 4,
+            self.grant: 1,
+            self.start_call: 1,
         }
         (act,) = self.random.choices(list(choices), list(choices.values()))
         with suppress(SessileError):
             await act()
-        self.desk.clock.advance(milliseconds=self.random.choice((0, 1, 1, LEASE_MS // 2)))
+        pauses = (0, 1, 1, LEASE_MS // 2) * 9 + (EXPIRES_MS,)
+        self.desk.clock.advance(milliseconds=self.random.choice(pauses))
 
     def key(self) -> SessionKey:
         return self.random.choice(self.keys)
@@ -132,6 +148,29 @@ class Walk:
         held = [each for each, _ in self.held[-3:]]
         node = NodeId(self.random.choice((NODE, NODE_2)))
         await self.desk.store.renew(node, held, lease_ms=LEASE_MS)
+
+    async def ask(self) -> None:
+        held, step = self.random.choice((self.held[-1], self.some_held()))
+        calls, others = self.random.choice((1, 1, 2)), self.random.randrange(2)
+        await self.desk.awaits(held, step=step, calls=calls, others=others)
+
+    async def answer(self) -> None:
+        asked = [(self.key(), CallId("call_none"))]
+        for key in self.keys:
+            events = [decode(entry) for entry in await self.desk.log(key)]
+            asked += [(key, e.call_id) for e in events if isinstance(e, ApprovalRequested)][-2:]
+        key, call_id = self.random.choice(asked)
+        await self.desk.answer(key, call_id, self.random.random() < 0.5)
+
+    async def grant(self) -> None:
+        grants = self.random.sample(("export", "refund", "manage"), self.random.randrange(4))
+        await self.desk.grant(self.key(), *grants)
+
+    async def start_call(self) -> None:
+        held, step = self.some_held()
+        grant = self.random.choice(("export", "refund", "manage"))
+        await self.desk.store.append(held, step, [self.desk.call(held, grant=grant)])
+        self.held.append((held, step + 1))
 
 
 async def begin(desk: Desk, seed: int) -> Walk:

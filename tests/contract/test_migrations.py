@@ -42,14 +42,14 @@ async def test_a_database_of_every_version_is_read_and_goes_on(path: Path, revis
     run(path, (DATA / f"schema_{revision}.sql").read_text(encoding="utf-8"))
     clock = ManualClock(now_ms=1_001_000)
     ids = CountingIds()
-    orders, closed, theirs, failed = (
+    orders, closed, theirs, failed, refund = (
         SessionKey(tenant_id, SessionId(f"ses_{n}"))
-        for tenant_id, n in ((ACME, 1), (ACME, 2), (OTHER, 3), (ACME, 4))
+        for tenant_id, n in ((ACME, 1), (ACME, 2), (OTHER, 3), (ACME, 4), (ACME, 5))
     )
 
     async with SqliteStore(path, clock=clock) as store:
         desk = Desk(store, clock, ids)
-        desk.opened = [orders, closed, theirs, failed]
+        desk.opened = [orders, closed, theirs, failed, refund]
         await desk.check_folds()
         found = await desk.look(orders)
         assert (found.session.title, found.session.metadata) == ("Orders ünï", {"shop": 7})
@@ -64,6 +64,12 @@ async def test_a_database_of_every_version_is_read_and_goes_on(path: Path, revis
         ended = await desk.finish(taken, successor=runner())
         await desk.finish(holding(ended))
         await desk.submit(theirs, "more", principal=STRANGER)
+        assert (await desk.look(refund)).session.grants == ("refund",)
+        (waits,) = await store.turns(refund, limit=10)
+        assert waits.awaited is not None
+        (unanswered,) = waits.awaited.unanswered
+        await desk.answer(refund, unanswered)
+        assert refund in await desk.due()
         await desk.check_folds()
 
 

@@ -55,9 +55,13 @@ def declare(assistant: Assistant) -> list[str]:
 
 
 async def verdicts(caller: Any, session_id: str) -> dict[str, Record]:
+    """Of the assistant's own tools; those that every assistant has want a grant, or are denied."""
     reply = told(await caller.get(f"/v1/sessions/{session_id}/tools"), 200)
     assert reply["next"] is None
-    return {each["tool"]: each for each in reply["items"]}
+    listed = {each["tool"]: each for each in reply["items"]}
+    for name in ("context_status", "context_summarize"):
+        assert listed.pop(name)["status"] in {"needs_grant", "denied"}
+    return listed
 
 
 async def test_g12_every_tool_is_listed_with_what_holds_of_it(serve: Serve) -> None:

@@ -196,6 +196,9 @@ class Journal:
 class Desk:
     """The tools of one turn: authorised, journalled, one outcome a call."""
 
+    decided = None
+    handed_off = False
+
     def __init__(self, journal: Journal, turn: TurnContext) -> None:
         self._journal = journal
         self._turn = turn

@@ -29,11 +29,12 @@ from sessile.ports.notifier import Hint, Notifier
 from sessile.ports.store import Store
 from sessile.runtime.announce import Announcer
 from sessile.runtime.feed import Ended, Feed, Grown
+from sessile.runtime.gates import Gates
 from sessile.runtime.node import Node
 from sessile.runtime.reads import Reads
 from sessile.runtime.sessions import Sessions, Submitted
 from sessile.runtime.telemetry import Telemetry
-from sessile.runtime.tools import Threads
+from sessile.runtime.threads import Threads
 from sessile.runtime.workers import Workers
 from sessile.settings import Settings
 from sessile.wiring import runnable
@@ -173,12 +174,14 @@ class Rig:
         )
         self.workers = Workers(node=node, notifier=notifier, feed=self.feed)
         self.reads = Reads(node=node)
+        self.gates = Gates(node=node, reads=self.reads)
         self.sessions = Sessions(
             node=node,
             workers=self.workers,
             announcer=announcer,
             notifier=notifier,
             reads=self.reads,
+            gates=self.gates,
             default_assistant=next(iter(agents)),
         )
 

@@ -261,6 +261,7 @@ class Raw:
     """A tool that was made elsewhere, and whose answer nobody has made JSON of."""
 
     name, description, idempotent, timeout_seconds, blocking = "raw", "", False, None, False
+    grant, approval = None, False
     parameters: Mapping[str, Any] = {"type": "object", "properties": {}}
 
     def __init__(self, answer: Callable[[], Any]) -> None:

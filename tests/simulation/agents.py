@@ -1,7 +1,9 @@
 """Agents that carry out the plan in the message they answer, and tools that leave a trace.
 
 A plan is a word: t some text, e the end of a message, p progress, s look for what was steered in,
-i a tool that is idempotent, n one that is not, b both side by side, f give up, w wait long.
+i a tool that is idempotent, n one that is not, b both side by side, f give up, w wait long;
+a a tool that asks for an approval, c one that does so and is idempotent beside one that does not
+ask, d two that ask, g a tool that needs a grant, h one that needs a grant and asks.
 """
 
 import asyncio
@@ -11,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.simulation.checker import Run, Seen, Told
+from tests.simulation.checker import ASKING, GRANT_OF, Run, Seen, Told
 
 from sessile.core.context import TurnContext
 from sessile.core.errors import ContextExpired, ContextMismatch
@@ -31,7 +33,16 @@ from sessile.ports.agent import (
 )
 
 PLAN = re.compile(r"(?P<mark>canary-\d+-[\w-]+) plan:(?P<steps>\w*)")
-CALLS = {"i": ("look",), "n": ("send",), "b": ("look", "send")}
+CALLS = {
+    "i": ("look",),
+    "n": ("send",),
+    "b": ("look", "send"),
+    "a": ("asks.pay",),
+    "c": ("asks.recall", "look"),
+    "d": ("asks.pay", "asks.recall"),
+    "g": ("needs.refund",),
+    "h": ("asks.wire",),
+}
 
 
 @dataclass(kw_only=True)
@@ -76,6 +87,7 @@ class TracingTool:
     def __init__(self, name: str, *, idempotent: bool, stage: Stage) -> None:
         self.name = name
         self.idempotent = idempotent
+        self.grant, self.approval = GRANT_OF.get(name), name in ASKING
         self._stage = stage
 
     async def invoke(self, turn: TurnContext, arguments: Mapping[str, Any]) -> Any:
@@ -84,6 +96,8 @@ class TracingTool:
         stage.seen.runs.append(
             Run(
                 session=turn.session_id,
+                call_id=turn.call_id,
+                name=self.name,
                 act=arguments["act"],
                 text=arguments["text"],
                 once=not self.idempotent,
@@ -118,6 +132,7 @@ class Planned:
     """An assistant of one world."""
 
     description, tools_allowed, exclusive = "", ("*",), False
+    owner_grants = ("refund",)
 
     def __init__(self, name: str, loop: AgentLoop, tools: tuple[Tool, ...]) -> None:
         self.name = name

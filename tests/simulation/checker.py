@@ -5,13 +5,16 @@ Each rule answers with sentences that say what is wrong; no sentence, nothing fo
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 
 from sessile.adapters.memory import MemoryStore
 from sessile.core import codec
 from sessile.core.events import (
     TERMINAL_KINDS,
+    ApprovalDenied,
+    ApprovalGranted,
+    ApprovalRequested,
     Entry,
     Event,
     MessageAdded,
@@ -19,13 +22,19 @@ from sessile.core.events import (
     MessageReset,
     Progress,
     SessionClosed,
+    SessionGranted,
     SessionOpened,
+    SessionRevoked,
     Terminal,
+    ToolCompleted,
+    ToolFailed,
     ToolOutcome,
     ToolRefused,
     ToolStarted,
+    TurnAwaiting,
     TurnCancelled,
     TurnCancelRequested,
+    TurnCompleted,
     TurnEdited,
     TurnProgress,
     TurnQueued,
@@ -39,13 +48,17 @@ from sessile.core.session import (
     Turn,
     evolve,
     evolve_session,
-    evolve_turn,
     unborn,
 )
 from sessile.core.transcript import TEXT_KINDS
+from sessile.core.turns import evolve_turn
 from sessile.settings import Settings
 
 CANARY = re.compile(r"canary-\d+-")
+ASKING = frozenset({"asks.pay", "asks.recall", "asks.wire"})
+"""The tools of which each call asks for an approval."""
+GRANT_OF = {"needs.refund": "refund", "asks.wire": "money"}
+"""The tools that need a grant, and which."""
 HISTORY_ENTRIES_MAX = Settings().history_entries_max
 
 
@@ -161,6 +174,7 @@ class _Walk:
         self._delivered: Counter[TurnId] = Counter()
         self._user_messages: Counter[MessageId] = Counter()
         self._progress: defaultdict[TurnId, Progress] = defaultdict(Progress)
+        self._gates = _Gates(self._fault)
 
     def step(self, entry: Entry, event: Event) -> None:
         at = f"entry {entry.seq} {entry.kind}"
@@ -171,6 +185,7 @@ class _Walk:
         fence = self._fences.get(entry.seq)
         if fence is not None and fence != self._fence:
             self._fault(f"{at}: written under fence {fence}, but the fence is {self._fence}")
+        self._gates.step(at, event)
         match event:
             case TurnQueued():
                 self._queue(at, event)
@@ -199,6 +214,7 @@ class _Walk:
         for steer_id in self._steers:
             if self._delivered[steer_id] != 1:
                 yield f"steer {steer_id} was delivered {self._delivered[steer_id]} times"
+        yield from self._gates.left()
 
     # -- turns
 
@@ -283,6 +299,9 @@ class _Walk:
                 if event.call_id not in begun and not isinstance(event, ToolRefused):
                     self._fault(f"{at}: {event.call_id} was never asked for")
                 self._outcomes.add(event.call_id)
+            case TurnAwaiting():
+                for call in event.calls:
+                    self._announced[call["call_id"]] = event.turn_id
             case TurnProgress():
                 self._count(at, event.turn_id, event)
             case _:
@@ -325,6 +344,111 @@ class _Walk:
         self.faults.append(sentence)
 
 
+class _Gates:
+    """What the log says of approvals and grants, entry by entry."""
+
+    def __init__(self, fault: Callable[[str], None]) -> None:
+        self._fault = fault
+        self._grants: set[str] = set()
+        self._grants_at_start: frozenset[str] = frozenset()
+        self._asked: Counter[CallId] = Counter()
+        self._answers: dict[CallId, bool] = {}
+        self._approved: dict[CallId, TurnId] = {}
+        """Calls that were approved, and neither ran nor were given up."""
+        self._waiting: set[CallId] = set()
+        self._alone = False
+        self._of: TurnId | None = None
+
+    def step(self, at: str, event: Event) -> None:
+        match event:
+            case SessionGranted():
+                self._grants.add(event.grant)
+            case SessionRevoked():
+                self._grants.discard(event.grant)
+            case TurnStarted():
+                self._go_on(at)
+                self._of = event.turn_id
+                self._grants_at_start = frozenset(self._grants)
+            case ApprovalRequested():
+                self._asked[event.call_id] += 1
+                if self._asked[event.call_id] > 1:
+                    self._fault(f"{at}: {event.call_id} was asked for before")
+            case TurnAwaiting():
+                self._waiting, self._alone = set(event.call_ids), True
+                if not self._waiting or not self._waiting <= self._asked.keys():
+                    self._fault(f"{at}: waits for {event.call_ids}, which were not asked for")
+            case ApprovalGranted() | ApprovalDenied():
+                self._answer(at, event)
+            case ToolStarted():
+                self._start(at, event)
+            case _ if isinstance(event, ToolOutcome):
+                self._end_call(at, event)
+            case _ if isinstance(event, Terminal):
+                self._end(at, event)
+            case MessageAdded() | MessageDelta() | TurnProgress() | TurnSteered() if self._alone:
+                self._fault(f"{at}: of a turn that waits")
+            case _:
+                pass
+
+    def left(self) -> Iterator[str]:
+        """What is not as it is when a world has come to rest."""
+        for call_id in self._asked.keys() - self._answers.keys():
+            yield f"the approval of {call_id} was never answered"
+
+    def _go_on(self, at: str) -> None:
+        if self._waiting:
+            self._fault(f"{at}: {sorted(self._waiting)} wait for an answer")
+        self._waiting, self._alone = set(), False
+
+    def _answer(self, at: str, event: ApprovalGranted | ApprovalDenied) -> None:
+        call_id = event.call_id
+        if call_id in self._answers:
+            self._fault(f"{at}: {call_id} was answered before")
+        elif call_id not in self._waiting:
+            self._fault(f"{at}: nobody waits for {call_id}")
+        self._waiting.discard(call_id)
+        self._answers[call_id] = isinstance(event, ApprovalGranted)
+        if isinstance(event, ApprovalGranted):
+            self._approved[call_id] = event.turn_id
+
+    def _start(self, at: str, event: ToolStarted) -> None:
+        self._approved.pop(event.call_id, None)
+        if self._asks(event) and not self._answers.get(event.call_id):
+            self._fault(f"{at}: {event.call_id} was not approved")
+        needed = GRANT_OF.get(event.name, event.grant)
+        if needed is not None and needed not in self._grants:
+            self._fault(f"{at}: {event.call_id} needs {needed!r}, granted: {sorted(self._grants)}")
+        if self._alone:
+            self._fault(f"{at}: of a turn that waits")
+
+    def _end_call(self, at: str, event: ToolOutcome) -> None:
+        call_id = event.call_id
+        if isinstance(event, ToolCompleted | ToolFailed) and self._asks(event):
+            if not self._answers.get(call_id):
+                self._fault(f"{at}: {call_id} was not approved")
+        if isinstance(event, ToolRefused):
+            self._refused(at, event)
+            self._approved.pop(call_id, None)
+
+    def _refused(self, at: str, event: ToolRefused) -> None:
+        needed = GRANT_OF.get(event.name)
+        if event.verdict == "needs_grant" and needed in self._grants & self._grants_at_start:
+            self._fault(f"{at}: {event.call_id} had what it needs")
+        if event.verdict != "needs_grant" and self._answers.get(event.call_id):
+            self._fault(f"{at}: {event.call_id} was approved, and refused")
+
+    def _asks(self, event: ToolStarted | ToolOutcome) -> bool:
+        return event.name in ASKING or event.call_id in self._asked
+
+    def _end(self, at: str, event: Terminal) -> None:
+        if isinstance(event, TurnCompleted):
+            for call_id, turn_id in self._approved.items():
+                if turn_id == event.turn_id:
+                    self._fault(f"{at}: {call_id} was approved, and did not run")
+        if event.turn_id == self._of:
+            self._go_on(at)
+
+
 # What was seen ----------------------------------------------------------------------------------
 
 
@@ -337,6 +461,8 @@ class Run:
     """
 
     session: str
+    call_id: CallId | None
+    name: str
     act: str
     text: str
     once: bool
@@ -380,6 +506,12 @@ class Seen:
     """Acknowledged cancels."""
     closed: set[SessionKey] = field(default_factory=set[SessionKey])
     """Acknowledged closes."""
+    approved: set[tuple[SessionKey, CallId]] = field(default_factory=set[tuple[SessionKey, CallId]])
+    """Calls that somebody meant to approve."""
+    answered: set[tuple[SessionKey, CallId, bool]] = field(
+        default_factory=set[tuple[SessionKey, CallId, bool]]
+    )
+    """Acknowledged answers to calls that waited: whether they approve."""
     runs: list[Run] = field(default_factory=list[Run])
     reads: list[Read] = field(default_factory=list[Read])
     told: list[Told] = field(default_factory=list[Told])
@@ -395,6 +527,7 @@ def faults_of_world(finals: Mapping[SessionKey, Final], seen: Seen) -> list[str]
     for key, final in finals.items():
         faults += _crossed(final, seen.canaries.get(key, ""))
         faults += _marks(final)
+        faults += _gated(final, seen)
     faults += _acknowledged(finals, seen)
     faults += _side_effects(seen)
     for read in seen.reads:
@@ -410,7 +543,11 @@ def faults_of_calm(finals: Mapping[SessionKey, Final]) -> Iterator[str]:
     """Where nothing befalls the nodes, no attempt is lost."""
     for key, final in finals.items():
         for turn in final.turns:
-            if turn.attempt > 1:
+            waits = sum(
+                entry.kind == "turn.awaiting" and entry.turn_id == turn.turn_id
+                for entry in final.log
+            )
+            if turn.attempt > 1 + waits:
                 yield f"{key.session_id}: {turn.turn_id}: {turn.attempt} attempts in calm weather"
 
 
@@ -433,6 +570,35 @@ def _marks(final: Final) -> Iterator[str]:
     for text, times in marks.items():
         if times > 1 and "once" in text:
             yield f"{final.key.session_id}: {text!r} was accepted {times} times"
+
+
+def _gated(final: Final, seen: Seen) -> Iterator[str]:
+    """What ran behind a gate was let through by the log, and answers are what was answered."""
+    here = f"{final.key.session_id}: "
+    events = [codec.decode(entry) for entry in final.log]
+    answers: dict[CallId, bool] = {}
+    started: set[CallId] = set()
+    for event in events:
+        match event:
+            case ApprovalGranted() | ApprovalDenied():
+                answers[event.call_id] = isinstance(event, ApprovalGranted)
+            case ToolStarted():
+                started.add(event.call_id)
+            case _:
+                pass
+    for run in seen.runs:
+        if run.session != final.key.session_id or run.call_id is None:
+            continue
+        if run.name in ASKING and not answers.get(run.call_id):
+            yield f"{here}{run.act} ran, and was not approved"
+        if run.name in GRANT_OF and run.call_id not in started:
+            yield f"{here}{run.act} ran, and its start is not in the log"
+    for call_id, granted in answers.items():
+        if granted and (final.key, call_id) not in seen.approved:
+            yield f"{here}{call_id} was approved by nobody"
+    for key, call_id, granted in sorted(seen.answered):
+        if key == final.key and answers.get(call_id) is not granted:
+            yield f"{here}{call_id} was acknowledged as {granted}, and is {answers.get(call_id)}"
 
 
 def _acknowledged(finals: Mapping[SessionKey, Final], seen: Seen) -> Iterator[str]:

@@ -3,7 +3,7 @@
 They stand here, around the parts that they break, and leave no switch in what they break.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -16,13 +16,32 @@ from tests.simulation.world import SETTINGS, Plant
 
 from sessile.adapters.memory import MemoryStore
 from sessile.core.attempts import check_append
-from sessile.core.commands import Command, Decision, FinishTurn, Named, View, named
+from sessile.core.commands import (
+    AnswerApproval,
+    AwaitTurn,
+    Command,
+    Decision,
+    FinishTurn,
+    Named,
+    View,
+    named,
+)
 from sessile.core.context import Holding
 from sessile.core.decide import decide
 from sessile.core.errors import LeaseLost
-from sessile.core.events import Event, MessageAdded, TurnCompleted
-from sessile.core.ids import NodeId, SessionKey
+from sessile.core.events import (
+    ApprovalDenied,
+    ApprovalGranted,
+    Event,
+    MessageAdded,
+    ToolStarted,
+    TurnCompleted,
+)
+from sessile.core.ids import NodeId, SessionKey, UserId
+from sessile.core.policy import Verdict
+from sessile.core.session import Turn
 from sessile.core.transcript import History
+from sessile.ports.agent import Tool
 from sessile.ports.store import Committed
 from sessile.runtime.door import TurnDoor
 from sessile.runtime.steps import Steps
@@ -137,6 +156,33 @@ class StepsUnchecked(MemoryStore):
         return await super().append(holding, step, events)
 
 
+class AnswersAgain(MemoryStore):
+    """An answer that is given again is written again."""
+
+    async def transact(self, key: SessionKey, command: Command) -> Committed:
+        kept = self._kept.get(key)
+        running = None if kept is None else kept.head.running_turn_id
+        if isinstance(command, AnswerApproval) and kept is not None and running is not None:
+            awaited = kept.turns[running].awaited
+            if awaited is not None and command.call_id in awaited.answers:
+                by, view = command.principal.user_id, self._view(key, named(command))
+                answer = ApprovalGranted if command.granted else ApprovalDenied
+                again = answer(turn_id=running, call_id=command.call_id, by=by, unanswered=0)
+                return self._apply(
+                    key, view, Decision(events=(again,), turn_id=running), key.session_id
+                )
+        return await super().transact(key, command)
+
+
+class WaitsForEver(MemoryStore):
+    """What nobody answers never expires."""
+
+    async def transact(self, key: SessionKey, command: Command) -> Committed:
+        if isinstance(command, AwaitTurn):
+            command = replace(command, expires_ms=10**9)
+        return await super().transact(key, command)
+
+
 def hints_only(rig: Rig) -> None:
     """Readers hear of nothing but by hints."""
     rig.feed.swept = lambda *_: None  # type: ignore[method-assign]
@@ -176,6 +222,61 @@ def runs_again() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def judged_otherwise(was: str, status: str) -> Iterator[None]:
+    """A call that asks for an approval gets another verdict than its answer says."""
+    original = TurnTools._judged
+
+    async def judged(
+        self: TurnTools, begun: ToolStarted, tool: Tool | None, *, known: bool
+    ) -> Verdict:
+        said = await original(self, begun, tool, known=known)
+        if tool is None or not tool.approval or said.status != was:
+            return said
+        return replace(said, status=status)
+
+    with patch.object(TurnTools, "_judged", judged):
+        yield
+
+
+@contextmanager
+def starts_unwritten() -> Iterator[None]:
+    """A call runs before its start is durable."""
+
+    async def start(self: TurnTools, begun: ToolStarted) -> None:
+        self._calls.started[begun.call_id] = begun
+        self._journal.put(begun)
+
+    with patch.object(TurnTools, "_start", start):
+        yield
+
+
+@contextmanager
+def unauthorised() -> Iterator[None]:
+    """No store asks whether the session has the grant."""
+
+    def written(view: View, events: Iterable[Event]) -> tuple[Event, ...]:
+        return tuple(events)
+
+    with patch("sessile.adapters.memory.authorised", written):
+        yield
+
+
+@contextmanager
+def expiry_approves() -> Iterator[None]:
+    """What nobody answered in time goes through."""
+
+    def granted(turn: Turn, *, by: UserId | None, reason: str) -> Iterator[ApprovalGranted]:
+        waiting = () if turn.awaited is None else turn.awaited.unanswered
+        for left, call_id in enumerate(reversed(waiting)):
+            yield ApprovalGranted(
+                turn_id=turn.turn_id, call_id=call_id, by=UserId(""), unanswered=left
+            )
+
+    with patch("sessile.core.attempts.denials", granted):
+        yield
+
+
 FAULTS: dict[str, Plant] = {
     "fence removed": Plant(memory=FenceRemoved),
     "lock removed": Plant(memory=LooksThenWrites, store=LockRemoved),
@@ -191,4 +292,11 @@ FAULTS: dict[str, Plant] = {
     "append retried without its step": Plant(memory=StepsUnchecked),
     "chained turn not shown the reply before it": Plant(around=forgets_the_end),
     "completed tools run again": Plant(around=runs_again),
+    "approval answered twice": Plant(memory=AnswersAgain),
+    "denied call runs": Plant(around=lambda: judged_otherwise("denied", "allowed")),
+    "approved call does not run": Plant(around=lambda: judged_otherwise("allowed", "denied")),
+    "expired call is approved": Plant(around=expiry_approves),
+    "call runs before its start is durable": Plant(around=starts_unwritten),
+    "grant not looked for when a call starts": Plant(around=unauthorised),
+    "wait without an end": Plant(memory=WaitsForEver),
 }

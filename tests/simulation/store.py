@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from sessile.core.codec import decode
-from sessile.core.commands import Command, FinishTurn, SubmitTurn
+from sessile.core.commands import AwaitTurn, Command, FinishTurn, SubmitTurn
 from sessile.core.context import Holding
 from sessile.core.errors import StorageBusy, StorageFull
 from sessile.core.events import TERMINAL_KINDS, Entry, Event, ToolCompleted
@@ -38,7 +38,7 @@ class Recorder:
 
     async def transact(self, key: SessionKey, command: Command) -> Committed:
         committed = await self._store.transact(key, command)
-        if isinstance(command, FinishTurn):
+        if isinstance(command, FinishTurn | AwaitTurn):
             self._note(command.holding, committed.entries)
         return committed
 

@@ -1,5 +1,6 @@
 """The real runtime in worlds made of chance: nothing is found, and what is planted is."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +69,9 @@ def test_the_worlds_are_not_all_alike() -> None:
     """What a rule is to judge has to happen."""
     stories = [live(seed) for seed in range(60)]
     kinds = {entry.kind for story in stories for log in story.logs for entry in log}
+    bodies = [(e.kind, e.body) for story in stories for log in story.logs for e in log]
+    verdicts = {json.loads(body)["verdict"] for kind, body in bodies if kind == "tool.refused"}
+    denials = [body for kind, body in bodies if kind == "approval.denied"]
     attempts = [
         entry.body
         for story in stories
@@ -78,7 +82,11 @@ def test_the_worlds_are_not_all_alike() -> None:
 
     assert len({story.digest for story in stories}) == 60
     assert len(attempts) >= 5
+    assert {"needs_grant", "denied"} <= verdicts
+    assert any('"by":null' in body for body in denials), "nobody answered in time"
     assert kinds >= {
+        "approval.denied", "approval.granted", "approval.requested", "session.granted",
+        "session.revoked", "tool.refused", "turn.awaiting",
         "message.added", "message.delta", "message.reset", "session.closed", "session.opened",
         "tool.completed", "tool.failed", "tool.interrupted", "tool.started",
         "turn.cancel_requested", "turn.cancelled", "turn.completed", "turn.edited", "turn.failed",

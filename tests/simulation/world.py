@@ -24,7 +24,7 @@ from sessile.core.errors import (
     StorageFull,
 )
 from sessile.core.events import Entry, WhenBusy
-from sessile.core.ids import SessionKey, TenantId, TurnId, UserId
+from sessile.core.ids import CallId, SessionKey, TenantId, TurnId, UserId
 from sessile.ports.agent import Tool
 from sessile.ports.notifier import Hint
 from sessile.runtime.feed import Ended, Grown, Reset
@@ -42,8 +42,9 @@ SETTINGS = Settings(
     page_entries_max=7,
     tail_entries_max=9,
     tool_seconds_max=20.0,
+    approval_seconds_max=3.0,
 )
-REST_SECONDS_MAX = 60.0
+REST_SECONDS_MAX = 180.0
 CATCH_UP_SECONDS_MAX = 3.0
 """A sweep, an access check of a reader that stood still, and what they wait for the store."""
 STEPS_MAX = 400_000
@@ -160,6 +161,7 @@ class World:
         self.recorder = Recorder(self.memory, sim.loop)
         self._calm = True
         self._slow = False
+        self._gates = False
         self._settling = False
         self._dead: dict[str, asyncio.Event] = {}
         self._cuts: set[asyncio.Timeout] = set()
@@ -178,6 +180,7 @@ class World:
         self.weather.slow = self.chance.choice((0.0, 0.0, 0.02, 0.1))
         self._slow = self.weather.slow > 0
         self.weather.hints_lost = self.chance.choice((0.0, 0.1, 1.0))
+        self._gates = self.chance.random() < 0.4
         for _ in range(self.chance.randint(1, 3)):
             await self._start_node()
         for _ in range(self.chance.randint(1, 2)):
@@ -187,8 +190,10 @@ class World:
             for key in self.keys:
                 for _ in range(self.chance.randint(1, 2)):
                     group.create_task(self._client(key))
-            reading = [group.create_task(self._reader(each)) for each in self.readings]
-            await self._until_settled(group, reading)
+            going_on = [group.create_task(self._reader(each)) for each in self.readings]
+            if self._gates:
+                going_on += [group.create_task(self._approver(key)) for key in self.keys]
+            await self._until_settled(group, going_on)
         for rig in tuple(self.nodes):
             await rig.stop()
 
@@ -201,6 +206,10 @@ class World:
         tools: tuple[Tool, ...] = (
             self.plant.tool("look", idempotent=True, stage=self._stage),
             self.plant.tool("send", idempotent=False, stage=self._stage),
+            self.plant.tool("asks.pay", idempotent=False, stage=self._stage),
+            self.plant.tool("asks.recall", idempotent=True, stage=self._stage),
+            self.plant.tool("needs.refund", idempotent=True, stage=self._stage),
+            self.plant.tool("asks.wire", idempotent=False, stage=self._stage),
         )
         agents = [function_agent(self._stage, tools), model_agent(self._stage, tools)]
         rig = Rig(
@@ -258,11 +267,11 @@ class World:
         self._dead[rig.name].set()
 
     async def _until_settled(
-        self, group: asyncio.TaskGroup, reading: list[asyncio.Task[None]]
+        self, group: asyncio.TaskGroup, going_on: list[asyncio.Task[None]]
     ) -> None:
         """Clients have had their say, and nothing befalls any more: it has to come to rest, and
         readers that are cut no more have to get the rest."""
-        await asyncio.wait([task for task in group._tasks if task not in reading])
+        await asyncio.wait([task for task in group._tasks if task not in going_on])
         self.weather.slow = 0.0
         end = self.loop.time() + REST_SECONDS_MAX
         rests = 0
@@ -278,7 +287,7 @@ class World:
             await asyncio.sleep(0.1)
         for each in self.readings:
             each.ended = True
-        for task in reading:
+        for task in going_on:
             task.cancel()
 
     def _at_rest(self) -> bool:
@@ -332,6 +341,8 @@ class World:
         for _ in range(self.chance.randint(1, 4)):
             await asyncio.sleep(self.chance.choice((0.0, 0.05, 0.5, 2.0)) * self.chance.random())
             try:
+                if self._gates and self.chance.random() < 0.4:
+                    await self._grant(key, principal)
                 await self._act(key, principal)
             except (SessileError, Cut) as refused:
                 self.say(f"{key.session_id}: {refused!r}")
@@ -404,12 +415,61 @@ class World:
 
     def _text(self, key: SessionKey, *, once: bool = False) -> str:
         self._marks += 1
+        gates = "acdgh" if self._gates else ""
         steps = "".join(
-            self.chance.choice("tteppsinibfw" if self.chance.random() < 0.3 else "tepsinb")
+            self.chance.choice(
+                ("tteppsinibfw" if self.chance.random() < 0.3 else "tepsinb") + gates
+            )
             for _ in range(self.chance.randint(0, 5))
         )
         kind = "once" if once else "more"
         return f"{self.seen.canaries[key]}{kind}-{self._marks} plan:{steps}"
+
+    async def _grant(self, key: SessionKey, principal: Principal) -> None:
+        grants = [each for each in ("money", "refund") if self.chance.random() < 0.6]
+        operator = replace(principal, roles=frozenset({"operator"}))
+        self.say(f"{key.session_id}: grants {grants}")
+        await self.ask(lambda rig: rig.gates.grant(operator, key.session_id, grants))
+
+    async def _approver(self, key: SessionKey) -> None:
+        """Somebody who sees what waits, now and then, and answers most of it."""
+        principal = Principal(tenant_id=ACME, user_id=UserId(f"user_{self.keys.index(key)}"))
+        passed_over: set[CallId] = set()
+        chance = self.chance
+        while True:
+            await asyncio.sleep(chance.choice((0.1, 1.0, 3.0)) * chance.random())
+            running = self.memory._kept[key].head.running_turn_id
+            awaited = None if running is None else self.memory._kept[key].turns[running].awaited
+            if chance.random() < 0.2:
+                await self._try(self._grant(key, principal))
+            for call_id in () if awaited is None else awaited.call_ids:
+                if call_id in passed_over:
+                    continue
+                if chance.random() < 0.2:
+                    passed_over.add(call_id)
+                    continue
+                granted = chance.random() < 0.7
+                async with asyncio.TaskGroup() as group:
+                    for each in chance.choice(((granted,), (granted,), (granted, not granted))):
+                        answer = self._answer(key, principal, call_id, granted=each)
+                        group.create_task(self._try(answer))
+
+    async def _answer(
+        self, key: SessionKey, principal: Principal, call_id: CallId, *, granted: bool
+    ) -> None:
+        self.say(f"{key.session_id}: {'approve' if granted else 'deny'} {call_id}")
+        if granted:
+            self.seen.approved.add((key, call_id))
+        await self.ask(
+            lambda rig: rig.gates.answer(principal, key.session_id, call_id, granted=granted)
+        )
+        self.seen.answered.add((key, call_id, granted))
+
+    async def _try(self, asked: Coroutine[Any, Any, None]) -> None:
+        try:
+            await asked
+        except (SessileError, Cut) as refused:
+            self.say(f"refused: {refused!r}")
 
     # -- readers
 

@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from sessile.core import codec
-from sessile.core.attempts import check_append, user_message
+from sessile.core.attempts import authorised, check_append, user_message
 from sessile.core.commands import (
+    AnswerApproval,
+    AwaitTurn,
     CancelTurn,
     CloseSession,
     Command,
@@ -31,6 +33,7 @@ from sessile.core.commands import (
     ReleaseTurn,
     Remembered,
     Runner,
+    SetGrants,
     StartTurn,
     SubmitTurn,
     UpdateSession,
@@ -40,6 +43,8 @@ from sessile.core.commands import (
 from sessile.core.context import Holding, Principal
 from sessile.core.decide import decide
 from sessile.core.errors import (
+    ApprovalAnswered,
+    CallNotFound,
     IdempotencyConflict,
     LeaseLost,
     QueueFull,
@@ -54,14 +59,21 @@ from sessile.core.errors import (
 )
 from sessile.core.events import (
     TERMINAL_KINDS,
+    ApprovalDenied,
+    ApprovalGranted,
     ApprovalRequested,
     Entry,
     Event,
     MessageAdded,
     Progress,
+    SessionGranted,
     SessionOpened,
+    SessionRevoked,
     ToolCompleted,
     ToolInterrupted,
+    ToolOutcome,
+    ToolRefused,
+    ToolStarted,
     TurnAwaiting,
     TurnCancelled,
     TurnCancelRequested,
@@ -95,10 +107,10 @@ from sessile.core.session import (
     due_at_ms,
     evolve,
     evolve_session,
-    evolve_turn,
     unborn,
 )
 from sessile.core.settle import settle, stepped
+from sessile.core.turns import evolve_turn
 
 # The same examples in each run: a check that fails, fails for everybody.
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=60)
@@ -117,6 +129,7 @@ KNOWN = frozenset({"support"})
 NODE = Runner(node=NodeId("n1"), lease_ms=LEASE_MS, assistants=KNOWN)
 OTHER_NODE = Runner(node=NodeId("n2"), lease_ms=LEASE_MS, assistants=KNOWN)
 QUEUE_MAX = 4
+DAY_MS = 86_400_000
 
 
 def says(text: str) -> dict[str, str]:
@@ -215,10 +228,12 @@ class Ledger:
         """Whether it was written: False where a retry found it applied."""
         row = self.rows[holding.key]
         turns = {turn_id: turn for turn_id, turn in row.turns.items() if turn_id == holding.turn_id}
-        view = View(now_ms=self.now_ms, head=row.head, lease=row.lease, turns=turns)
+        view = View(
+            now_ms=self.now_ms, head=row.head, lease=row.lease, session=row.session, turns=turns
+        )
         if not check_append(view, holding, step=step):
             return False
-        decision = Decision(events=events, lease=stepped(row.lease))
+        decision = Decision(events=authorised(view, events), lease=stepped(row.lease))
         self._write(holding.key, view, decision, by=holding)
         return True
 
@@ -277,7 +292,13 @@ class Ledger:
         return Holding(key, turn.turn_id, row.head.fence, turn.attempt, row.lease.owner)
 
     def finish(self, holding: Holding, **said: object) -> Decision:
-        end = {"end": "completed", "step": self.rows[holding.key].lease.step, **said}
+        row = self.rows[holding.key]
+        end = {
+            "end": "completed",
+            "step": row.lease.step,
+            "closing": interrupted(row, holding.turn_id),
+            **said,
+        }
         return self.transact(holding.key, FinishTurn(holding=holding, **end))
 
     def message(
@@ -304,17 +325,66 @@ class Ledger:
             result=result,
         )
 
-    def awaits(self, holding: Holding, *, expires_at_ms: int) -> None:
-        """A call of the turn needs an approval, and its lease is released."""
-        call_id = CallId(f"call_{next(self.numbers)}")
-        asked = ApprovalRequested(
-            turn_id=holding.turn_id, call_id=call_id, name="orders.refund", arguments={}
+    def call(
+        self, turn_id: TurnId, name: str = "orders.refund", *, grant: str | None = None
+    ) -> ToolStarted:
+        number = next(self.numbers)
+        return ToolStarted(
+            turn_id=turn_id,
+            call_id=CallId(f"call_{number}"),
+            message_id=MessageId(f"msg_{number}"),
+            name=name,
+            arguments={"order": number},
+            grant=grant,
         )
-        awaiting = TurnAwaiting(
-            turn_id=holding.turn_id, call_ids=(call_id,), expires_at_ms=expires_at_ms
+
+    def awaits(
+        self, holding: Holding, *, expires_ms: int = DAY_MS, calls: int = 1, others: int = 0
+    ) -> tuple[CallId, ...]:
+        """Calls of the turn that need an approval, beside others that wait with them."""
+        command = self.asking(holding, expires_ms=expires_ms, calls=calls, others=others)
+        self.transact(holding.key, command)
+        return tuple(call.call_id for call in command.asked)
+
+    def asking(
+        self, holding: Holding, *, expires_ms: int = DAY_MS, calls: int = 1, others: int = 0
+    ) -> AwaitTurn:
+        row = self.rows[holding.key]
+        asked = tuple(self.call(holding.turn_id) for _ in range(calls))
+        beside = tuple(self.call(holding.turn_id, "orders.note") for _ in range(others))
+        return AwaitTurn(
+            holding=holding,
+            step=row.lease.step,
+            asked=asked,
+            open_calls=(*open_calls(row, holding.turn_id), *asked, *beside),
+            expires_ms=expires_ms,
+            output="so far",
+            closing=(asks_for(holding.turn_id, *asked, *beside),),
         )
-        self.append(holding, self.rows[holding.key].lease.step, asked, awaiting)
-        self.transact(holding.key, ReleaseTurn(holding=holding))
+
+    def answer(
+        self, call_id: CallId, granted: bool = True, *, by: Principal = OWNER, reason: str = ""
+    ) -> Decision:
+        command = AnswerApproval(principal=by, call_id=call_id, granted=granted, reason=reason)
+        return self.transact(KEY, command)
+
+
+def asks_for(turn_id: TurnId, *calls: ToolStarted) -> MessageAdded:
+    """The message by which a model asked for these calls."""
+    return MessageAdded(
+        turn_id=turn_id,
+        message_id=MessageId(f"msg_of_{'_'.join(call.call_id for call in calls)}"),
+        role="assistant",
+        parts=tuple(
+            {
+                "type": "tool_call",
+                "call_id": call.call_id,
+                "name": call.name,
+                "arguments": call.arguments,
+            }
+            for call in calls
+        ),
+    )
 
 
 def unread(row: Row, turn_id: TurnId) -> tuple[TurnSteered, ...]:
@@ -324,6 +394,36 @@ def unread(row: Row, turn_id: TurnId) -> tuple[TurnSteered, ...]:
         if isinstance(event, MessageAdded) and event.steer_id is not None:
             del steered[event.steer_id]
     return tuple(event for event in steered.values() if event.turn_id == turn_id)
+
+
+def open_calls(row: Row, turn_id: TurnId) -> tuple[ToolStarted, ...]:
+    """The calls of the turn that have no outcome."""
+    calls: dict[CallId, ToolStarted] = {}
+    for event in row.events:
+        match event:
+            case ToolStarted(turn_id=of) if of == turn_id:
+                calls[event.call_id] = event
+            case TurnAwaiting(turn_id=of) if of == turn_id:
+                for call in event.calls:
+                    calls.setdefault(call["call_id"], ToolStarted(turn_id=turn_id, **call))
+            case _ if isinstance(event, ToolOutcome):
+                calls.pop(event.call_id, None)
+    return tuple(calls.values())
+
+
+def interrupted(row: Row, turn_id: TurnId) -> tuple[ToolInterrupted, ...]:
+    """What must be written of them before the turn ends."""
+    return tuple(
+        ToolInterrupted(
+            turn_id=turn_id,
+            call_id=call.call_id,
+            message_id=call.message_id,
+            name=call.name,
+            arguments=call.arguments,
+            reason="The turn ended.",
+        )
+        for call in open_calls(row, turn_id)
+    )
 
 
 # What holds of every session after every step ---------------------------------------------------
@@ -338,6 +438,9 @@ def hold_true(row: Row, key: SessionKey) -> None:
     turns_start_in_the_order_accepted(row)
     a_closed_session_only_ends_what_ran(row)
     nothing_is_written_twice(row)
+    who_waits_is_answered_and_left_alone(row)
+    each_call_of_an_ended_turn_has_one_outcome(row)
+    a_call_starts_only_with_its_grant(row)
 
 
 def the_log_has_no_gap(row: Row) -> None:
@@ -430,7 +533,11 @@ def turns_do_not_overlap_and_fences_rise(row: Row) -> None:
                 pass
             case TurnSteered() | TurnCancelRequested() | TurnProgress() | TurnAwaiting():
                 assert event.turn_id == current
-            case MessageAdded() | ToolCompleted() | ToolInterrupted() | ApprovalRequested():
+            case MessageAdded() | ToolStarted() | ApprovalRequested():
+                assert event.turn_id == current
+            case ApprovalGranted() | ApprovalDenied():
+                assert event.turn_id == current
+            case _ if isinstance(event, ToolOutcome):
                 assert event.turn_id == current
 
     assert current == row.head.running_turn_id
@@ -513,6 +620,78 @@ def nothing_is_written_twice(row: Row) -> None:
         assert all(times == 1 for times in counted.values()), counted
 
 
+def who_waits_is_answered_and_left_alone(row: Row) -> None:
+    """Each request is answered once, nothing else is written of the turn until all are, and no
+    turn ends before."""
+    asked: Counter[CallId] = Counter()
+    answered: Counter[CallId] = Counter()
+    waiting: set[CallId] = set()
+    alone = False
+    ran = {event.turn_id for event in row.events if isinstance(event, TurnStarted)}
+    for event in row.events:
+        match event:
+            case ApprovalRequested():
+                asked[event.call_id] += 1
+            case TurnAwaiting():
+                assert not waiting
+                waiting, alone = set(event.call_ids), True
+            case ApprovalGranted() | ApprovalDenied():
+                answered[event.call_id] += 1
+                waiting.remove(event.call_id)
+                assert event.unanswered == len(waiting)
+            case TurnStarted() if event.attempt > 1:
+                assert not waiting
+                alone = False
+            case TurnCancelled() | TurnCompleted() | TurnFailed() | TurnInterrupted():
+                if event.turn_id in ran:
+                    assert not waiting
+                    alone = False
+            case ToolStarted() | ToolCompleted() | MessageAdded() | TurnSteered() | TurnProgress():
+                assert not alone, f"{event.kind} of a turn that awaits"
+
+    assert all(times == 1 for times in (*asked.values(), *answered.values()))
+    assert set(answered) == set(asked) - waiting
+    if row.head.running_turn_id is not None:
+        awaited = row.running.awaited
+        assert waiting == set(() if awaited is None else awaited.unanswered)
+        assert (row.head.awaiting_until_ms is not None) == bool(waiting)
+        assert (row.running.status == "awaiting") == alone
+    else:
+        assert not waiting
+    for turn in row.turns.values():
+        if turn.awaited is not None:
+            assert (turn.awaited.since_ms is not None) == (turn.status == "awaiting")
+
+
+def each_call_of_an_ended_turn_has_one_outcome(row: Row) -> None:
+    outcomes = Counter(event.call_id for event in row.events if isinstance(event, ToolOutcome))
+
+    assert all(times == 1 for times in outcomes.values())
+    for turn in row.turns.values():
+        if turn.ended:
+            assert not open_calls(row, turn.turn_id)
+
+
+def a_call_starts_only_with_its_grant(row: Row) -> None:
+    """That the session had at that moment; else it is told which one it lacked."""
+    grants: set[str] = set()
+    begun: Counter[CallId] = Counter()
+    for event in row.events:
+        match event:
+            case SessionGranted():
+                grants.add(event.grant)
+            case SessionRevoked():
+                grants.remove(event.grant)
+            case ToolStarted():
+                begun[event.call_id] += 1
+                assert event.grant is None or event.grant in grants
+            case ToolRefused(verdict="needs_grant"):
+                begun[event.call_id] += 1
+                assert not any(repr(grant) in event.reason for grant in grants)
+
+    assert all(times == 1 for times in begun.values())
+
+
 def every_input_ended_once(row: Row, accepted: Iterable[TurnId]) -> None:
     """Of a session that has come to rest: each input was a turn that ended, or was read in one."""
     ends = Counter(entry.turn_id for entry in row.log if entry.kind in TERMINAL_KINDS)
@@ -537,9 +716,13 @@ class Attempt:
     unanswered: tuple[Event, ...] = ()
     """Sent under this step; the answer was lost, so it is sent again before anything else."""
     released: bool = False
+    asked: bool = False
+    """It asked for approvals: that was the last that it wrote."""
 
 
 REFUSALS = (
+    ApprovalAnswered,
+    CallNotFound,
     SessionBusy,
     SessionClosed,
     QueueFull,
@@ -553,6 +736,8 @@ PICK = st.sampled_from((0, 0, 0, 1, 1, 2, 3, 4, 5))
 CALLER = st.sampled_from((OWNER, OWNER, ADMIN))
 RUNNER = st.sampled_from((None, NODE, OTHER_NODE))
 SESSIONS_MAX = 2
+GRANTS = ("export", "manage_sessions", "refund")
+APPENDED = ("reply", "tool", "call", "progress", "steers")
 
 
 class SessionMachine(RuleBasedStateMachine):
@@ -707,9 +892,42 @@ class SessionMachine(RuleBasedStateMachine):
         try:
             self.ledger.transact(key, command)
         except LeaseLost:
-            assert isinstance(command, ReleaseTurn)
+            assert isinstance(command, ReleaseTurn | AwaitTurn)
+        except CallNotFound:
+            assert isinstance(command, AnswerApproval), "the turn has ended"
 
         assert (row.head, row.lease) == before
+
+    @precondition(lambda self: any(r.head.running_turn_id for r in self.ledger.rows.values()))
+    @rule(which=PICK, call=PICK, granted=st.booleans(), by=CALLER)
+    def answer(self, which: int, call: int, granted: bool, by: Principal) -> None:
+        key, row = self.session(which)
+        asked = [event.call_id for event in row.events if isinstance(event, ApprovalRequested)]
+        call_id = youngest([CallId("call_none"), *asked], call)
+        awaited = row.running.awaited if row.head.running_turn_id is not None else None
+        known = None if awaited is None else awaited.answers.get(call_id)
+        waits = awaited is not None and call_id in awaited.unanswered
+
+        decision = self.ask(key, AnswerApproval(principal=by, call_id=call_id, granted=granted))
+
+        same = known == ("granted" if granted else "denied")
+        assert (decision is not None) == (waits or same)
+        if decision is not None:
+            assert decision.repeated == same
+            assert decision.lease is None, "an answer is no turn"
+
+    @rule(which=PICK, grants=st.lists(st.sampled_from(GRANTS), max_size=3), by=CALLER)
+    def grant(self, which: int, grants: list[str], by: Principal) -> None:
+        key, row = self.session(which)
+        assert row.session is not None
+        had = set(row.session.grants)
+
+        decision = self.ask(key, SetGrants(principal=by, grants=tuple(grants)))
+
+        assert (decision is None) == (row.head.status == "closed")
+        if decision is not None:
+            assert row.session.grants == tuple(sorted(set(grants)))
+            assert len(decision.events) == len(had ^ set(grants))
 
     # Nodes
 
@@ -733,16 +951,24 @@ class SessionMachine(RuleBasedStateMachine):
             assert suspects or not lost
 
     @precondition(lambda self: self.attempts)
-    @rule(which=PICK, what=st.sampled_from(("reply", "tool", "progress", "steers")), data=st.data())
+    @rule(which=PICK, what=st.sampled_from(APPENDED), data=st.data())
     def append(self, which: int, what: str, data: st.DataObject) -> None:
         attempt = youngest(self.attempts, which)
         holding, turn_id = attempt.holding, attempt.holding.turn_id
         row = self.ledger.rows[holding.key]
+        if attempt.asked:
+            return
         match what:
             case "reply":
                 events: tuple[Event, ...] = (self.ledger.message(turn_id),)
             case "tool":
-                events = (self.ledger.tool(turn_id),)
+                made = self.ledger.tool(turn_id)
+                calls = [(call.call_id, call.message_id) for call in open_calls(row, turn_id)]
+                call_id, card = youngest([(made.call_id, made.message_id), *calls], which)
+                events = (replace(made, call_id=call_id, message_id=card),)
+            case "call":
+                grant = data.draw(st.sampled_from(GRANTS), label="grant")
+                events = (self.ledger.call(turn_id, grant=grant),)
             case "progress":
                 events = (TurnProgress(turn_id=turn_id, **progress_fields(data.draw(PROGRESS))),)
             case _:
@@ -768,21 +994,49 @@ class SessionMachine(RuleBasedStateMachine):
         assert (row.head, row.lease) == before
 
     @precondition(lambda self: self.attempts)
-    @rule(which=PICK, milliseconds=st.sampled_from((0, 0, 1, LEASE_MS, 10 * LEASE_MS)))
-    def hand_back(self, which: int, milliseconds: int) -> None:
-        """At once, or to await an approval for so long."""
+    @rule(which=PICK)
+    def hand_back(self, which: int) -> None:
         attempt = youngest(self.attempts, which)
         holding = attempt.holding
         if not self.is_current(attempt) or not self.answered(attempt):
             return
         attempt.released = True
-        if not milliseconds:
-            command = ReleaseTurn(holding=holding)
-            self.ledger.transact(holding.key, command)
-            self.applied.append((holding.key, command))
-        elif self.ledger.rows[holding.key].head.status == "active":
-            self.ledger.awaits(holding, expires_at_ms=self.ledger.now_ms + milliseconds)
-            attempt.step += 1
+        command = ReleaseTurn(holding=holding)
+        self.ledger.transact(holding.key, command)
+        self.applied.append((holding.key, command))
+
+    @precondition(lambda self: self.attempts)
+    @rule(
+        which=PICK,
+        calls=st.integers(1, 3),
+        others=st.integers(0, 1),
+        milliseconds=st.sampled_from((1, LEASE_MS, 10 * LEASE_MS)),
+    )
+    def ask_for_approvals(self, which: int, calls: int, others: int, milliseconds: int) -> None:
+        attempt = youngest(self.attempts, which)
+        holding = attempt.holding
+        row = self.ledger.rows[holding.key]
+        if attempt.asked or not self.answered(attempt):
+            return
+        command = self.ledger.asking(holding, expires_ms=milliseconds, calls=calls, others=others)
+        command = replace(command, step=attempt.step)
+        may = self.is_current(attempt) and not attempt.released
+        before = row.head, row.lease
+
+        try:
+            decision = self.ledger.transact(holding.key, command)
+        except LeaseLost:
+            assert not may or row.head.cancel_turn_id == holding.turn_id
+            assert (row.head, row.lease) == before
+            return
+
+        assert may
+        assert decision.turn_id == holding.turn_id
+        assert due_at_ms(row.head, row.lease, now_ms=self.ledger.now_ms) == (
+            self.ledger.now_ms + milliseconds
+        )
+        attempt.asked = attempt.released = True
+        self.applied.append((holding.key, command))
 
     @precondition(lambda self: self.attempts)
     @rule(
@@ -815,7 +1069,10 @@ class SessionMachine(RuleBasedStateMachine):
             end=end,
             error={"code": "agent_failed", "message": "", "retry": False},
             progress=data.draw(PROGRESS),
-            closing=(self.ledger.tool(turn_id), self.ledger.message(turn_id))[:closing],
+            closing=(
+                *interrupted(row, turn_id),
+                *(self.ledger.tool(turn_id), self.ledger.message(turn_id))[:closing],
+            ),
             unread=steers[missed:],
             successor=successor,
         )
@@ -985,6 +1242,8 @@ def asked_by(principal: Principal, turn_id: TurnId) -> tuple[Command, ...]:
         CancelTurn(principal=principal, turn_id=turn_id),
         UpdateSession(principal=principal, title="mine", retitle=True),
         CloseSession(principal=principal),
+        SetGrants(principal=principal, grants=("export",)),
+        AnswerApproval(principal=principal, call_id=CallId("call_none"), granted=True),
         DeleteSession(principal=principal),
     )
 
@@ -1006,10 +1265,10 @@ def youngest(things: Sequence[T], which: int) -> T:
 
 
 def safe_to_send_again(command: Command) -> bool:
-    """An edit or update that comes late says what was true then; a steer needs a key to be
+    """An edit, update or grant that comes late says what was true then; a steer needs a key to be
     known again."""
     match command:
-        case EditTurn() | UpdateSession():
+        case EditTurn() | UpdateSession() | SetGrants():
             return False
         case SubmitTurn():
             return command.when_busy != "steer" or command.once is not None

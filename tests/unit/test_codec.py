@@ -88,9 +88,9 @@ FIRST_WRITTEN = {
     '"reason":"lost"}',
     "tool.refused": '{"call_id":"call_1","message_id":"msg_1","name":"t","arguments":{},'
     '"verdict":"denied","reason":"no"}',
-    "approval.requested": '{"call_id":"call_1","name":"t","arguments":{}}',
-    "approval.granted": '{"call_id":"call_1","by":"root"}',
-    "approval.denied": '{"call_id":"call_1","by":"root"}',
+    "approval.requested": '{"call_id":"call_1","message_id":"msg_1","name":"t","arguments":{}}',
+    "approval.granted": '{"call_id":"call_1","by":"root","unanswered":1}',
+    "approval.denied": '{"call_id":"call_1","by":null,"unanswered":0}',
     "intent.decided": '{"intent":null,"score":0.5,"threshold":0.7,"path":"agent"}',
     "button.offered": '{"message_id":"msg_1","button":"yes","label":"Yes"}',
     "button.pressed": '{"button":"yes"}',

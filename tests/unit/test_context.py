@@ -10,7 +10,7 @@ from tests.unit.machines import ADMIN, FOREIGN_ADMIN, KEY, NAMESAKE, OWNER, STRA
 from sessile.core.context import Holding, Identity, Principal, TurnContext
 from sessile.core.errors import ContextExpired, ContextMismatch, SessileError
 from sessile.core.events import Progress
-from sessile.core.ids import Fence, NodeId, TenantId, TurnId, UserId
+from sessile.core.ids import CallId, Fence, NodeId, TenantId, TurnId, UserId
 from sessile.core.transcript import History
 
 IDENTITY = Identity(
@@ -23,7 +23,9 @@ IDENTITY = Identity(
     assistant="support",
     grants=("manage_sessions",),
     input={"type": "message", "text": "hello"},
+    metadata={"provider": "plain"},
     reached=Progress(tokens_used=7),
+    call_id=CallId("call_1"),
 )
 FIELDS = (
     "tenant_id",
@@ -35,7 +37,9 @@ FIELDS = (
     "assistant",
     "grants",
     "input",
+    "metadata",
     "reached",
+    "call_id",
 )
 
 
@@ -65,6 +69,22 @@ class Door:
         self.came.append(text)
         return At()
 
+    def call(self, name: str, arguments: object, parent: CallId | None) -> Awaitable[Any]:
+        self.came.append((name, arguments, parent))
+        return At()
+
+    def ask(self, assistant: str, text: str, parent: CallId | None) -> Awaitable[Any]:
+        self.came.append((assistant, text, parent))
+        return At()
+
+    def hand_off(self, assistant: str, reason: str) -> Awaitable[None]:
+        self.came.append((assistant, reason))
+        return At()
+
+    def summarize(self, summary: str) -> Awaitable[None]:
+        self.came.append(summary)
+        return At()
+
 
 def wait(awaitable: Awaitable[None]) -> None:
     """Awaits what never pauses, without an event loop."""
@@ -85,6 +105,10 @@ USES: dict[str, Callable[[TurnContext], object]] = {
     **{name: lambda turn, name=name: getattr(turn, name) for name in (*FIELDS, "history")},
     "progress": lambda turn: wait(turn.progress(tokens_used=1)),
     "emit": lambda turn: wait(turn.emit("text")),
+    "call": lambda turn: wait(turn.call("orders.lookup", order=7)),
+    "ask": lambda turn: wait(turn.ask("sales", "How many?")),
+    "hand_off": lambda turn: wait(turn.hand_off("sales", reason="not ours")),
+    "summarize": lambda turn: wait(turn.summarize("They met.")),
 }
 
 
@@ -122,7 +146,7 @@ def test_g3_a_context_that_is_not_this_turns_raises_whatever_is_asked(
     assert door.came == before
 
 
-@pytest.mark.parametrize("name", [*FIELDS, "history", "progress", "emit", "_identity", "session"])
+@pytest.mark.parametrize("name", [*FIELDS, "history", "progress", "call", "_identity", "session"])
 def test_a_context_is_frozen(name: str, turn: TurnContext) -> None:
     with pytest.raises(AttributeError):
         setattr(turn, name, "other")
@@ -165,6 +189,22 @@ def test_text_goes_through_the_door(turn: TurnContext, door: Door) -> None:
     wait(turn.emit("far"))
 
     assert door.came == ["so ", "far"]
+
+
+def test_what_a_tool_asks_for_goes_through_the_door_below_its_call(
+    turn: TurnContext, door: Door
+) -> None:
+    wait(turn.call("orders.lookup", order=7))
+    wait(turn.ask("sales", "How many?"))
+    wait(turn.hand_off("sales", reason="not ours"))
+    wait(turn.summarize("They met."))
+
+    assert door.came == [
+        ("orders.lookup", {"order": 7}, CallId("call_1")),
+        ("sales", "How many?", CallId("call_1")),
+        ("sales", "not ours"),
+        "They met.",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,8 @@ from tests.unit.machines import (
 
 from sessile.core.attempts import STRIKES_MAX, check_append
 from sessile.core.commands import (
+    AnswerApproval,
+    AwaitTurn,
     CancelTurn,
     CloseSession,
     Command,
@@ -43,6 +45,7 @@ from sessile.core.commands import (
     ReleaseTurn,
     Remembered,
     Runner,
+    SetGrants,
     StartTurn,
     SubmitTurn,
     UpdateSession,
@@ -64,6 +67,7 @@ from sessile.core.errors import (
     TurnNotQueued,
 )
 from sessile.core.events import (
+    ButtonPressed,
     MessageAdded,
     Progress,
     SessionForked,
@@ -81,7 +85,7 @@ from sessile.core.events import (
     TurnSteered,
 )
 from sessile.core.events import SessionClosed as SessionClosedEvent
-from sessile.core.ids import Fence, MessageId, NodeId, Seq, SessionId, SessionKey, TurnId
+from sessile.core.ids import CallId, Fence, MessageId, NodeId, Seq, SessionId, SessionKey, TurnId
 from sessile.core.session import FREE, Lease
 
 OTHER_KEY = SessionKey(TENANT, SessionId("ses_2"))
@@ -382,7 +386,7 @@ def test_a_session_with_a_queue_is_busy_though_nothing_runs(ledger: Ledger) -> N
 
 
 def test_a_session_that_awaits_an_approval_is_busy(ledger: Ledger) -> None:
-    ledger.awaits(ledger.run(), expires_at_ms=ledger.now_ms + 1)
+    ledger.awaits(ledger.run())
 
     with pytest.raises(SessionBusy):
         ledger.submit("reject", runner=NODE)
@@ -461,7 +465,7 @@ def test_a_turn_that_is_to_be_cancelled_is_not_steered(ledger: Ledger, row: Row)
 
 
 def test_a_turn_that_awaits_an_approval_is_not_steered(ledger: Ledger, row: Row) -> None:
-    ledger.awaits(ledger.run(), expires_at_ms=ledger.now_ms + 1)
+    ledger.awaits(ledger.run())
 
     waiting = ledger.submit("steer")
 
@@ -689,25 +693,6 @@ def test_a_turn_that_ended_otherwise_is_not_cancelled(state: str, ledger: Ledger
     assert refused.value.details == {"status": state}
 
 
-@pytest.mark.parametrize("ask", ["cancel", "interrupt", "close"])
-def test_a_turn_that_awaits_an_approval_does_not_hold_a_cancel_up(
-    ask: str, ledger: Ledger, row: Row
-) -> None:
-    turn_id = in_state(ledger, "awaiting")
-    assert not ledger.start(), "it waits until the approval expires"
-
-    if ask == "cancel":
-        ledger.transact(KEY, CancelTurn(principal=OWNER, turn_id=turn_id))
-    elif ask == "interrupt":
-        ledger.submit("interrupt")
-    else:
-        ledger.transact(KEY, CLOSE)
-
-    assert ledger.start()
-    ledger.finish(ledger.holding())
-    assert row.turns[turn_id].status == "cancelled"
-
-
 def test_metadata_is_merged_key_by_key_and_a_null_removes_its_key(ledger: Ledger) -> None:
     ledger.open(OTHER_KEY, title="Hi", metadata={"a": 1, "b": 2, "n": None})
 
@@ -792,7 +777,7 @@ def in_state(ledger: Ledger, state: str) -> TurnId:
         case "running, closed":
             ledger.transact(KEY, CLOSE)
         case "awaiting":
-            ledger.awaits(holding, expires_at_ms=ledger.now_ms + 10 * LEASE_MS)
+            ledger.awaits(holding)
         case _:
             ledger.finish(holding, end=state, error={"code": "x"})
             assert ledger.rows[KEY].turns[holding.turn_id].status == state
@@ -836,6 +821,8 @@ def test_g11_owner_and_admin_are_never_told_that_there_is_no_session(principal: 
 
 # What must be read --------------------------------------------------------------------------------
 
+CALL = Ledger().call(TurnId("trn_a"))
+GATED = replace(CALL, grant="refund")
 HELD = Holding(KEY, TurnId("trn_a"), Fence(1), 1, NODE.node)
 
 
@@ -860,6 +847,12 @@ HELD = Holding(KEY, TurnId("trn_a"), Fence(1), 1, NODE.node)
         (replace(SUBMIT, runner=NODE), Named(turn_id=TurnId("trn_a"), session=True)),
         (StartTurn(runner=NODE, suspects=True), Named(queue="first", session=True)),
         (ReleaseTurn(holding=HELD), Named()),
+        (SetGrants(principal=OWNER, grants=()), Named(session=True)),
+        (AnswerApproval(principal=OWNER, call_id=CallId("call_1"), granted=True), Named()),
+        (
+            AwaitTurn(holding=HELD, step=0, asked=(), open_calls=(), expires_ms=1),
+            Named(turn_id=TurnId("trn_a")),
+        ),
         (
             FinishTurn(holding=HELD, step=0, end="completed"),
             Named(turn_id=TurnId("trn_a"), queue="first"),
@@ -867,6 +860,14 @@ HELD = Holding(KEY, TurnId("trn_a"), Fence(1), 1, NODE.node)
         (
             FinishTurn(holding=HELD, step=0, end="completed", successor=NODE),
             Named(turn_id=TurnId("trn_a"), queue="first", session=True),
+        ),
+        (
+            FinishTurn(holding=HELD, step=0, end="completed", closing=(CALL, GATED)),
+            Named(turn_id=TurnId("trn_a"), queue="first", session=True),
+        ),
+        (
+            FinishTurn(holding=HELD, step=0, end="completed", closing=(CALL,)),
+            Named(turn_id=TurnId("trn_a"), queue="first"),
         ),
     ],
 )
@@ -894,6 +895,23 @@ def test_the_first_of_the_queue_starts(ledger: Ledger, row: Row) -> None:
     assert decision.turn_id == row.running.turn_id == first
     assert row.queue() == [second]
     assert row.kinds[-2:] == ["turn.started", "message.added"]
+
+
+@pytest.mark.parametrize("queued", [False, True])
+def test_a_turn_that_begins_with_a_press_says_so_before_the_message_that_it_reads_as(
+    queued: bool, ledger: Ledger, row: Row
+) -> None:
+    pressed = {"type": "button", "button": "refund", "payload": {"order": 7}, "text": "Refund"}
+    turn_id = ledger.submit(input=pressed, runner=None if queued else NODE)
+    if queued:
+        ledger.start()
+
+    _, press, message = row.events[-3:]
+
+    assert row.kinds[-3] == "turn.started"
+    assert press == ButtonPressed(turn_id=turn_id, button="refund", payload={"order": 7})
+    assert isinstance(message, MessageAdded)
+    assert message.parts == ({"type": "text", "text": "Refund"},)
 
 
 def test_a_turn_waits_for_a_node_that_knows_its_assistant(ledger: Ledger, row: Row) -> None:
@@ -1010,7 +1028,7 @@ def test_a_node_that_has_a_suspect_takes_no_second_one(ledger: Ledger, row: Row)
 def test_a_turn_that_awaits_an_approval_is_left_alone_until_it_expires(
     ledger: Ledger, row: Row
 ) -> None:
-    ledger.awaits(ledger.run(), expires_at_ms=ledger.now_ms + 2 * LEASE_MS)
+    ledger.awaits(ledger.run(), expires_ms=2 * LEASE_MS)
     ledger.submit(runner=NODE)
     ledger.now_ms += 2 * LEASE_MS - 1
     assert not ledger.start()

@@ -133,7 +133,7 @@ async def test_what_is_driven_is_what_was_declared() -> None:
     assert agent.exclusive
     assert not agent.reads_history
     assert agent.restarts
-    assert [tool.name for tool in agent.tools] == ["late"]
+    assert [tool.name for tool in agent.tools] == ["late", "context_status", "context_summarize"]
     reply: Any = [event async for event in agent.run(context(), History(()), _NO_TOOLS)]
     assert reply == [TextDelta("ses_1")]
 

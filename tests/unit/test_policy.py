@@ -67,3 +67,44 @@ def test_g12_every_verdict_says_why() -> None:
     for known in (True, False):
         for allowed in ((), ("a",), ("b",)):
             assert verdict("a", known=known, allowed=allowed).reason.endswith(".")
+
+
+def test_a_tool_whose_grant_the_session_has_is_allowed() -> None:
+    given = verdict("refund", known=True, allowed=("*",), grant="money", grants=("money",))
+
+    assert given.status == "allowed"
+
+
+def test_g12_a_tool_whose_grant_the_session_has_not_says_which_and_how_to_get_it() -> None:
+    given = verdict("refund", known=True, allowed=("*",), grant="money", grants=("export",))
+
+    assert given.status == "needs_grant"
+    assert "'money'" in given.reason
+    assert "PUT /v1/sessions/{session_id}/grants" in given.reason
+
+
+def test_g12_a_tool_whose_calls_are_approved_says_so() -> None:
+    given = verdict("refund", known=True, allowed=("*",), approval=True)
+
+    assert given.status == "needs_approval"
+    assert "approves" in given.reason
+
+
+@pytest.mark.parametrize(
+    ("known", "allowed", "grants", "status"),
+    [
+        (False, ("*",), ("money",), "denied"),
+        (True, (), ("money",), "denied"),
+        (True, ("*",), (), "needs_grant"),
+        (True, ("*",), ("money",), "needs_approval"),
+    ],
+)
+def test_what_cannot_be_given_is_said_before_what_can(
+    known: bool, allowed: tuple[str, ...], grants: tuple[str, ...], status: str
+) -> None:
+    """Nobody is asked to approve a call that would be refused."""
+    given = verdict(
+        "refund", known=known, allowed=allowed, grant="money", grants=grants, approval=True
+    )
+
+    assert given.status == status

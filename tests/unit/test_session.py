@@ -7,6 +7,7 @@ import pytest
 from tests.unit.machines import ADMIN, KEY, OWNER, says
 
 from sessile.core.events import (
+    ApprovalDenied,
     ApprovalGranted,
     Event,
     LogCompacted,
@@ -44,6 +45,7 @@ from sessile.core.ids import CallId, Fence, MessageId, NodeId, Seq, TurnId
 from sessile.core.session import (
     ENDED,
     FREE,
+    Awaited,
     Lease,
     Session,
     SessionHead,
@@ -51,9 +53,9 @@ from sessile.core.session import (
     due_at_ms,
     evolve,
     evolve_session,
-    evolve_turn,
     unborn,
 )
+from sessile.core.turns import evolve_turn
 
 NOW_MS = 5_000
 TRN = TurnId("trn_1")
@@ -71,6 +73,8 @@ STEERED = TurnSteered(
     by=OWNER.user_id,
 )
 AWAITING = TurnAwaiting(turn_id=TRN, call_ids=(CallId("call_1"),), expires_at_ms=9_000)
+GRANTED = ApprovalGranted(turn_id=TRN, call_id=CallId("call_1"), by=OWNER.user_id, unanswered=0)
+DENIED = ApprovalDenied(turn_id=TRN, call_id=CallId("call_1"), by=None, unanswered=0)
 CANCEL = TurnCancelRequested(turn_id=TRN, by=ADMIN.user_id, reason="displaced")
 COMPLETED = TurnCompleted(turn_id=TRN, output="done")
 LEASED = Lease(owner=NodeId("n1"), until_ms=7_000, step=3)
@@ -138,7 +142,7 @@ def test_every_entry_moves_the_head_by_one_whatever_its_kind() -> None:
         Unknown(kind="moon.risen", turn_id=TRN),
         MessageDelta(turn_id=TRN, message_id=MSG, offset=0, text="so"),
         TurnProgress(turn_id=TRN),
-        ApprovalGranted(turn_id=TRN, call_id=CallId("call_1"), by=OWNER.user_id),
+        GRANTED,
     )
     head = head_of(QUEUED, STARTED)
 
@@ -199,6 +203,14 @@ def test_a_steer_is_unread_until_its_message_is_there() -> None:
     assert read.steers_unread == 0
 
 
+def test_a_turn_awaits_until_its_last_answer() -> None:
+    one_left = head_of(QUEUED, STARTED, AWAITING, replace(GRANTED, unanswered=1))
+
+    assert one_left.awaiting_until_ms == 9_000
+    for last in (GRANTED, DENIED):
+        assert evolve(one_left, (last,)).awaiting_until_ms is None
+
+
 def test_a_turn_awaits_until_its_next_attempt() -> None:
     awaiting = head_of(QUEUED, STARTED, AWAITING)
     started = evolve(awaiting, (replace(STARTED, attempt=2, fence=Fence(2)),))
@@ -225,7 +237,8 @@ def test_a_closed_session_stays_closed() -> None:
         ((QUEUED, STARTED), FREE, NOW_MS),
         ((QUEUED, STARTED, AWAITING), LEASED, LEASED.until_ms),
         ((QUEUED, STARTED, AWAITING), FREE, AWAITING.expires_at_ms),
-        ((QUEUED, STARTED, AWAITING, CANCEL), FREE, NOW_MS),
+        ((QUEUED, STARTED, AWAITING, GRANTED), FREE, NOW_MS),
+        ((QUEUED, STARTED, AWAITING, DENIED, CANCEL), FREE, NOW_MS),
         ((QUEUED, STARTED, CANCEL), LEASED, LEASED.until_ms),
         ((QUEUED, STARTED, COMPLETED), FREE, None),
         ((QUEUED, STARTED, CANCEL, SessionClosed(by=OWNER.user_id)), FREE, NOW_MS),
@@ -369,6 +382,36 @@ def test_a_turn_that_awaits_says_so_until_it_goes_on() -> None:
     assert turn_of(STARTED, AWAITING).status == "awaiting"
     assert not turn_of(STARTED, AWAITING).ended
     assert turn_of(STARTED, AWAITING, replace(STARTED, attempt=2)).status == "running"
+
+
+def test_what_a_turn_waits_for_and_the_answers_are_in_its_record() -> None:
+    call = {"call_id": "call_1", "message_id": MSG, "name": "lookup", "arguments": {}}
+    asked = replace(AWAITING, calls=(call,), output="so far")
+
+    assert turn_of(STARTED).awaited is None
+    assert turn_of(STARTED, asked).awaited == Awaited(
+        calls=(call,),
+        call_ids=(CallId("call_1"),),
+        answers={},
+        output="so far",
+        since_ms=4_000,
+        waited_ms=0,
+    )
+    assert turn_of(STARTED, asked, DENIED).awaited == Awaited(
+        calls=(call,),
+        call_ids=(CallId("call_1"),),
+        answers={"call_1": "denied"},
+        output="so far",
+        since_ms=4_000,
+        waited_ms=0,
+    )
+
+
+@pytest.mark.parametrize("answer", [GRANTED, DENIED])
+def test_an_answer_to_a_turn_that_never_waited_leaves_the_record_as_it_is(answer: Event) -> None:
+    turn = turn_of(STARTED)
+
+    assert evolve_turn(turn, answer, key=KEY, seq=Seq(9), at_ms=9) is turn
 
 
 def test_who_asked_for_a_cancel_and_why_is_kept() -> None:

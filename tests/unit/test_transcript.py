@@ -20,7 +20,7 @@ from sessile.core.events import (
     TurnStarted,
 )
 from sessile.core.ids import CallId, Fence, MessageId, Seq, TurnId
-from sessile.core.transcript import TEXT_KINDS, History, Message, messages
+from sessile.core.transcript import TEXT_KINDS, History, Message, messages, tokens_estimated
 
 TURN = TurnId("trn_1")
 
@@ -295,3 +295,8 @@ def test_a_summary_that_a_fork_copied_covers_at_most_what_stands_before_it() -> 
     history = History(entries(said("1"), summary(99), said("3")))
 
     assert texts(history.bounded(10)) == ["They met.", "3"]
+
+
+def test_tokens_are_estimated_at_four_characters_each_and_one_a_message() -> None:
+    assert tokens_estimated(messages(entries(said("x" * 40), said("abc")))) == 11 + 1
+    assert tokens_estimated(()) == 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Self, TypeVar
 
-from sessile.core.attempts import check_append
+from sessile.core.attempts import authorised, check_append
 from sessile.core.codec import to_json
 from sessile.core.commands import Command, Decision, Named, Remembered, View, named
 from sessile.core.context import Holding
@@ -83,7 +83,7 @@ class MemoryStore:
         view = self._view(key, Named())
         if not check_append(view, holding, step=step):
             return self._apply(key, view, Decision(repeated=True), key.session_id)
-        decision = Decision(events=tuple(events), lease=stepped(view.lease))
+        decision = Decision(events=authorised(view, events), lease=stepped(view.lease))
         return self._apply(key, view, decision, key.session_id)
 
     async def renew(

@@ -1,16 +1,21 @@
 """The fenced side of the rules: how attempts of turns begin, write and end."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import assert_never
 
+from sessile.core.approvals import EXPIRED, counts, denials
 from sessile.core.commands import Decision, FinishTurn, Runner, StartTurn, View
 from sessile.core.context import Holding
 from sessile.core.errors import LeaseLost, SteerUnread
 from sessile.core.events import (
+    ButtonPressed,
     Event,
     JsonObject,
     MessageAdded,
+    ToolInterrupted,
+    ToolRefused,
+    ToolStarted,
     TurnCancelled,
     TurnCompleted,
     TurnFailed,
@@ -19,6 +24,7 @@ from sessile.core.events import (
     TurnStarted,
 )
 from sessile.core.ids import Fence, MessageId, TurnId
+from sessile.core.policy import needs_grant
 from sessile.core.session import FREE, Lease, SessionHead, Turn, due_at_ms
 
 STRIKES_MAX = 3
@@ -41,6 +47,42 @@ def check_append(view: View, holding: Holding, *, step: int) -> bool:
     return True
 
 
+def authorised(view: View, events: Iterable[Event]) -> tuple[Event, ...]:
+    """As they are to be written: a call starts only while the session has the grant for it."""
+    grants = () if view.session is None else view.session.grants
+    return tuple(
+        _ungranted(event, event.grant)
+        if isinstance(event, ToolStarted) and event.grant is not None and event.grant not in grants
+        else event
+        for event in events
+    )
+
+
+def closing_of(view: View, events: Iterable[Event]) -> tuple[Event, ...]:
+    """As `authorised`, for what an end carries. A call whose start comes only with the end never
+    ran: refused, it has its outcome by that, and needs none that says that it was given up."""
+    written = authorised(view, events)
+    refused = {event.call_id for event in written if isinstance(event, ToolRefused)}
+    return tuple(
+        event
+        for event in written
+        if not isinstance(event, ToolInterrupted) or event.call_id not in refused
+    )
+
+
+def _ungranted(call: ToolStarted, grant: str) -> ToolRefused:
+    return ToolRefused(
+        turn_id=call.turn_id,
+        call_id=call.call_id,
+        message_id=call.message_id,
+        name=call.name,
+        arguments=call.arguments,
+        verdict="needs_grant",
+        reason=needs_grant(grant),
+        parent_call_id=call.parent_call_id,
+    )
+
+
 def start(view: View, command: StartTurn) -> Decision:
     """A lost turn of a closed session is begun once more too: the outcomes of its open calls and
     its unread steers, which its end must name, are in the log, which no decision sees. The
@@ -53,6 +95,7 @@ def start(view: View, command: StartTurn) -> Decision:
         return Decision()
     if head.running_turn_id is not None:
         turn = view.turns[head.running_turn_id]
+        expired = () if head.awaiting_until_ms is None else denials(turn, by=None, reason=EXPIRED)
         lost = view.lease.owner is not None
         strikes = 0 if turn.progressed else turn.strikes + lost
         if strikes and not command.suspects:
@@ -65,7 +108,7 @@ def start(view: View, command: StartTurn) -> Decision:
             strikes=strikes,
         )
         lease = _taken(command.runner, now_ms=view.now_ms)
-        return Decision(events=(started,), lease=lease, turn_id=turn.turn_id)
+        return Decision(events=(*expired, started), lease=lease, turn_id=turn.turn_id)
     turn = queue(view)[0]
     events, lease = first_attempt(turn, head.fence, command.runner, now_ms=view.now_ms)
     return Decision(events=events, lease=lease, turn_id=turn.turn_id)
@@ -86,7 +129,8 @@ def finish(view: View, command: FinishTurn) -> Decision:
     if not heard or (command.unread and command.end == "completed" and not cancelled):
         raise SteerUnread(steers_unread=head.steers_unread, cancelled=cancelled)
     end = _terminal(turn, command, cancelled=cancelled)
-    closing = tuple(_marked(event) if cancelled else event for event in command.closing)
+    written = closing_of(view, command.closing)
+    closing = tuple(_marked(event) if cancelled else event for event in written)
     requeued = tuple(_requeue(head, command))
     events: tuple[Event, ...] = (*closing, end, *requeued)
     waiting: list[Turn | TurnQueued] = list(queue(view))
@@ -106,26 +150,20 @@ def _marked(event: Event) -> Event:
 
 
 def _terminal(turn: Turn, command: FinishTurn, *, cancelled: bool) -> Event:
-    numbers = command.progress.raised_to(turn.progress).settled()
-    counts = {
-        "current_iteration": numbers.current_iteration,
-        "total_iterations": numbers.total_iterations,
-        "tokens_used": numbers.tokens_used,
-        "total_tokens": numbers.total_tokens,
-    }
+    numbers = counts(command.progress.raised_to(turn.progress))
     turn_id, output = turn.turn_id, command.output
     if cancelled or command.end == "cancelled":
         reason = turn.cancel_reason or command.reason
         by = turn.cancel_by or turn.by
-        return TurnCancelled(turn_id=turn_id, reason=reason, by=by, output=output, **counts)
+        return TurnCancelled(turn_id=turn_id, reason=reason, by=by, output=output, **numbers)
     match command.end:
         case "completed":
-            return TurnCompleted(turn_id=turn_id, output=output, **counts)
+            return TurnCompleted(turn_id=turn_id, output=output, **numbers)
         case "failed":
             error = command.error or {}
-            return TurnFailed(turn_id=turn_id, error=error, output=output, **counts)
+            return TurnFailed(turn_id=turn_id, error=error, output=output, **numbers)
         case "interrupted":
-            return TurnInterrupted(turn_id=turn_id, reason=command.reason, output=output, **counts)
+            return TurnInterrupted(turn_id=turn_id, reason=command.reason, output=output, **numbers)
         case _:
             assert_never(command.end)
 
@@ -167,11 +205,15 @@ def knows(runner: Runner, view: View) -> bool:
 
 def first_attempt(
     turn: Turn | TurnQueued, fence: Fence, runner: Runner, *, now_ms: int
-) -> tuple[tuple[Event, Event], Lease]:
+) -> tuple[tuple[Event, ...], Lease]:
     """A turn that waited joins the history now, under a new fence."""
     started = TurnStarted(turn_id=turn.turn_id, attempt=1, fence=Fence(fence + 1), node=runner.node)
     message = user_message(turn.turn_id, turn.message_id, turn.input)
-    return (started, message), _taken(runner, now_ms=now_ms)
+    pressed: tuple[Event, ...] = ()
+    if turn.input["type"] == "button":
+        button, payload = turn.input["button"], turn.input["payload"]
+        pressed = (ButtonPressed(turn_id=turn.turn_id, button=button, payload=payload),)
+    return (started, *pressed, message), _taken(runner, now_ms=now_ms)
 
 
 def user_message(

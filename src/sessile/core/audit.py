@@ -21,6 +21,7 @@ from sessile.core.events import (
     SessionRedacted,
     ToolOutcome,
     ToolStarted,
+    TurnAwaiting,
     TurnCancelled,
     TurnProgress,
     TurnQueued,
@@ -33,9 +34,9 @@ from sessile.core.session import (
     Turn,
     evolve,
     evolve_session,
-    evolve_turn,
     unborn,
 )
+from sessile.core.turns import evolve_turn
 
 FAULTS_MAX = 100
 """Of one check: a database that is broken throughout is not listed throughout."""
@@ -296,12 +297,15 @@ class Audit:
 
 
 def _count(calls: dict[CallId, int], event: Event) -> None:
-    """A call is announced by a message, started, or both; each outcome of it counts."""
+    """A call is announced by a message, waited with or started; each outcome of it counts."""
     match event:
         case MessageAdded(role="assistant"):
             for part in event.parts:
                 if part["type"] == "tool_call":
                     calls.setdefault(part["call_id"], 0)
+        case TurnAwaiting():
+            for call in event.calls:
+                calls.setdefault(call["call_id"], 0)
         case ToolStarted():
             calls.setdefault(event.call_id, 0)
         case _ if isinstance(event, ToolOutcome):

@@ -22,7 +22,7 @@ _HAS_TURN = frozenset(
 _NEEDS_TURN = frozenset(
     cls for cls in _HAS_TURN if any(f.name == "turn_id" and f.type is TurnId for f in fields(cls))
 )
-_TUPLES = frozenset({"parts", "message_ids", "call_ids"})
+_TUPLES = frozenset({"parts", "message_ids", "call_ids", "calls"})
 _REQUIRED = {
     cls: frozenset(
         f.name

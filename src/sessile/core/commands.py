@@ -5,8 +5,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, assert_never
 
 from sessile.core.context import Holding, Principal
-from sessile.core.events import Event, JsonObject, Progress, SessionForked, TurnSteered, WhenBusy
-from sessile.core.ids import MessageId, NodeId, SessionId, TurnId, UserId
+from sessile.core.events import (
+    Event,
+    JsonObject,
+    Progress,
+    SessionForked,
+    ToolStarted,
+    TurnSteered,
+    WhenBusy,
+)
+from sessile.core.ids import CallId, MessageId, NodeId, SessionId, TurnId, UserId
 from sessile.core.session import FREE, Lease, Session, SessionHead, Turn
 
 
@@ -103,6 +111,26 @@ class CloseSession:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SetGrants:
+    """The session's grants are these from now on. `changeable`: those that the caller may give
+    and take; `None`: any."""
+
+    principal: Principal
+    grants: tuple[str, ...]
+    changeable: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerApproval:
+    """Approve or deny a call that waits; the last answer makes the turn due."""
+
+    principal: Principal
+    call_id: CallId
+    granted: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeleteSession:
     principal: Principal
 
@@ -125,6 +153,21 @@ class ReleaseTurn:
     """Hands the lease back unfinished; the next attempt is no strike."""
 
     holding: Holding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwaitTurn:
+    """Ask for approvals and release the lease. `closing`: what must be written before."""
+
+    holding: Holding
+    step: int
+    asked: tuple[ToolStarted, ...]
+    open_calls: tuple[ToolStarted, ...]
+    """All that have no outcome yet, those that are asked for among them."""
+    expires_ms: int
+    output: str = ""
+    open_message_id: MessageId | None = None
+    closing: tuple[Event, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,8 +197,11 @@ Command = (
     | CancelTurn
     | UpdateSession
     | CloseSession
+    | SetGrants
+    | AnswerApproval
     | DeleteSession
     | StartTurn
+    | AwaitTurn
     | ReleaseTurn
     | FinishTurn
 )
@@ -225,7 +271,11 @@ def named(command: Command) -> Named:
             return Named(session=True)
         case CloseSession():
             return Named(queue="all", session=True)
-        case DeleteSession() | ReleaseTurn():
+        case SetGrants():
+            return Named(session=True)
+        case AwaitTurn():
+            return Named(turn_id=command.holding.turn_id)
+        case DeleteSession() | ReleaseTurn() | AnswerApproval():
             return Named()
         case StartTurn():
             return Named(queue="first", session=True)
@@ -233,7 +283,11 @@ def named(command: Command) -> Named:
             return Named(
                 turn_id=command.holding.turn_id,
                 queue="first",
-                session=command.successor is not None,
+                session=command.successor is not None or any(map(_gated, command.closing)),
             )
         case _:
             assert_never(command)
+
+
+def _gated(event: Event) -> bool:
+    return isinstance(event, ToolStarted) and event.grant is not None

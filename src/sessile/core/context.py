@@ -1,11 +1,11 @@
 """Who asks, and on whose behalf: frozen identity."""
 
-from collections.abc import Awaitable
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
 from sessile.core.events import JsonObject, Progress
-from sessile.core.ids import Fence, NodeId, SessionId, SessionKey, TenantId, TurnId, UserId
+from sessile.core.ids import CallId, Fence, NodeId, SessionId, SessionKey, TenantId, TurnId, UserId
 from sessile.core.transcript import History
 
 
@@ -34,6 +34,17 @@ class Holding:
     node: NodeId
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolResult:
+    """The one outcome of a call. `value` only where completed, else `reason`."""
+
+    call_id: CallId
+    name: str
+    status: Literal["completed", "failed", "interrupted", "refused"]
+    value: Any = None
+    reason: str | None = None
+
+
 class Door(Protocol):
     """The runtime's side of a turn context: what a turn can do while it is open."""
 
@@ -44,6 +55,16 @@ class Door(Protocol):
     def progress(self, progress: Progress, note: str) -> Awaitable[None]: ...
 
     def emit(self, text: str) -> Awaitable[None]: ...
+
+    def call(
+        self, name: str, arguments: Mapping[str, Any], parent: CallId | None
+    ) -> Awaitable[ToolResult]: ...
+
+    def ask(self, assistant: str, text: str, parent: CallId | None) -> Awaitable[str]: ...
+
+    def hand_off(self, assistant: str, reason: str) -> Awaitable[None]: ...
+
+    def summarize(self, summary: str) -> Awaitable[None]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +80,8 @@ class Identity:
     assistant: str
     grants: tuple[str, ...]
     input: JsonObject
+    metadata: JsonObject = field(default_factory=dict[str, Any])
+    call_id: CallId | None = None
     reached: Progress = Progress()
 
 
@@ -121,6 +144,17 @@ class TurnContext:
         return self._open().input
 
     @property
+    def metadata(self) -> JsonObject:
+        """The session's metadata as they were when the turn began: what is set meanwhile holds
+        from the next turn on."""
+        return self._open().metadata
+
+    @property
+    def call_id(self) -> CallId | None:
+        """The call that a tool was given this context for; None outside of tools."""
+        return self._open().call_id
+
+    @property
     def reached(self) -> Progress:
         """How far the turn was when this step or call began, attempts that were lost included."""
         return self._open().reached
@@ -158,6 +192,27 @@ class TurnContext:
         """Add text to the reply that the turn is writing; without `await` in a tool that blocks."""
         self._open()
         return self._door.emit(text)
+
+    def call(self, name: str, /, **arguments: Any) -> Awaitable[ToolResult]:
+        """Call one of the assistant's tools, as its model would: authorised, and in the log."""
+        return self._door.call(name, arguments, self._open().call_id)
+
+    def ask(self, assistant: str, text: str) -> Awaitable[str]:
+        """Have another assistant answer `text`, and nothing else of this session, by its own
+        tools. Its calls are in this session's log, below the call that asked."""
+        return self._door.ask(assistant, text, self._open().call_id)
+
+    def hand_off(self, assistant: str, *, reason: str = "") -> Awaitable[None]:
+        """From here on the session is another assistant's. It answers this turn too, where nothing
+        has been answered yet."""
+        self._open()
+        return self._door.hand_off(assistant, reason)
+
+    def summarize(self, summary: str) -> Awaitable[None]:
+        """What is read from the next turn on in place of all that was said before this one. Nothing
+        is deleted."""
+        self._open()
+        return self._door.summarize(summary)
 
     def _open(self) -> Identity:
         self._door.check()

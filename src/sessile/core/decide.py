@@ -9,8 +9,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import assert_never
 
+from sessile.core import approvals
+from sessile.core.approvals import denials, give_up, released
 from sessile.core.attempts import finish, first_attempt, held, knows, queue, start
 from sessile.core.commands import (
+    AnswerApproval,
+    AwaitTurn,
     CancelTurn,
     CloseSession,
     Command,
@@ -22,6 +26,7 @@ from sessile.core.commands import (
     OpenSession,
     ReleaseTurn,
     Runner,
+    SetGrants,
     StartTurn,
     SubmitTurn,
     UpdateSession,
@@ -29,6 +34,7 @@ from sessile.core.commands import (
 )
 from sessile.core.context import Principal
 from sessile.core.errors import (
+    Forbidden,
     IdempotencyConflict,
     QueueFull,
     SessionBusy,
@@ -40,7 +46,9 @@ from sessile.core.errors import (
 )
 from sessile.core.events import (
     Event,
+    SessionGranted,
     SessionOpened,
+    SessionRevoked,
     SessionUpdated,
     TurnCancelled,
     TurnCancelRequested,
@@ -50,7 +58,7 @@ from sessile.core.events import (
 )
 from sessile.core.events import SessionClosed as SessionClosedEvent
 from sessile.core.ids import Fence, TurnId
-from sessile.core.session import FREE, SessionHead, Turn
+from sessile.core.session import SessionHead, Turn
 
 
 def decide(view: View, command: Command) -> Decision:
@@ -68,6 +76,8 @@ def decide(view: View, command: Command) -> Decision:
             return _update(view, command)
         case CloseSession():
             return _close(view, command)
+        case SetGrants():
+            return _grant(view, command)
         case DeleteSession():
             _reached(view, command.principal)
             return Decision(deleted=True)
@@ -75,9 +85,11 @@ def decide(view: View, command: Command) -> Decision:
             return start(view, command)
         case ReleaseTurn():
             held(view, command.holding)
-            # The step stays: an append that was sent twice must not apply twice when the slower
-            # one comes after the release.
-            return Decision(lease=replace(FREE, step=view.lease.step))
+            return Decision(lease=released(view))
+        case AwaitTurn():
+            return approvals.begin(view, held(view, command.holding), command)
+        case AnswerApproval():
+            return approvals.answer(view, _reached(view, command.principal), command)
         case FinishTurn():
             return finish(view, command)
         case _:
@@ -152,8 +164,8 @@ def _submit(view: View, command: SubmitTurn) -> Decision:
     waiting = head.steers_unread + (0 if command.when_busy == "interrupt" else head.queued)
     if waiting >= command.queue_max:
         raise QueueFull(queue_max=command.queue_max)
-    steerable = head.awaiting_until_ms is None and head.cancel_turn_id is None
-    if command.when_busy == "steer" and running is not None and steerable:
+    if command.when_busy == "steer" and _steerable(view, head):
+        assert running is not None
         steered = TurnSteered(
             turn_id=running,
             steer_id=command.turn_id,
@@ -165,7 +177,10 @@ def _submit(view: View, command: SubmitTurn) -> Decision:
     displaced: tuple[Event, ...] = ()
     if command.when_busy == "interrupt":
         displaced = tuple(_displace(view, head, by=command.principal, reason="displaced"))
-    free = running is None and (head.queued == 0 or command.when_busy == "interrupt")
+    ended = any(
+        isinstance(event, TurnCancelled) and event.turn_id == running for event in displaced
+    )
+    free = (running is None or ended) and (head.queued == 0 or command.when_busy == "interrupt")
     runner = command.runner
     return _accepted(
         command,
@@ -202,13 +217,31 @@ def _accepted(
     return Decision(events=(*before, queued, *started), lease=lease, turn_id=turn_id)
 
 
+def _steerable(view: View, head: SessionHead) -> bool:
+    """Nobody would read it while the turn waits for a person, nor once it is to stop."""
+    running = head.running_turn_id
+    if running is None or head.cancel_turn_id is not None:
+        return False
+    return view.turns[running].status != "awaiting"
+
+
 def _displace(view: View, head: SessionHead, *, by: Principal, reason: str) -> Iterator[Event]:
     """Cancels all that waits, and flags the turn that runs."""
     for turn in queue(view):
         yield TurnCancelled(turn_id=turn.turn_id, reason=reason, by=by.user_id)
     running = head.running_turn_id
     if running is not None and head.cancel_turn_id is None:
-        yield TurnCancelRequested(turn_id=running, by=by.user_id, reason=reason)
+        yield from _stopped(head, view.turns[running], by=by, reason=reason)
+
+
+def _stopped(head: SessionHead, turn: Turn, *, by: Principal, reason: str) -> Iterator[Event]:
+    """A turn that waits ends at once, but for one with a steer that nobody has read: it becomes a
+    turn when the end is written by who can read it. Its calls are denied at once in both."""
+    if turn.status == "awaiting" and not head.steers_unread:
+        yield from give_up(turn, by=by.user_id, reason=reason)
+        return
+    yield from denials(turn, by=by.user_id, reason=reason)
+    yield TurnCancelRequested(turn_id=turn.turn_id, by=by.user_id, reason=reason)
 
 
 def _edit(view: View, command: EditTurn) -> Decision:
@@ -225,13 +258,13 @@ def _cancel(view: View, command: CancelTurn) -> Decision:
         return Decision(repeated=True, turn_id=turn.turn_id)
     if turn.ended:
         raise TurnEnded(status=turn.status)
-    by = command.principal.user_id
-    event: Event
+    by, reason = command.principal, command.reason
     if turn.status == "queued":
-        event = TurnCancelled(turn_id=turn.turn_id, reason=command.reason, by=by)
-    else:
-        event = TurnCancelRequested(turn_id=turn.turn_id, by=by, reason=command.reason)
-    return Decision(events=(event,), turn_id=turn.turn_id)
+        cancelled = TurnCancelled(turn_id=turn.turn_id, reason=reason, by=by.user_id)
+        return Decision(events=(cancelled,), turn_id=turn.turn_id)
+    assert view.head is not None
+    stopped = tuple(_stopped(view.head, turn, by=by, reason=reason))
+    return Decision(events=stopped, turn_id=turn.turn_id)
 
 
 def _named_turn(view: View, principal: Principal, turn_id: TurnId) -> Turn:
@@ -255,6 +288,23 @@ def _update(view: View, command: UpdateSession) -> Decision:
         by=command.principal.user_id,
     )
     return Decision(events=(updated,))
+
+
+def _grant(view: View, command: SetGrants) -> Decision:
+    head = _reached(view, command.principal)
+    if head.status == "closed":
+        raise SessionClosed()
+    assert view.session is not None
+    by, had, wanted = command.principal.user_id, view.session.grants, dict.fromkeys(command.grants)
+    changed = set(had) ^ set(wanted)
+    if command.changeable is not None and not changed <= command.changeable:
+        raise Forbidden(
+            "only an operator or admin sets these grants",
+            grants=sorted(changed - command.changeable),
+        )
+    granted = (SessionGranted(grant=each, by=by) for each in wanted if each not in had)
+    revoked = (SessionRevoked(grant=each, by=by) for each in had if each not in wanted)
+    return Decision(events=(*granted, *revoked))
 
 
 def _close(view: View, command: CloseSession) -> Decision:

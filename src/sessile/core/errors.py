@@ -50,6 +50,26 @@ class TurnNotFound(NotFound):
     code = "turn_not_found"
 
 
+class CallNotFound(NotFound):
+    """No call of that id waits for an approval in this session."""
+
+    code = "call_not_found"
+
+
+class Forbidden(SessileError):
+    """You may read this session, and may not do this in it."""
+
+    code = "forbidden"
+    status = 403
+
+
+class ApprovalAnswered(SessileError):
+    """The call was answered before, and otherwise."""
+
+    code = "approval_answered"
+    status = 409
+
+
 class UnknownAssistant(SessileError):
     """This server has no assistant of that name."""
 

@@ -183,10 +183,21 @@ class TurnProgress(Progress):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnAwaiting:
+    """Nobody runs the turn until each of `call_ids` is approved or denied.
+
+    `calls`: all calls that have no outcome yet, `{call_id, message_id, name, arguments,
+    parent_call_id}`: were the turn ended now, these would need one. `output`: the reply so far.
+    `open_message_id`: of a message that has deltas and is not whole; were the turn ended now, it
+    would be void.
+    """
+
     kind: ClassVar[str] = "turn.awaiting"
     turn_id: TurnId
     call_ids: tuple[CallId, ...]
     expires_at_ms: int
+    calls: tuple[JsonObject, ...] = ()
+    output: str = ""
+    open_message_id: MessageId | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,10 +250,11 @@ class TurnInterrupted(Progress):
 class MessageAdded:
     """A whole message; it replaces all deltas of its id.
 
-    `parts`: `{type: text, text}`, `{type: thinking, text}` and
+    `parts`: `{type: text, text}`, `{type: thinking, text}`,
     `{type: tool_call, call_id, name, arguments}`, each with an optional `provider` object that
-    only the agent's own integration reads. `steer_id` names the steered input that it delivers;
-    `asked_again`: it came when the agent had answered, and began a new run of it.
+    only the agent's own integration reads, and `{type: button, button, label, payload}`.
+    `steer_id` names the steered input that it delivers; `asked_again`: it came when the agent had
+    answered, and began a new run of it.
     """
 
     kind: ClassVar[str] = "message.added"
@@ -289,10 +301,14 @@ class ToolEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolStarted(ToolEvent):
+    """Where it names a `grant`, the session had it at this moment. `parent_call_id`: the call from
+    within which it was made."""
+
     kind: ClassVar[str] = "tool.started"
     arguments: JsonObject
     idempotent: bool = False
     parent_call_id: CallId | None = None
+    grant: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -324,31 +340,41 @@ class ToolRefused(ToolEvent):
     arguments: JsonObject
     verdict: str
     reason: str
+    parent_call_id: CallId | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalRequested:
+    """`message_id` is the card of the call."""
+
     kind: ClassVar[str] = "approval.requested"
     turn_id: TurnId
     call_id: CallId
+    message_id: MessageId
     name: str
     arguments: JsonObject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalGranted:
+    """`unanswered`: calls of the turn that still wait; at 0 it goes on."""
+
     kind: ClassVar[str] = "approval.granted"
     turn_id: TurnId
     call_id: CallId
     by: UserId
+    unanswered: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalDenied:
+    """Nobody denied it where `by` is null: its time was over."""
+
     kind: ClassVar[str] = "approval.denied"
     turn_id: TurnId
     call_id: CallId
-    by: UserId
+    by: UserId | None
+    unanswered: int
     reason: str = ""
 
 
@@ -365,6 +391,8 @@ class IntentDecided:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ButtonOffered:
+    """Under a message that is being written; the whole message then has it among its parts."""
+
     kind: ClassVar[str] = "button.offered"
     turn_id: TurnId
     message_id: MessageId
@@ -375,6 +403,8 @@ class ButtonOffered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ButtonPressed:
+    """What the turn was begun with, before the message that it reads as."""
+
     kind: ClassVar[str] = "button.pressed"
     turn_id: TurnId
     button: str

@@ -1,6 +1,6 @@
 """May this session use this tool? A verdict always carries its reason: no gate is invisible."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
@@ -15,12 +15,34 @@ class Verdict:
     reason: str
 
 
-def verdict(tool: str, *, known: bool, allowed: Iterable[str]) -> Verdict:
-    """`allowed`: the assistant's allow-list, names or patterns such as `debug.*`."""
+def verdict(
+    tool: str,
+    *,
+    known: bool,
+    allowed: Iterable[str],
+    grant: str | None = None,
+    grants: Collection[str] = (),
+    approval: bool = False,
+) -> Verdict:
+    """`allowed`: the assistant's allow-list, names or patterns such as `debug.*`. `grant`: what
+    the tool needs, of the session's `grants`. `approval`: each call asks a person."""
     if not known:
         return Verdict(tool=tool, status="denied", reason="The assistant has no such tool.")
-    for pattern in allowed:
-        if fnmatchcase(tool, pattern):
-            reason = f"The assistant's allow-list has {pattern!r}."
-            return Verdict(tool=tool, status="allowed", reason=reason)
-    return Verdict(tool=tool, status="denied", reason="Not in the assistant's allow-list.")
+    pattern = next((each for each in allowed if fnmatchcase(tool, each)), None)
+    if pattern is None:
+        return Verdict(tool=tool, status="denied", reason="Not in the assistant's allow-list.")
+    if grant is not None and grant not in grants:
+        return Verdict(tool=tool, status="needs_grant", reason=needs_grant(grant))
+    if approval:
+        reason = "Each call waits until a person approves it."
+        return Verdict(tool=tool, status="needs_approval", reason=reason)
+    reason = f"The assistant's allow-list has {pattern!r}."
+    return Verdict(tool=tool, status="allowed", reason=reason)
+
+
+def needs_grant(grant: str) -> str:
+    """Why not, and how to get it."""
+    return (
+        f"This needs the grant {grant!r}, which the session does not have. An operator or admin"
+        " gives it: PUT /v1/sessions/{session_id}/grants."
+    )

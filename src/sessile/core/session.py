@@ -1,15 +1,17 @@
 """What a session, its head and its turns are: folds of the log, and nothing else.
 
 `SessionHead` is the narrow row that decisions are made on; `Session` is what seldom changes;
-`Turn` is the record of one turn. Each has one `evolve`, and a property test rebuilds all three
-from the log and compares them with what the stores hold.
+`Turn` is the record of one turn, whose fold is in `turns`. A property test rebuilds all three from
+the log and compares them with what the stores hold.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, assert_never
+from typing import Literal
 
 from sessile.core.events import (
+    ApprovalDenied,
+    ApprovalGranted,
     Event,
     JsonObject,
     MessageAdded,
@@ -20,28 +22,33 @@ from sessile.core.events import (
     SessionOpened,
     SessionRevoked,
     SessionUpdated,
-    ToolCompleted,
-    ToolFailed,
-    ToolInterrupted,
-    ToolRefused,
     TurnAwaiting,
     TurnCancelled,
     TurnCancelRequested,
     TurnCompleted,
-    TurnEdited,
     TurnFailed,
     TurnInterrupted,
-    TurnProgress,
     TurnQueued,
     TurnStarted,
     TurnSteered,
 )
-from sessile.core.ids import Fence, MessageId, NodeId, Seq, SessionId, SessionKey, TurnId, UserId
+from sessile.core.ids import (
+    CallId,
+    Fence,
+    MessageId,
+    NodeId,
+    Seq,
+    SessionId,
+    SessionKey,
+    TurnId,
+    UserId,
+)
 
 SessionStatus = Literal["active", "closed"]
 TurnStatus = Literal[
     "queued", "running", "awaiting", "completed", "failed", "cancelled", "interrupted"
 ]
+Answer = Literal["granted", "denied"]
 ENDED: frozenset[TurnStatus] = frozenset({"completed", "failed", "cancelled", "interrupted"})
 
 
@@ -93,6 +100,25 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Awaited:
+    """What a turn waited for, the last time that it did: `calls`, `output` and `open_message_id`
+    as in `turn.awaiting`. `answers` of all its waits; `since_ms` only while it waits;
+    `waited_ms`: all its waits before."""
+
+    calls: tuple[JsonObject, ...]
+    call_ids: tuple[CallId, ...]
+    answers: Mapping[CallId, Answer]
+    output: str
+    since_ms: int | None
+    waited_ms: int
+    open_message_id: MessageId | None = None
+
+    @property
+    def unanswered(self) -> tuple[CallId, ...]:
+        return tuple(call_id for call_id in self.call_ids if call_id not in self.answers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
     """The record of one turn. `strikes` and `progressed` serve the poison rule."""
 
@@ -110,6 +136,7 @@ class Turn:
     progressed: bool = False
     cancel_reason: str | None = None
     cancel_by: UserId | None = None
+    awaited: Awaited | None = None
     output: str | None = None
     error: JsonObject | None = None
     progress: Progress = Progress()
@@ -154,6 +181,8 @@ def evolve(head: SessionHead, happened: Iterable[Event]) -> SessionHead:
                 cancel = event.turn_id
             case TurnAwaiting():
                 awaiting = event.expires_at_ms
+            case ApprovalGranted(unanswered=0) | ApprovalDenied(unanswered=0):
+                awaiting = None
             case SessionOpened():
                 user_id, exclusive_key = event.user_id, event.exclusive_key
             case SessionClosed():
@@ -178,10 +207,10 @@ def evolve(head: SessionHead, happened: Iterable[Event]) -> SessionHead:
 
 def due_at_ms(head: SessionHead, lease: Lease, *, now_ms: int) -> int | None:
     """When the sweep must look at the session: `None` when idle, now when a turn can run, the
-    lease's end while one runs, the expiry while one awaits an approval and is not cancelled."""
+    lease's end while one runs, the expiry while one awaits an answer that has not come."""
     if lease.owner is not None:
         return lease.until_ms
-    if head.awaiting_until_ms is not None and head.cancel_turn_id is None:
+    if head.awaiting_until_ms is not None:
         return head.awaiting_until_ms
     if head.running_turn_id is not None or (head.queued and head.status == "active"):
         return now_ms
@@ -221,99 +250,3 @@ def evolve_session(
         case _:
             return session
     return replace(session, updated_at_ms=at_ms)
-
-
-def evolve_turn(
-    turn: Turn | None, event: Event, *, key: SessionKey, seq: Seq, at_ms: int
-) -> Turn | None:
-    """The turn's record after an event of this turn; `None` before it was queued."""
-    return evolve_turn_by(turn, ((seq, event),), key=key, at_ms=at_ms)
-
-
-def evolve_turn_by(
-    turn: Turn | None, happened: Iterable[tuple[Seq, Event]], *, key: SessionKey, at_ms: int
-) -> Turn | None:
-    """The same after several events, each with its place. One new value however many they are."""
-    changed: dict[str, Any] = {}
-    for seq, event in happened:
-        if isinstance(event, TurnQueued):
-            turn = None
-            changed = {
-                "session_id": key.session_id,
-                "turn_id": event.turn_id,
-                "seq": seq,
-                "position": event.position,
-                "message_id": event.message_id,
-                "by": event.by,
-                "input": event.input,
-                "created_at_ms": at_ms,
-            }
-        elif turn is not None or changed:
-            _change(turn, changed, event, at_ms)
-    if turn is None:
-        return Turn(**changed) if changed else None
-    return replace(turn, **changed) if changed else turn
-
-
-def _change(turn: Turn | None, changed: dict[str, Any], event: Event, at_ms: int) -> None:
-    """What an event makes of a turn that is `changed` already; None is one that begins by it."""
-    match event:
-        case MessageAdded():
-            if event.role == "assistant":
-                _progress(turn, changed)
-        case TurnStarted():
-            changed |= {
-                "status": "running",
-                "attempt": event.attempt,
-                "strikes": event.strikes,
-                "progressed": False,
-            }
-            if turn is None or turn.started_at_ms is None:
-                changed.setdefault("started_at_ms", at_ms)
-        case TurnCompleted() | TurnFailed() | TurnCancelled() | TurnInterrupted():
-            status, error = _end(event)
-            changed |= {
-                "status": status,
-                "output": event.output,
-                "error": error,
-                "progress": _numbers(turn, changed).raised_to(event).settled(),
-                "ended_at_ms": at_ms,
-            }
-        case TurnProgress():
-            changed["progress"] = _numbers(turn, changed).raised_to(event)
-        case ToolCompleted() | ToolFailed() | ToolInterrupted() | ToolRefused():
-            _progress(turn, changed)
-        case TurnEdited():
-            changed["input"] = event.input
-        case TurnCancelRequested():
-            changed |= {"cancel_reason": event.reason, "cancel_by": event.by}
-        case TurnAwaiting():
-            changed["status"] = "awaiting"
-        case _:
-            pass
-
-
-def _progress(turn: Turn | None, changed: dict[str, Any]) -> None:
-    if turn is None or not turn.progressed or "progressed" in changed:
-        changed["progressed"] = True
-
-
-def _numbers(turn: Turn | None, changed: dict[str, Any]) -> Progress:
-    numbers: Progress = changed.get("progress", Progress() if turn is None else turn.progress)
-    return numbers
-
-
-def _end(
-    event: TurnCompleted | TurnFailed | TurnCancelled | TurnInterrupted,
-) -> tuple[TurnStatus, JsonObject | None]:
-    match event:
-        case TurnCompleted():
-            return "completed", None
-        case TurnFailed():
-            return "failed", event.error
-        case TurnCancelled():
-            return "cancelled", {"code": "cancelled", "message": event.reason, "retry": False}
-        case TurnInterrupted():
-            return "interrupted", {"code": "interrupted", "message": event.reason, "retry": True}
-        case _:
-            assert_never(event)

@@ -13,9 +13,9 @@ from sessile.core.session import (
     Turn,
     evolve,
     evolve_session,
-    evolve_turn_by,
     unborn,
 )
+from sessile.core.turns import evolve_turn_by
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

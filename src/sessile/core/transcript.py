@@ -107,6 +107,11 @@ class History:
         return len(self._entries)
 
 
+def tokens_estimated(said: Iterable[Message]) -> int:
+    """About how many tokens a model would count: a quarter of the characters."""
+    return sum(len(message.text) // 4 + 1 for message in said)
+
+
 def messages(entries: Iterable[Entry]) -> Iterable[Message]:
     """The messages among the entries, in log order."""
     for entry in entries:

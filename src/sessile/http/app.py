@@ -12,9 +12,11 @@ from starlette.requests import Request
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from sessile.core.codec import to_json
 from sessile.core.errors import SessileError
 from sessile.http.events import EventRoutes
 from sessile.http.exchange import exchange
+from sessile.http.gates import GateRoutes
 from sessile.http.guard import Guard
 from sessile.http.health import HealthRoutes
 from sessile.http.problems import InvalidFields, plain_problem, problem
@@ -39,6 +41,7 @@ not yours is the same answer. A field of a reply is always there: null where unk
 TAGS = [
     {"name": "sessions", "description": "A conversation: one append-only log, and what it tells."},
     {"name": "turns", "description": "What is said to a session, and all that follows from it."},
+    {"name": "gates", "description": "What a session is granted, and calls that wait for a yes."},
     {"name": "events", "description": "The log as it grows."},
     {"name": "node", "description": "How this server is."},
 ]
@@ -74,6 +77,7 @@ class App:
         self.routes.router.route_class = LeanRoute
         SessionRoutes(served).declare(self.routes)
         TurnRoutes(served).declare(self.routes)
+        GateRoutes(served).declare(self.routes)
         EventRoutes(served, self._streams).declare(self.routes)
         HealthRoutes(served, self._streams).declare(self.routes)
         for router in served.routers:
@@ -149,7 +153,10 @@ async def _of_http(request: Request, error: Exception) -> Any:
     if error.status_code == 405:
         headers = [(b"allow", ", ".join(sorted(_methods(request))).encode())]
     request_id = exchange(request.scope).request_id
-    return plain_problem(error.status_code, request_id=request_id, headers=headers)
+    # A mounted route may give anything that is JSON for a detail; a problem's is a text.
+    told: Any = error.detail
+    detail = told if isinstance(told, str) else to_json(told)
+    return plain_problem(error.status_code, request_id=request_id, detail=detail, headers=headers)
 
 
 def _methods(request: Request) -> Iterator[str]:

@@ -147,12 +147,14 @@ def problem(error: SessileError, *, request_id: str | None) -> Reply:
     )
 
 
-def plain_problem(status: int, *, request_id: str | None, headers: Sequence[Header] = ()) -> Reply:
-    """A problem of HTTP itself: no such route, no such method."""
+def plain_problem(
+    status: int, *, request_id: str | None, detail: str = "", headers: Sequence[Header] = ()
+) -> Reply:
+    """A problem of HTTP itself: no such route, no such method; or what a mounted route says."""
     phrase = HTTPStatus(status).phrase
     code = phrase.lower().replace(" ", "_").replace("-", "_").replace("'", "")
     return document(
-        status, code, title=phrase, detail=phrase, request_id=request_id, headers=headers
+        status, code, title=phrase, detail=detail or phrase, request_id=request_id, headers=headers
     )
 
 

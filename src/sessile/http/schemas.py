@@ -46,6 +46,37 @@ class MessageInput(_Input):
         return given
 
 
+class ButtonInput(_Input):
+    """A press of a button. `message_id`: the message that offered it; a press of one that is not
+    in the assistant's history any more is told so."""
+
+    type: Literal["button"]
+    button: Annotated[str, Field(max_length=64)]
+    payload: dict[str, Any] = Field(default_factory=dict, description="As it was offered.")
+    text: str | None = Field(None, description="What it said; None: the button's label.")
+    message_id: MessageIdText | None = None
+    metadata: Metadata | None = None
+
+    def given(self) -> dict[str, Any]:
+        """As the log keeps it, but for a text that is not known yet."""
+        return self.model_dump(exclude_none=True)
+
+
+AnyInput = Annotated[MessageInput | ButtonInput, Field(discriminator="type")]
+
+
+class Grants(_Input):
+    """All that the session is granted from now on."""
+
+    grants: list[str]
+
+
+class Denial(_Input):
+    """The assistant is told the reason."""
+
+    reason: Annotated[str, Field(max_length=1_000)] = ""
+
+
 class SessionOpen(_Input):
     assistant: str | None = Field(None, description="None: the server's first.")
     title: str | None = None
@@ -71,7 +102,7 @@ class TurnSubmit(_Input):
         json_schema_extra={"examples": [{"input": {"type": "message", "text": "Hello"}}]}
     )
 
-    input: MessageInput
+    input: AnyInput
     when_busy: Literal["enqueue", "reject", "interrupt", "steer"] = "enqueue"
 
 
@@ -84,7 +115,7 @@ class TurnOpen(TurnSubmit):
 
 
 class TurnEdit(_Input):
-    input: MessageInput
+    input: AnyInput
 
 
 class Nothing(_Input):
@@ -180,6 +211,7 @@ class Context(_Output):
     assistant: str
     messages: int
     characters: int
+    tokens_estimated: int
     history_entries: int
     history_entries_max: int
     last_summary_seq: int | None

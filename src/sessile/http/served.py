@@ -9,6 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from sessile.http.schemas import Problem
 from sessile.runtime.feed import Feed
+from sessile.runtime.gates import Gates
 from sessile.runtime.reads import Reads
 from sessile.runtime.sessions import Sessions
 from sessile.runtime.telemetry import Telemetry
@@ -27,6 +28,9 @@ class Served(Protocol):
 
     @property
     def sessions(self) -> Sessions: ...
+
+    @property
+    def gates(self) -> Gates: ...
 
     @property
     def reads(self) -> Reads: ...
@@ -58,6 +62,7 @@ PROBLEM = {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}
 TITLES = {
     400: "The request contradicts itself, or is no JSON.",
     401: "No valid credentials came with the request.",
+    403: "You may see this, and may not do it.",
     404: "There is no such thing, or it is not yours: the two are the same answer.",
     409: "The state of the session or the turn does not allow it; `code` says why.",
     413: "Larger than this server takes.",

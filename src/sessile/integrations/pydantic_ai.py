@@ -174,6 +174,8 @@ class _Drive:
                 calls = node.model_response.tool_calls
                 node = await self._run.next(node)
                 await self._journal.settle(calls, self._answers(node))
+                if self._journal.tools.handed_off:
+                    return  # another assistant goes on
             else:
                 node = await self._run.next(node)
         for event in self._final(parts):

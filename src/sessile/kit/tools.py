@@ -31,6 +31,8 @@ class FunctionTool:
         *,
         name: str | None = None,
         idempotent: bool = False,
+        grant: str | None = None,
+        approval: bool = False,
         timeout_seconds: float | None = None,
     ) -> None:
         refuse_captured(function)
@@ -40,6 +42,8 @@ class FunctionTool:
         if timeout_seconds is not None and timeout_seconds <= 0:
             raise ValueError(f"{self.name}: a tool's timeout is longer than 0 seconds")
         self.idempotent = idempotent
+        self.grant = grant
+        self.approval = approval
         self.timeout_seconds = timeout_seconds
         self.blocking = not is_async(function)
         self._function = function

@@ -7,12 +7,28 @@ reply, and it goes on from there.
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
-from sessile.core.context import TurnContext
+from sessile.core.context import ToolResult, TurnContext
 from sessile.core.events import JsonObject, Progress
 from sessile.core.ids import CallId
 from sessile.core.transcript import History, Message
+
+__all__ = [
+    "Agent",
+    "AgentEvent",
+    "AgentFailed",
+    "AgentLoop",
+    "ButtonOffer",
+    "IntentDecision",
+    "MessageEnd",
+    "TextDelta",
+    "ThinkingDelta",
+    "Tool",
+    "ToolError",
+    "ToolResult",
+    "Tools",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +56,27 @@ class MessageEnd:
     parts: tuple[JsonObject, ...] | None = None
 
 
-AgentEvent = TextDelta | ThinkingDelta | MessageEnd | Progress
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ButtonOffer:
+    """A button under the message that is being written."""
+
+    button: str
+    label: str
+    payload: JsonObject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntentDecision:
+    """Who answers the turn: `path` is `button`, `direct`, `intent` or `agent`."""
+
+    path: str
+    intent: str | None = None
+    score: float = 0.0
+    threshold: float = 0.0
+    reason: str = ""
+
+
+AgentEvent = TextDelta | ThinkingDelta | MessageEnd | Progress | ButtonOffer | IntentDecision
 
 
 class AgentFailed(Exception):
@@ -81,6 +117,16 @@ class Tool(Protocol):
         ...
 
     @property
+    def grant(self) -> str | None:
+        """What the session must have been granted, at the moment of each call."""
+        ...
+
+    @property
+    def approval(self) -> bool:
+        """Each call waits until a person approves it."""
+        ...
+
+    @property
     def timeout_seconds(self) -> float | None:
         """None: the server's setting."""
         ...
@@ -100,23 +146,23 @@ class Tool(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolResult:
-    """The one outcome of a call. `value` only where completed, else `reason`."""
-
-    call_id: CallId
-    name: str
-    status: Literal["completed", "failed", "interrupted", "refused"]
-    value: Any = None
-    reason: str | None = None
-
-
 class Tools(Protocol):
     """The tools of one turn. Every call is authorised, journalled and has one outcome."""
 
     @property
     def offered(self) -> tuple[Tool, ...]:
         """What this turn may use, fixed at its start."""
+        ...
+
+    @property
+    def decided(self) -> str | None:
+        """Who answers the turn by the log: the `path` of its `IntentDecision`; `agent` too where
+        it was spoken to again."""
+        ...
+
+    @property
+    def handed_off(self) -> bool:
+        """The session is another assistant's by now: this one need not go on."""
         ...
 
     def new_call_id(self) -> CallId:
@@ -184,6 +230,16 @@ class Agent(AgentLoop, Protocol):
     @property
     def tools_allowed(self) -> tuple[str, ...]:
         """The allow-list: names or patterns such as `debug.*`."""
+        ...
+
+    @property
+    def owner_grants(self) -> tuple[str, ...]:
+        """What the owner of a session may grant to it; all else only operators and admins."""
+        ...
+
+    def pressed(self, button: str, payload: JsonObject) -> str:
+        """What a press reads as in the history. Raises InvalidInput where there is no such button,
+        or its payload has another form."""
         ...
 
     @property

@@ -68,7 +68,8 @@ class Store(Protocol):
         ...
 
     async def append(self, holding: Holding, step: int, events: Sequence[Event]) -> Committed:
-        """Append to a running turn under its fence; durable on return.
+        """Append to a running turn under its fence; durable on return. A `tool.started` whose
+        grant the session does not have is written as `tool.refused`.
 
         `step` is the number of appends made before under this fence: a retry with the same step
         applies once, and answers with no entries. Raises LeaseLost where

@@ -2,12 +2,15 @@
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import suppress
 from contextvars import ContextVar, Token  # noqa: TID251
+from typing import Any, Protocol
 
+from sessile.core.context import ToolResult
 from sessile.core.errors import ContextExpired, ContextMismatch
 from sessile.core.events import Progress
+from sessile.core.ids import CallId
 from sessile.ports.agent import AgentFailed
 from sessile.runtime.telemetry import Telemetry
 
@@ -16,19 +19,30 @@ from sessile.runtime.telemetry import Telemetry
 _entered: ContextVar["TurnDoor | None"] = ContextVar("entered_door", default=None)
 
 
+class Inside(Protocol):
+    """The attempt behind a door."""
+
+    def note_progress(self, progress: Progress, note: str) -> None: ...
+
+    def add_aside(self, text: str) -> None: ...
+
+    async def call(
+        self, name: str, arguments: Mapping[str, Any], parent: CallId | None
+    ) -> ToolResult: ...
+
+    async def ask_other(self, assistant: str, text: str, parent: CallId | None) -> str: ...
+
+    async def hand_off(self, assistant: str, reason: str) -> None: ...
+
+    async def summarize(self, summary: str) -> None: ...
+
+
 class TurnDoor:
     """Implements `core.context.Door` for one attempt."""
 
-    def __init__(
-        self,
-        *,
-        telemetry: Telemetry,
-        add_text: Callable[[str], None],
-        note_progress: Callable[[Progress, str], None],
-    ) -> None:
+    def __init__(self, inside: Inside, *, telemetry: Telemetry) -> None:
+        self._inside = inside
         self._telemetry = telemetry
-        self._add_text = add_text
-        self._note_progress = note_progress
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._closed = False
@@ -54,10 +68,28 @@ class TurnDoor:
             raise ContextMismatch()
 
     def progress(self, progress: Progress, note: str) -> Awaitable[None]:
-        return self._tell(self._note_progress, progress, note)
+        return self._tell(self._inside.note_progress, progress, note)
 
     def emit(self, text: str) -> Awaitable[None]:
-        return self._tell(self._add_text, text)
+        return self._tell(self._inside.add_aside, text)
+
+    async def call(
+        self, name: str, arguments: Mapping[str, Any], parent: CallId | None
+    ) -> ToolResult:
+        self.check()
+        return await self._inside.call(name, arguments, parent)
+
+    async def ask(self, assistant: str, text: str, parent: CallId | None) -> str:
+        self.check()
+        return await self._inside.ask_other(assistant, text, parent)
+
+    async def hand_off(self, assistant: str, reason: str) -> None:
+        self.check()
+        await self._inside.hand_off(assistant, reason)
+
+    async def summarize(self, summary: str) -> None:
+        self.check()
+        await self._inside.summarize(summary)
 
     def _tell(self, tell: Callable[..., None], *what: object) -> Awaitable[None]:
         """At once in the event loop; from a tool's own thread, as soon as the loop comes to it."""

@@ -5,6 +5,7 @@ from typing import Literal
 
 from sessile.core.codec import clean, to_json
 from sessile.core.events import (
+    ButtonOffered,
     Event,
     JsonObject,
     MessageAdded,
@@ -33,6 +34,8 @@ class Draft:
         self._offset: dict[Channel, int] = {"thinking": 0, "text": 0}
         self._chars = 0
         self._aside: list[str] = []
+        self._offers: list[ButtonOffered] = []
+        self._fresh_offers: list[ButtonOffered] = []
         self._notes: list[TurnProgress] = []
         self.progress = turn.progress
         self.text = ""
@@ -53,6 +56,32 @@ class Draft:
         self._fresh["thinking" if thinking else "text"].append(text)
         if aside:
             self._aside.append(text)
+
+    @property
+    def open_message_id(self) -> MessageId | None:
+        """Of the message that was begun and not ended."""
+        return self._message_id
+
+    @property
+    def spoken(self) -> bool:
+        """There is text: of the message that is open, or of the last one."""
+        return bool(self._message_id or self.text)
+
+    def offer(self, button: str, label: str, payload: JsonObject) -> None:
+        """A button under the message. Raises as `add`."""
+        if self._message_id is None:
+            self._message_id = self._ids.message_id()
+        offered = ButtonOffered(
+            turn_id=self._turn.turn_id,
+            message_id=self._message_id,
+            button=button,
+            label=label,
+            payload=json.loads(to_json(payload)),
+        )
+        self._chars += _size(_button(offered))
+        self._check_size(self._chars)
+        self._offers.append(offered)
+        self._fresh_offers.append(offered)
 
     def note_progress(self, progress: Progress, note: str) -> bool:
         """Whether there is anything new to tell."""
@@ -94,6 +123,8 @@ class Draft:
             self._written[channel].append(text)
             self._fresh[channel].clear()
             self._offset[channel] += len(text)
+        events.extend(self._fresh_offers)
+        self._fresh_offers.clear()
         events.extend(self._notes)
         self._notes.clear()
         return tuple(events)
@@ -116,13 +147,15 @@ class Draft:
             turn_id=self._turn.turn_id,
             message_id=self._message_id or self._ids.message_id(),
             role="assistant",
-            parts=parts,
+            parts=(*parts, *map(_button, self._offers)),
             state="complete" if whole else "partial",
         )
         self._message_id = None
         self._chars = 0
         self._aside.clear()
         self._offset = {"thinking": 0, "text": 0}
+        self._offers.clear()
+        self._fresh_offers.clear()
         for kept in (*self._written.values(), *self._fresh.values()):
             kept.clear()
         self.text = "".join(part["text"] for part in parts if part["type"] == "text")
@@ -149,6 +182,15 @@ class Draft:
             if text:
                 parts.append({"type": channel, "text": text})
         return tuple(parts)
+
+
+def _button(offered: ButtonOffered) -> JsonObject:
+    return {
+        "type": "button",
+        "button": offered.button,
+        "label": offered.label,
+        "payload": offered.payload,
+    }
 
 
 def _size(part: JsonObject) -> int:

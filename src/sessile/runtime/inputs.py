@@ -1,11 +1,16 @@
 """What an input, a title and metadata have to be, whichever surface they came by."""
 
+import re
+from collections.abc import Mapping
+from typing import cast
+
 from sessile.core.codec import clean, to_json
 from sessile.core.errors import InvalidInput
 from sessile.core.events import JsonObject
 from sessile.settings import Settings
 
-INPUT_TYPES = ("message", "task")
+INPUT_TYPES = ("message", "task", "button")
+_GRANT = re.compile(r"[A-Za-z][A-Za-z0-9_.:-]{0,63}")
 
 
 def check_input(given: JsonObject, settings: Settings) -> None:
@@ -23,6 +28,12 @@ def check_input(given: JsonObject, settings: Settings) -> None:
     _as_json(given, field="input")
     if metadata := given.get("metadata"):
         checked_metadata(metadata, settings, field="input.metadata")
+
+
+def check_grant(grant: str) -> None:
+    """Raises InvalidInput."""
+    if not _GRANT.fullmatch(grant):
+        raise InvalidInput(f"a grant has the form {_GRANT.pattern}", field="grants")
 
 
 def checked_title(title: str | None, settings: Settings) -> str | None:
@@ -44,6 +55,16 @@ def checked_metadata(
     if len(_as_json(metadata, field=field).encode()) > bytes_max:
         raise InvalidInput(f"{field} has at most {bytes_max} bytes as JSON", field=field)
     return metadata
+
+
+def check_press(given: JsonObject, settings: Settings) -> None:
+    """Raises InvalidInput, with the field."""
+    if not isinstance(given.get("button"), str):
+        raise InvalidInput("input.button is the name of a button", field="input.button")
+    payload = given.get("payload")
+    if not isinstance(payload, Mapping):
+        raise InvalidInput("input.payload is an object", field="input.payload")
+    checked_metadata(cast(JsonObject, payload), settings, field="input.payload")
 
 
 def storable(text: str) -> bool:

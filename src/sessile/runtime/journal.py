@@ -1,17 +1,19 @@
 """A running turn's appends: under its fence, in order, each applied once."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from sessile.core.codec import decode
 from sessile.core.context import Holding
 from sessile.core.errors import ContextExpired, LeaseLost, StorageBusy, StorageFull
-from sessile.core.events import Entry, Event
+from sessile.core.events import Entry, Event, ToolRefused, ToolStarted
 from sessile.core.transcript import TEXT_KINDS
 from sessile.ports.store import Committed, Store
 
 RETRY_SECONDS = 0.25
+RECENT_ENTRIES_MAX = 500
 T = TypeVar("T")
 
 
@@ -45,6 +47,8 @@ class Journal:
         self._sealed = False
         self.buffered: Callable[[], tuple[Event, ...]] = tuple
         """Hands over deltas and progress that still wait to be coalesced."""
+        self.refused: Callable[[ToolRefused], None] = lambda _: None
+        """Told of each call whose start the store refused, for want of a grant."""
         self.step = 0
         self.said: list[Entry] = []
         """What this attempt added to the transcript since the agent was given the history."""
@@ -131,12 +135,28 @@ class Journal:
             # The turn's end may still be ours to write, where the session was closed.
             self._sent, self._pending = [], [*self._sent, *self._pending]
             raise
+        await self._heed_refusals(committed)
         self._durable += len(self._sent)
         self._sent = []
         self.step += 1
         self.said.extend(entry for entry in committed.entries if entry.kind in TEXT_KINDS)
         self.said_is_whole = self.said_is_whole and not committed.repeated
         self._publish(committed)
+
+    async def _heed_refusals(self, committed: Committed) -> None:
+        gated = {e.call_id for e in self._sent if isinstance(e, ToolStarted) and e.grant}
+        if not gated:
+            return
+        entries: Sequence[Entry] = committed.entries
+        if committed.repeated:
+            # Its answer was lost: what was written is among the last entries of the log.
+            store, key = self._store, self._holding.key
+            entries = await patiently(
+                lambda: store.read(key, newest_first=True, limit=RECENT_ENTRIES_MAX)
+            )
+        for event in (decode(entry) for entry in entries if entry.kind == ToolRefused.kind):
+            if isinstance(event, ToolRefused) and event.call_id in gated:
+                self.refused(event)
 
     def _on_timer(self) -> None:
         self._timer = None

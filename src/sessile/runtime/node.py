@@ -11,7 +11,7 @@ from sessile.ports.clock import Clock, IdSource
 from sessile.ports.store import Committed, Store
 from sessile.runtime.guests import Guests
 from sessile.runtime.telemetry import Telemetry
-from sessile.runtime.tools import Threads
+from sessile.runtime.threads import Threads
 from sessile.settings import Settings
 
 
@@ -33,9 +33,10 @@ class Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class End:
-    """How an attempt ended. `released` hands the turn back; `lost` writes nothing more."""
+    """How an attempt ended. `released` hands the turn back; `awaiting` lets go of it until its
+    approvals are answered; `lost` writes nothing more."""
 
-    how: Literal["completed", "failed", "cancelled", "interrupted", "released", "lost"]
+    how: Literal["completed", "failed", "cancelled", "interrupted", "released", "awaiting", "lost"]
     error: JsonObject | None = None
     reason: str = ""
 
@@ -47,6 +48,7 @@ def failed(code: str, message: str, *, retry: bool) -> End:
 STOPS: Mapping[str, End] = {
     "cancel": End(how="cancelled", reason="asked"),
     "lost": End(how="lost"),
+    "await": End(how="awaiting"),
     "drain": End(how="released"),
     "silent": failed("agent_silent", "The agent gave no sign of life in time.", retry=True),
 }

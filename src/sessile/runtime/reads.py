@@ -10,7 +10,7 @@ from sessile.core.events import Entry
 from sessile.core.ids import Seq, SessionId, SessionKey, TurnId
 from sessile.core.policy import Verdict
 from sessile.core.session import Turn
-from sessile.core.transcript import TEXT_KINDS, Message, messages
+from sessile.core.transcript import TEXT_KINDS, Message, messages, tokens_estimated
 from sessile.ports.store import Found
 from sessile.runtime.node import Node
 from sessile.runtime.tools import verdicts
@@ -35,6 +35,7 @@ class ContextReport:
     assistant: str
     messages: int
     characters: int
+    tokens_estimated: int
     history_entries: int
     history_entries_max: int
     last_summary_seq: Seq | None
@@ -140,7 +141,7 @@ class Reads:
         """For each tool of the session's assistant: whether it may be used, and why not."""
         found = await self.found(principal, session_id)
         agent = self._node.agents.get(found.session.assistant)
-        return () if agent is None else verdicts(agent)
+        return () if agent is None else verdicts(agent, found.session.grants)
 
     async def context(self, principal: Principal, session_id: SessionId) -> ContextReport:
         found = await self.found(principal, session_id)
@@ -160,6 +161,7 @@ class Reads:
             assistant=found.session.assistant,
             messages=len(said),
             characters=sum(len(message.text) for message in said),
+            tokens_estimated=tokens_estimated(said),
             history_entries=len(seen),
             history_entries_max=most,
             last_summary_seq=summary,

@@ -5,12 +5,18 @@ from dataclasses import dataclass, field
 
 from sessile.core.codec import decode, to_json
 from sessile.core.events import (
+    ApprovalDenied,
+    ApprovalGranted,
+    ApprovalRequested,
     Entry,
     Event,
+    IntentDecided,
     MessageAdded,
     MessageDelta,
     MessageReset,
+    SessionHandedOff,
     ToolOutcome,
+    ToolRefused,
     ToolStarted,
     TurnStarted,
     TurnSteered,
@@ -18,7 +24,7 @@ from sessile.core.events import (
 from sessile.core.ids import MessageId, Seq, SessionKey, TurnId
 from sessile.core.transcript import Message, messages
 from sessile.ports.store import Store
-from sessile.runtime.tools import Calls, interrupted, result_of
+from sessile.runtime.calls import Answer, Calls, Unnamed, interrupted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,11 +49,13 @@ class Remains:
     """The message with which the agent's run begins: the turn's, or one that came when the agent
     had answered."""
     begun: int = 0
-    """Calls that the agent has made in this run."""
+    """Calls that the agent has made in this run; one that waits for an approval was made, too."""
     messages: int = 0
     """Whole messages that the agent wrote in this run."""
     readings: list[Reading] = field(default_factory=list[Reading])
     """What it has read in this run."""
+    decided: str | None = None
+    """Who answers: the path of the last decision, or the agent where it was spoken to again."""
     steers: dict[TurnId, TurnSteered] = field(default_factory=dict[TurnId, TurnSteered])
     """Steered inputs that no message has delivered."""
 
@@ -66,6 +74,9 @@ class Remains:
     def fold(self, entries: Iterable[Entry], turn_id: TurnId) -> None:
         """Take in further entries; those of other turns are passed over."""
         for entry in entries:
+            if entry.kind == SessionHandedOff.kind:
+                self.run_again()
+                self.begun_at, self.decided = entry.seq, None
             if entry.turn_id != turn_id:
                 continue
             event = decode(entry)
@@ -85,10 +96,17 @@ class Remains:
         self.calls.drawn.clear()
         self.calls.unnamed.clear()
 
+    def read_again(self, made: int, *, passed: int) -> tuple[Message, ...]:
+        """What the agent had read behind so many calls and messages, the first time."""
+        due = [r for r in self.readings if r.calls <= made and r.messages <= passed]
+        del self.readings[: len(due)]
+        return tuple(reading.message for reading in due)
+
     def _spoken_to(self, entry: Entry, message: MessageAdded) -> None:
         if message.steer_id is None or message.asked_again:
             self.run_again()
             self.begun_at = entry.seq
+            self.decided = "agent" if message.asked_again else None
         else:
             (read,) = messages((entry,))
             self.readings.append(Reading(message=read, calls=self.begun, messages=self.messages))
@@ -117,9 +135,19 @@ class Remains:
                 calls.started[event.call_id] = event
             case _ if isinstance(event, ToolOutcome):
                 self._begun(event)
-                calls.started.pop(event.call_id, None)
-                calls.announced.pop(event.call_id, None)
-                calls.outcomes[event.call_id] = result_of(event)
+                calls.note(event)
+            case ApprovalRequested():
+                self.begun += 1
+                calls.cards[event.call_id] = event.message_id
+                if event.call_id not in calls.announced:
+                    calls.announced[event.call_id] = (event.name, event.arguments)
+                    self._unnamed(event)
+            case ApprovalGranted():
+                calls.answers[event.call_id] = Answer(granted=True)
+            case ApprovalDenied():
+                calls.answers[event.call_id] = Answer(granted=False, reason=_denial(event))
+            case IntentDecided():
+                self.decided = event.path
             case _:
                 pass
 
@@ -127,9 +155,20 @@ class Remains:
         calls = self.calls
         if event.call_id in calls.started or event.call_id in calls.outcomes:
             return
-        self.begun += 1
+        self.begun += event.call_id not in calls.cards
         if event.call_id not in calls.announced:
-            calls.unnamed.append((event.call_id, event.name, to_json(event.arguments)))
+            self._unnamed(event)
+
+    def _unnamed(self, event: ToolStarted | ToolOutcome | ApprovalRequested) -> None:
+        parent = event.parent_call_id if isinstance(event, ToolStarted | ToolRefused) else None
+        shown = to_json(event.arguments)
+        self.calls.unnamed.append(Unnamed(event.call_id, event.name, shown, parent))
+
+
+def _denial(event: ApprovalDenied) -> str:
+    """What the model is told."""
+    told = "It was not approved" if event.by is None else "The user did not approve it"
+    return f"{told}: {event.reason}" if event.reason else f"{told}."
 
 
 async def turn_entries(store: Store, key: SessionKey, turn_id: TurnId, *, page: int) -> list[Entry]:

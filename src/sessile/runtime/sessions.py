@@ -36,6 +36,7 @@ from sessile.ports.notifier import Hint, Notifier
 from sessile.ports.store import Committed, Found
 from sessile.runtime.announce import Announcer
 from sessile.runtime.forks import said_until
+from sessile.runtime.gates import Gates
 from sessile.runtime.inputs import check_input, checked_metadata, checked_title
 from sessile.runtime.node import Node
 from sessile.runtime.reads import Reads
@@ -71,6 +72,7 @@ class Sessions:
         announcer: Announcer,
         notifier: Notifier,
         reads: Reads,
+        gates: Gates,
         default_assistant: str,
     ) -> None:
         self._node = node
@@ -78,6 +80,7 @@ class Sessions:
         self._announcer = announcer
         self._notifier = notifier
         self._reads = reads
+        self._gates = gates
         self._default_assistant = default_assistant
         self._waits = True
 
@@ -116,7 +119,8 @@ class Sessions:
         Raises what both raise.
         """
         opening = self._opening(principal, assistant, title, metadata)
-        first = self._first(principal, given, when_busy)
+        read = self._gates.pressed_of(opening.assistant, given)
+        first = self._first(principal, read, when_busy)
         body = [opening.assistant, title, metadata, given, when_busy]
         once = _once(principal, "open", idempotency_key, body)
         key = SessionKey(principal.tenant_id, self._node.ids.session_id())
@@ -171,7 +175,8 @@ class Sessions:
         With `wait_seconds`, until the turn has ended or the time is over: the record says which.
         Raises InvalidInput, SessionClosed, SessionBusy, QueueFull, IdempotencyConflict.
         """
-        command = self._first(principal, given, when_busy)
+        read = await self._gates.pressed(principal, session_id, given)
+        command = self._first(principal, read, when_busy)
         once = _once(principal, session_id, idempotency_key, [given, when_busy])
         key = SessionKey(principal.tenant_id, session_id)
         command = replace(command, once=once, runner=self._workers.reserve())
@@ -181,6 +186,7 @@ class Sessions:
         self, principal: Principal, session_id: SessionId, turn_id: TurnId, given: JsonObject
     ) -> Turn:
         """Replace the input of a queued turn. Raises TurnNotFound, TurnNotQueued."""
+        given = await self._gates.pressed(principal, session_id, given)
         check_input(given, self._node.settings)
         command = EditTurn(principal=principal, turn_id=turn_id, input=given)
         return self._turn(await self._transact(principal, session_id, command))

@@ -1,23 +1,48 @@
 """What the agent does in one attempt: it is asked for steps, heard, and told what was steered."""
 
-import asyncio
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from typing import Any
 
 from sessile.core.attempts import user_message
-from sessile.core.context import Holding, Identity, TurnContext
-from sessile.core.events import Entry, Event, JsonObject, Progress, ToolStarted
-from sessile.core.ids import MessageId, Seq
-from sessile.core.transcript import History, Message, messages
-from sessile.ports.agent import Agent, AgentFailed, MessageEnd, TextDelta, ThinkingDelta
+from sessile.core.context import Holding, Identity, ToolResult, TurnContext
+from sessile.core.errors import UnknownAssistant
+from sessile.core.events import (
+    Entry,
+    Event,
+    IntentDecided,
+    JsonObject,
+    Progress,
+    SessionHandedOff,
+    SessionSummarized,
+    ToolRefused,
+    ToolStarted,
+)
+from sessile.core.ids import CallId, Seq
+from sessile.core.transcript import History, Message
+from sessile.ports.agent import (
+    Agent,
+    AgentFailed,
+    ButtonOffer,
+    IntentDecision,
+    MessageEnd,
+    TextDelta,
+    ThinkingDelta,
+)
 from sessile.ports.store import Committed
+from sessile.runtime.calls import interrupted
+from sessile.runtime.delegation import Asked, asked
 from sessile.runtime.door import TurnDoor
 from sessile.runtime.draft import Draft
 from sessile.runtime.journal import Journal, patiently
 from sessile.runtime.node import Node
 from sessile.runtime.recovery import Remains, turn_entries
-from sessile.runtime.tools import TurnTools, interrupted
+from sessile.runtime.steering import Steering
+from sessile.runtime.tools import TurnTools, Within
 from sessile.runtime.watch import Watch
+
+HANDOFFS_MAX = 8
+"""Assistants that one turn may go through."""
 
 
 class Steps:
@@ -32,6 +57,7 @@ class Steps:
         journal: Journal,
         history: History | None,
         on_silence: Callable[[], None],
+        on_waiting: Callable[[], None],
     ) -> None:
         assert started.turn is not None
         assert started.session is not None, "the wide row comes with a start"
@@ -44,21 +70,20 @@ class Steps:
         self._journal = journal
         self._history = history
         self._on_silence = on_silence
+        self.on_waiting = on_waiting
+        self._tools: TurnTools | None = None
+        self._handed_to: str | None = None
         self._whole = True
         self._passing = 0
-        self._steering = asyncio.Lock()
-        self._delivered: set[MessageId] = set()
+        self._steering = Steering(journal=journal, refold=self.refold, entries=self._entries)
         self.remains = Remains()
         """The turn so far, as the log has it."""
-        self.steered = False
-        """There may be steered inputs that no message has delivered."""
         self.draft = Draft(
             turn=started.turn, ids=node.ids, chars_max=node.settings.output_chars_max
         )
         journal.buffered = self.draft.take
-        self.door = TurnDoor(
-            telemetry=node.telemetry, add_text=self._add_aside, note_progress=self._note_progress
-        )
+        journal.refused = self._call_refused
+        self.door = TurnDoor(self, telemetry=node.telemetry)
 
     @property
     def history(self) -> History | None:
@@ -76,6 +101,18 @@ class Steps:
         return before.extended(ended.entries).bounded(self._node.settings.history_entries_max)
 
     async def ask(self) -> None:
+        """Hear the agent out; and where it hands off without an answer, the next one."""
+        for _ in range(HANDOFFS_MAX):
+            await self._ask_one()
+            if self._handed_to is None or self.draft.spoken:
+                return
+            self._session = replace(self._session, assistant=self._handed_to)
+            self._handed_to, self._history, self._fresh = None, None, ()
+            self.remains.run_again()
+            self.remains.decided = None
+        raise AgentFailed("handed_off_too_often", "The assistants hand this turn to each other.")
+
+    async def _ask_one(self) -> None:
         agent = self._node.agents.get(self._session.assistant)
         if agent is None:
             name = self._session.assistant
@@ -87,8 +124,8 @@ class Steps:
             self._history = (
                 await self._read_history(begun_at) if agent.reads_history else History(())
             )
-        tools = self._tools(agent)
-        stream = agent.run(self._context(), self._history, tools)
+        tools = self._tools = self._tools_of(agent)
+        stream = agent.run(self.context(None), self._history, tools)
         watch = Watch(
             settings=self._node.settings,
             busy=lambda: tools.busy,
@@ -110,11 +147,20 @@ class Steps:
                     case MessageEnd(parts):
                         await self._end_message(parts)
                     case Progress():
-                        self._note_progress(event)
+                        self.note_progress(event)
+                    case ButtonOffer():
+                        self.draft.offer(event.button, event.label, event.payload)
+                        self._journal.flush_soon()
+                    case IntentDecision():
+                        self._decide(event)
         finally:
             watch.stop()
             if (close := getattr(stream, "aclose", None)) is not None:
                 await close()
+
+    def heard(self) -> None:
+        """Something was steered in."""
+        self._steering.heard()
 
     async def ask_again(self, answered: tuple[Event, ...]) -> None:
         """Write what it answered, and ask it for what was steered in meanwhile."""
@@ -122,9 +168,10 @@ class Steps:
         self.remains.take_in(closing)
         self._journal.resume()
         await self._journal.write(*closing)
-        self.steered = True
-        await self._take_steered(asked_again=True)
+        self._steering.heard()
+        await self._steering.take(asked_again=True)
         self.remains.run_again()
+        self.remains.decided = "agent"
         self._history, self._fresh = self.history, ()
         self._journal.said_since_here()
         await self.ask()
@@ -137,37 +184,48 @@ class Steps:
 
     def open_calls(self) -> tuple[Event, ...]:
         """An outcome for each call that has none: a provider refuses a history without."""
-        calls = self.remains.calls
-        never = [
-            ToolStarted(
-                turn_id=self._turn.turn_id,
-                call_id=call_id,
-                message_id=self._node.ids.message_id(),
-                name=name,
-                arguments=arguments,
-            )
-            for call_id, (name, arguments) in calls.announced.items()
-            if call_id not in calls.started
-        ]
+        started = self.remains.calls.started
         return (
-            *interrupted(calls.started.values(), "The turn ended while this call ran."),
-            *interrupted(never, "The turn ended before this call was made."),
+            *interrupted(started.values(), "The turn ended while this call ran."),
+            *interrupted(self._not_made(), "The turn ended before this call was made."),
         )
 
-    def _tools(self, agent: Agent) -> TurnTools:
-        return TurnTools(
-            turn_id=self._turn.turn_id,
-            agent=agent,
-            calls=self.remains.calls,
-            journal=self._journal,
-            ids=self._node.ids,
-            settings=self._node.settings,
-            threads=self._node.threads,
-            context=self._context,
-            steered=lambda made: self._read_steered(made, restarts=agent.restarts),
-        )
+    def waiting_calls(self) -> tuple[ToolStarted, ...]:
+        """The calls that wait for an approval."""
+        return () if self._tools is None else tuple(self._tools.waiting.values())
 
-    def _context(self) -> TurnContext:
+    def calls_without_outcome(self) -> tuple[ToolStarted, ...]:
+        """All calls, those that wait among them, that need an outcome before the turn's end."""
+        waiting = {call.call_id: call for call in self.waiting_calls()}
+        others = (call for call in self._not_made() if call.call_id not in waiting)
+        return (*self.remains.calls.started.values(), *waiting.values(), *others)
+
+    def _not_made(self) -> list[ToolStarted]:
+        return self.remains.calls.not_made(self._turn.turn_id, self._node.ids.message_id)
+
+    # -- what the agent's tools and contexts ask for
+
+    @property
+    def decided(self) -> str | None:
+        return self.remains.decided
+
+    @property
+    def handed_off(self) -> bool:
+        return self._handed_to is not None
+
+    async def steered_after(self, made: int) -> tuple[Message, ...]:
+        """What was steered in. An agent that is run again gets first what it read before, where
+        it read it; and nothing new before it is past what it did."""
+        remains = self.remains
+        agent = self._node.agents[self._session.assistant]
+        if agent.restarts and (remains.readings or self._passing or made < remains.begun):
+            return remains.read_again(made, passed=remains.messages - self._passing)
+        return await self._steering.take()
+
+    def context(
+        self, call_id: CallId | None, *, of: Agent | None = None, given: JsonObject | None = None
+    ) -> TurnContext:
+        """For the agent, for a call, or for an assistant that was asked, `of`."""
         self.door.check()
         session, turn = self._session, self._turn
         identity = Identity(
@@ -177,12 +235,82 @@ class Steps:
             turn_id=turn.turn_id,
             fence=self._fence,
             attempt=turn.attempt,
-            assistant=session.assistant,
+            assistant=session.assistant if of is None else of.name,
             grants=session.grants,
-            input=turn.input,
+            input=turn.input if given is None else given,
+            metadata=session.metadata,
             reached=self.draft.progress,
+            call_id=call_id,
         )
         return TurnContext(identity, self.door, self._history or History(()))
+
+    def add_aside(self, text: str) -> None:
+        """Text of a tool's, in the message that the agent writes."""
+        if not self._passing:
+            self.draft.add(text, aside=True)
+            self._journal.flush_soon()
+
+    def note_progress(self, progress: Progress, note: str = "") -> None:
+        if self.draft.note_progress(progress, note):
+            self._journal.flush_soon()
+
+    async def call(
+        self, name: str, arguments: Mapping[str, Any], parent: CallId | None
+    ) -> ToolResult:
+        assert self._tools is not None, "a context is made for an agent that runs"
+        return await self._tools.call(name, arguments, parent=parent)
+
+    async def ask_other(self, assistant: str, text: str, parent: CallId | None) -> str:
+        """Raises UnknownAssistant, and what the assistant raises."""
+        agent = self._known(assistant)
+        given = {"type": "message", "text": text}
+
+        def context(call_id: CallId | None) -> TurnContext:
+            return self.context(call_id, of=agent, given=given)
+
+        tools = self._tools_of(agent, within=Within(parent, Asked(context)))
+        question = user_message(self._turn.turn_id, self._node.ids.message_id(), given)
+        return await asked(agent, context(parent), question, tools)
+
+    async def hand_off(self, assistant: str, reason: str) -> None:
+        """Raises UnknownAssistant."""
+        self._known(assistant)
+        await self._journal.write(SessionHandedOff(assistant=assistant, reason=reason))
+        self._handed_to = assistant
+
+    async def summarize(self, summary: str) -> None:
+        first = self._fresh[0] if self._fresh else (await self._entries())[0]
+        upto = Seq(first.seq - 1)
+        await self._journal.write(SessionSummarized(summary=summary, upto_seq=upto))
+
+    def _known(self, assistant: str) -> Agent:
+        agents = self._node.agents
+        if assistant not in agents:
+            raise UnknownAssistant(assistant=assistant, known=sorted(agents))
+        return agents[assistant]
+
+    # -- parts
+
+    def _call_refused(self, refusal: ToolRefused) -> None:
+        self.remains.calls.note(refusal)
+
+    def _decide(self, decision: IntentDecision) -> None:
+        self.remains.decided = decision.path
+        self._journal.put(IntentDecided(turn_id=self._turn.turn_id, **asdict(decision)))
+
+    def _tools_of(self, agent: Agent, *, within: Within | None = None) -> TurnTools:
+        return TurnTools(
+            turn_id=self._turn.turn_id,
+            agent=agent,
+            grants=self._session.grants,
+            calls=self.remains.calls,
+            journal=self._journal,
+            ids=self._node.ids,
+            settings=self._node.settings,
+            threads=self._node.threads,
+            asking=self if within is None else within.asking,
+            within=within,
+        )
 
     async def _read_history(self, upto: Seq | None) -> History:
         """From the log, at most the setting's entries, from the last summary on."""
@@ -201,15 +329,6 @@ class Steps:
         self.draft.add(text, thinking=thinking)
         self._journal.flush_soon()
 
-    def _add_aside(self, text: str) -> None:
-        if not self._passing:
-            self.draft.add(text, aside=True)
-            self._journal.flush_soon()
-
-    def _note_progress(self, progress: Progress, note: str = "") -> None:
-        if self.draft.note_progress(progress, note):
-            self._journal.flush_soon()
-
     async def _end_message(self, parts: tuple[JsonObject, ...] | None) -> None:
         message = self.draft.end(parts)
         calls = [part for part in message.parts if part["type"] == "tool_call"]
@@ -219,46 +338,6 @@ class Steps:
             await self._journal.write(message)
         else:
             self._journal.put(message)
-
-    async def _read_steered(self, made: int, *, restarts: bool) -> tuple[Message, ...]:
-        """What was steered in. An agent that is run again gets first what it read before, where
-        it read it; and nothing new before it is past what it did."""
-        remains = self.remains
-        if restarts and (remains.readings or self._passing or made < remains.begun):
-            passed = remains.messages - self._passing
-            due = [r for r in remains.readings if r.calls <= made and r.messages <= passed]
-            del remains.readings[: len(due)]
-            return tuple(reading.message for reading in due)
-        return await self._take_steered()
-
-    async def _take_steered(self, *, asked_again: bool = False) -> tuple[Message, ...]:
-        """One at a time; who was cancelled in the midst leaves to the next what is delivered."""
-        async with self._steering:
-            if self._delivered:
-                await self._journal.write()  # or it is delivered again
-            if self.steered:
-                await self._deliver(asked_again=asked_again)
-            if not self._delivered:
-                return ()
-            said = self._journal.said
-            if not self._journal.said_is_whole:
-                said = await self._entries()
-            told = tuple(m for m in messages(said) if m.message_id in self._delivered)
-            self._delivered.clear()
-            return told
-
-    async def _deliver(self, *, asked_again: bool) -> None:
-        self.steered = False
-        try:
-            steers = (await self.refold()).steers.values()
-        except BaseException:
-            self.steered = True
-            raise
-        self._delivered.update(steer.message_id for steer in steers)
-        delivering = (
-            user_message(s.turn_id, s.message_id, s.input, steer_id=s.steer_id) for s in steers
-        )
-        await self._journal.write(*(replace(m, asked_again=asked_again) for m in delivering))
 
     async def _entries(self) -> list[Entry]:
         page = self._node.settings.page_entries_max

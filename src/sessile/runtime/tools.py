@@ -2,98 +2,75 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NoReturn, Protocol
 
 from sessile.core.codec import to_json
-from sessile.core.context import TurnContext
+from sessile.core.context import ToolResult, TurnContext
 from sessile.core.errors import SessileError
-from sessile.core.events import (
-    ToolCompleted,
-    ToolFailed,
-    ToolInterrupted,
-    ToolOutcome,
-    ToolRefused,
-    ToolStarted,
-)
-from sessile.core.ids import CallId, TurnId
+from sessile.core.events import ToolCompleted, ToolFailed, ToolOutcome, ToolStarted
+from sessile.core.ids import CallId, MessageId, TurnId
 from sessile.core.policy import Verdict, verdict
 from sessile.core.transcript import Message
-from sessile.ports.agent import Agent, AgentFailed, Tool, ToolError, ToolResult
+from sessile.ports.agent import Agent, AgentFailed, Tool, ToolError
 from sessile.ports.clock import IdSource
+from sessile.runtime.calls import Arguments, Calls, Unnamed, failed, interrupted, refused
 from sessile.runtime.journal import Journal
+from sessile.runtime.threads import Threads
 from sessile.settings import Settings
 
-Arguments = Mapping[str, Any]
+
+def offered(agent: Agent, grants: Collection[str]) -> tuple[Tool, ...]:
+    """The agent's tools that its allow-list has, and that the session is granted."""
+    usable = ("allowed", "needs_approval")
+    return tuple(tool for tool in agent.tools if _verdict(agent, tool, grants).status in usable)
 
 
-class Threads:
-    """The node's threads for tools that block. A slot is held until its thread really returns."""
+def verdicts(agent: Agent, grants: Collection[str]) -> tuple[Verdict, ...]:
+    """One for each tool of the agent: nothing is hidden."""
+    return tuple(_verdict(agent, tool, grants) for tool in agent.tools)
 
-    def __init__(self, *, threads_max: int) -> None:
-        self._pool = ThreadPoolExecutor(threads_max, thread_name_prefix="tool")
-        self._free = threads_max
+
+def _verdict(agent: Agent, tool: Tool, grants: Collection[str]) -> Verdict:
+    return verdict(
+        tool.name,
+        known=True,
+        allowed=agent.tools_allowed,
+        grant=tool.grant,
+        grants=grants,
+        approval=tool.approval,
+    )
+
+
+class Asking(Protocol):
+    """The attempt for which an agent is asked, as its tools see it."""
 
     @property
-    def free(self) -> int:
-        """Slots for further blocking calls; none left means that this node should take no turn."""
-        return self._free
+    def decided(self) -> str | None: ...
 
-    async def run(self, call: Callable[[], Any]) -> Any:
-        """Run it with the caller's context variables. Cancelling leaves the thread to its end."""
-        loop = asyncio.get_running_loop()
-        context = copy_context()
-        self._free -= 1
-        future = self._pool.submit(context.run, call)
-        future.add_done_callback(lambda _: _later(loop, self._release))
-        return await asyncio.wrap_future(future)
+    @property
+    def handed_off(self) -> bool: ...
 
-    def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
+    def context(self, call_id: CallId | None, /) -> TurnContext:
+        """For a tool that is called, or None: for nobody. Raises ContextExpired after the end."""
+        ...
 
-    def _release(self) -> None:
-        self._free += 1
+    async def steered_after(self, made: int) -> tuple[Message, ...]:
+        """What the agent has not read yet, behind so many calls of its run."""
+        ...
+
+    def on_waiting(self) -> None:
+        """Nothing runs any more but calls that wait for an approval."""
+        ...
 
 
-def _later(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
-    """From a thread that may outlive the loop."""
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(call)
+@dataclass(frozen=True, slots=True)
+class Within:
+    """Tools of an assistant that was asked by another, from within the call `parent`."""
 
-
-@dataclass(slots=True)
-class Calls:
-    """What the log says of a turn's tool calls: kept up to date by the attempt that runs."""
-
-    announced: dict[CallId, tuple[str, Arguments]] = field(
-        default_factory=dict[CallId, tuple[str, Arguments]]
-    )
-    """Calls that a message asked for and that have no outcome: name and arguments."""
-    started: dict[CallId, ToolStarted] = field(default_factory=dict[CallId, ToolStarted])
-    """Calls that were started and have no outcome."""
-    outcomes: dict[CallId, ToolResult] = field(default_factory=dict[CallId, ToolResult])
-    drawn: list[CallId] = field(default_factory=list[CallId])
-    """Ids that the agent's run has given to calls which its messages announced."""
-    unnamed: list[tuple[CallId, str, str]] = field(default_factory=list[tuple[CallId, str, str]])
-    """Calls of the agent's run that no message asked for: id, name, arguments."""
-
-
-def offered(agent: Agent) -> tuple[Tool, ...]:
-    """The agent's tools that its allow-list has."""
-    return tuple(tool for tool in agent.tools if _verdict(agent, tool.name).status == "allowed")
-
-
-def verdicts(agent: Agent) -> tuple[Verdict, ...]:
-    """One for each tool of the agent: nothing is hidden."""
-    return tuple(_verdict(agent, tool.name) for tool in agent.tools)
-
-
-def _verdict(agent: Agent, name: str) -> Verdict:
-    known = any(tool.name == name for tool in agent.tools)
-    return verdict(name, known=known, allowed=agent.tools_allowed)
+    parent: CallId | None
+    asking: Asking
 
 
 class TurnTools:
@@ -104,36 +81,49 @@ class TurnTools:
         *,
         turn_id: TurnId,
         agent: Agent,
+        grants: Collection[str],
         calls: Calls,
         journal: Journal,
         ids: IdSource,
         settings: Settings,
         threads: Threads,
-        context: Callable[[], TurnContext],
-        steered: Callable[[int], Awaitable[tuple[Message, ...]]],
+        asking: Asking,
+        within: Within | None = None,
     ) -> None:
         self._turn_id = turn_id
         self._agent = agent
+        self._grants = grants
         self._calls = calls
         self._journal = journal
         self._ids = ids
         self._settings = settings
         self._threads = threads
-        self._context = context
-        self._steered = steered
+        self._asking = asking
+        self._within = within
         self._tools = {tool.name: tool for tool in agent.tools}
         self._asked: set[CallId] = set()
         self._made: set[CallId] = set()
         self._drawn = list(calls.drawn) if agent.restarts else []
         self._running: set[CallId] = set()
-        self.offered = offered(agent)
+        self.waiting: dict[CallId, ToolStarted] = {}
+        """Calls that wait for an approval, which the turn is to ask for."""
+        tools = offered(agent, grants)
+        self.offered = tools if within is None else tuple(t for t in tools if not t.approval)
 
     def new_call_id(self) -> CallId:
         return self._drawn.pop(0) if self._drawn else self._ids.call_id()
 
     async def steered(self) -> tuple[Message, ...]:
-        self._context()
-        return await self._steered(len(self._made))
+        self._asking.context(None)
+        return await self._asking.steered_after(len(self._made))
+
+    @property
+    def decided(self) -> str | None:
+        return self._asking.decided
+
+    @property
+    def handed_off(self) -> bool:
+        return self._asking.handed_off
 
     @property
     def busy(self) -> bool:
@@ -148,12 +138,17 @@ class TurnTools:
         call_id: CallId | None = None,
         body: Callable[[], Awaitable[Any]] | None = None,
         idempotent: bool | None = None,
+        parent: CallId | None = None,
     ) -> ToolResult:
-        self._context()  # an expired turn calls nothing
+        """`parent`: the call from within which this one is made."""
+        self._asking.context(None)  # an expired turn calls nothing
         given: Arguments = json.loads(to_json(arguments or {}))
-        safe = self._idempotent(name) if idempotent is None else idempotent
+        tool = None if body is not None else self._tools.get(name)
+        safe = bool(idempotent) if tool is None else tool.idempotent
+        if self._within is not None:
+            parent = parent or self._within.parent
         if call_id is None:
-            call_id = self._identified(name, given, idempotent=safe)
+            call_id = self._identified(name, given, idempotent=safe, parent=parent)
         self._made.add(call_id)
         if (known := self._calls.outcomes.get(call_id)) is not None:
             return known
@@ -165,34 +160,78 @@ class TurnTools:
         begun = ToolStarted(
             turn_id=self._turn_id,
             call_id=call_id,
-            message_id=self._ids.message_id() if started is None else started.message_id,
+            message_id=self._card(call_id),
             name=name,
             arguments=given,
             idempotent=safe,
+            parent_call_id=parent,
+            grant=None if tool is None else tool.grant,
         )
-        known_tool = name in self._tools or body is not None
-        said = verdict(name, known=known_tool, allowed=self._agent.tools_allowed)
+        said = await self._judged(begun, tool, known=tool is not None or body is not None)
         if said.status != "allowed":
-            return await self._end(_refused(begun, said))
+            return await self._end(refused(begun, said))
         self._running.add(call_id)
         try:
-            if started is None:
-                await self._start(begun)
+            if started is None and (refusal := await self._start(begun)) is not None:
+                return refusal
             return await self._end(await self._outcome(begun, body))
         finally:
             self._running.discard(call_id)
+            self._await_if_idle()
 
-    def _idempotent(self, name: str) -> bool:
-        return name in self._tools and self._tools[name].idempotent
+    def _card(self, call_id: CallId) -> MessageId:
+        """The message that the call's events update in place."""
+        if (started := self._calls.started.get(call_id)) is not None:
+            return started.message_id
+        return self._calls.cards.get(call_id) or self._ids.message_id()
 
-    async def _start(self, begun: ToolStarted) -> None:
+    async def _judged(self, begun: ToolStarted, tool: Tool | None, *, known: bool) -> Verdict:
+        """Returns no verdict for a call that waits: its attempt ends, and the next one knows."""
+        said = verdict(
+            begun.name,
+            known=known,
+            allowed=self._agent.tools_allowed,
+            grant=None if tool is None else tool.grant,
+            grants=self._grants,
+            approval=tool is not None and tool.approval,
+        )
+        if said.status != "needs_approval":
+            return said
+        if begun.parent_call_id is not None or self._within is not None:
+            return replace(said, reason="A call from within a tool cannot wait for an approval.")
+        answer = self._calls.answers.get(begun.call_id)
+        if answer is None:
+            await self._wait(begun)
+        status: Literal["allowed", "denied"] = "allowed" if answer.granted else "denied"
+        return Verdict(tool=begun.name, status=status, reason=answer.reason)
+
+    async def _wait(self, begun: ToolStarted) -> NoReturn:
+        """Until the attempt ends, which it does for an approval."""
+        self.waiting[begun.call_id] = begun
+        self._await_if_idle()
+        while True:
+            await asyncio.get_running_loop().create_future()
+
+    def _await_if_idle(self) -> None:
+        """Once nothing runs but what waits, the turn asks for its approvals: no call is cut off."""
+        if self.waiting and not self._running:
+            asyncio.get_running_loop().call_soon(self._await)
+
+    def _await(self) -> None:
+        if not self._running:  # no call has begun beside it
+            self._asking.on_waiting()
+
+    async def _start(self, begun: ToolStarted) -> ToolResult | None:
+        """A result where it must not run after all."""
         self._journal.check()
         self._calls.started[begun.call_id] = begun
-        if begun.idempotent:
+        if begun.idempotent and begun.grant is None:
             self._journal.put(begun)
         else:
-            # Durable before it runs: if the node is lost now, nobody runs it a second time.
+            # Durable before it runs: if the node is lost now, nobody runs it a second time; and
+            # a grant is looked for in the transaction that writes this.
             await self._journal.write(begun)
+        return self._calls.outcomes.get(begun.call_id)
 
     async def _outcome(
         self,
@@ -209,8 +248,8 @@ class TurnTools:
                 value = await self._invoke(begun, tool, body)
         except TimeoutError:
             if not deadline.expired():
-                return _failed(begun, "TimeoutError")
-            return _failed(begun, f"The tool did not answer within {seconds:g} seconds.")
+                return failed(begun, "TimeoutError")
+            return failed(begun, f"The tool did not answer within {seconds:g} seconds.")
         except (ToolError, SessileError) as error:
             return self._raised(begun, str(error))
         except asyncio.CancelledError as error:
@@ -223,10 +262,10 @@ class TurnTools:
         try:
             text = to_json(value)
         except (TypeError, ValueError, RecursionError) as error:
-            return _failed(begun, f"The tool's answer is not JSON: {error}")
+            return failed(begun, f"The tool's answer is not JSON: {error}")
         if len(text.encode()) > self._settings.result_bytes_max:
             most = self._settings.result_bytes_max
-            return _failed(begun, f"The tool's answer is larger than {most} bytes.")
+            return failed(begun, f"The tool's answer is larger than {most} bytes.")
         return ToolCompleted(
             turn_id=begun.turn_id,
             call_id=begun.call_id,
@@ -237,7 +276,7 @@ class TurnTools:
         )
 
     def _raised(self, begun: ToolStarted, error: str) -> ToolFailed:
-        return _failed(begun, error[: self._settings.result_bytes_max])
+        return failed(begun, error[: self._settings.result_bytes_max])
 
     async def _invoke(
         self,
@@ -248,7 +287,7 @@ class TurnTools:
         if body is not None:
             return await body()
         assert tool is not None
-        context, arguments = self._context(), begun.arguments
+        context, arguments = self._asking.context(begun.call_id), begun.arguments
         if tool.blocking:
             return await self._threads.run(lambda: tool.call_blocking(context, arguments))
         return await tool.invoke(context, arguments)
@@ -259,22 +298,26 @@ class TurnTools:
         # Noted before it is durable: the journal keeps what it was given, also where this call is
         # cancelled while the outcome is on its way, and a call has one outcome.
         self._journal.put(outcome)
-        self._calls.started.pop(outcome.call_id, None)
-        self._calls.announced.pop(outcome.call_id, None)
-        result = self._calls.outcomes[outcome.call_id] = result_of(outcome)
+        result = self._calls.note(outcome)
         await self._journal.write()
         return result
 
-    def _identified(self, name: str, arguments: Arguments, *, idempotent: bool) -> CallId:
+    def _identified(
+        self, name: str, arguments: Arguments, *, idempotent: bool, parent: CallId | None
+    ) -> CallId:
         """A call that no message asked for is told by its question: the first of that name and
         these arguments which was not asked again yet. Calls side by side come in any order."""
         shown = to_json(arguments)
-        asked_before = [each for each in self._calls.unnamed if each[0] not in self._asked]
-        for known_id, known_name, known_arguments in asked_before:
-            if (known_name, known_arguments) == (name, shown):
-                self._asked.add(known_id)
-                return known_id
-        if not idempotent and any(known_name == name for _, known_name, _ in asked_before):
+        asked_before = [
+            each
+            for each in self._calls.unnamed
+            if each.parent == parent and each.call_id not in self._asked
+        ]
+        for each in asked_before:
+            if (each.name, each.arguments) == (name, shown):
+                self._asked.add(each.call_id)
+                return each.call_id
+        if not idempotent and any(each.name == name for each in asked_before):
             raise AgentFailed(
                 "replay_mismatch",
                 f"Run again from the log, the agent called {name} with other arguments than"
@@ -282,64 +325,5 @@ class TurnTools:
             )
         new_id = self._ids.call_id()
         self._asked.add(new_id)
-        self._calls.unnamed.append((new_id, name, shown))
+        self._calls.unnamed.append(Unnamed(new_id, name, shown, parent))
         return new_id
-
-
-def _refused(begun: ToolStarted, said: Verdict) -> ToolRefused:
-    return ToolRefused(
-        turn_id=begun.turn_id,
-        call_id=begun.call_id,
-        message_id=begun.message_id,
-        name=begun.name,
-        arguments=begun.arguments,
-        verdict=said.status,
-        reason=said.reason,
-    )
-
-
-def _failed(begun: ToolStarted, error: str) -> ToolFailed:
-    return ToolFailed(
-        turn_id=begun.turn_id,
-        call_id=begun.call_id,
-        message_id=begun.message_id,
-        name=begun.name,
-        arguments=begun.arguments,
-        error=error,
-    )
-
-
-def interrupted(calls: Iterable[ToolStarted], reason: str) -> tuple[ToolInterrupted, ...]:
-    """The outcome of calls that will never have another."""
-    return tuple(
-        ToolInterrupted(
-            turn_id=call.turn_id,
-            call_id=call.call_id,
-            message_id=call.message_id,
-            name=call.name,
-            arguments=call.arguments,
-            reason=reason,
-        )
-        for call in calls
-    )
-
-
-def result_of(outcome: ToolOutcome) -> ToolResult:
-    """What the caller of a tool is told."""
-    match outcome:
-        case ToolCompleted():
-            return ToolResult(
-                call_id=outcome.call_id, name=outcome.name, status="completed", value=outcome.result
-            )
-        case ToolFailed():
-            return _unsuccessful(outcome, "failed", outcome.error)
-        case ToolInterrupted():
-            return _unsuccessful(outcome, "interrupted", outcome.reason)
-        case ToolRefused():
-            return _unsuccessful(outcome, "refused", outcome.reason)
-
-
-def _unsuccessful(
-    outcome: ToolOutcome, status: Literal["failed", "interrupted", "refused"], reason: str
-) -> ToolResult:
-    return ToolResult(call_id=outcome.call_id, name=outcome.name, status=status, reason=reason)

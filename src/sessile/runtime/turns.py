@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from sessile.core.attempts import STRIKES_MAX
-from sessile.core.commands import FinishTurn, ReleaseTurn, Runner
+from sessile.core.commands import AwaitTurn, FinishTurn, ReleaseTurn, Runner
 from sessile.core.context import Holding
 from sessile.core.errors import LeaseLost, SteerUnread
 from sessile.core.events import Event, MessageAdded
@@ -65,6 +65,7 @@ class Attempt:
             journal=self._journal,
             history=history,
             on_silence=lambda: self.stop("silent"),
+            on_waiting=lambda: self.stop("await"),
         )
 
     @property
@@ -96,7 +97,7 @@ class Attempt:
             self._spawn(self._look())
         for entry in hint.entries:
             if entry.kind == "turn.steered":
-                self._steps.steered = True
+                self._steps.heard()
             elif entry.kind == "session.closed" or (
                 entry.kind == "turn.cancel_requested" and entry.turn_id == self._turn.turn_id
             ):
@@ -141,7 +142,8 @@ class Attempt:
             return STOPS[self._stop]
         started_at_ms = self._turn.started_at_ms or 0
         settings, now_ms = self._node.settings, self._node.clock.now_ms()
-        seconds = settings.turn_seconds_max - (now_ms - started_at_ms) / 1000
+        waited_ms = 0 if self._turn.awaited is None else self._turn.awaited.waited_ms
+        seconds = settings.turn_seconds_max - (now_ms - started_at_ms - waited_ms) / 1000
         guest = self._guest = Guest(work, self._node.guests)
         try:
             ended = await guest.ended(seconds=max(seconds, 0))
@@ -204,7 +206,8 @@ class Attempt:
         if self._turn.strikes >= STRIKES_MAX:
             reason = f"{STRIKES_MAX} attempts in a row were lost without a step."
             return End(how="interrupted", reason=reason)
-        self._steps.steered = bool(self._steps.remains.steers)
+        if self._steps.remains.steers:
+            self._steps.heard()
         return None
 
     # -- what is said to it
@@ -234,7 +237,7 @@ class Attempt:
         if head.cancel_turn_id == self._turn.turn_id:
             self.stop("cancel")
         elif head.steers_unread:
-            self._steps.steered = True
+            self._steps.heard()
 
     # -- the end
 
@@ -243,9 +246,9 @@ class Attempt:
             return None
         node = self._node
         how = end.how
-        if how == "released":
+        if how == "released" or how == "awaiting":
             try:
-                await self._release()
+                await (self._release() if how == "released" else self._await())
             except LeaseLost:
                 how = "cancelled"  # lost; or closed over, and then the end is still ours to write
             else:
@@ -276,6 +279,22 @@ class Attempt:
         await self._journal.settle(*left)
         node, released = self._node, ReleaseTurn(holding=self.holding)
         node.publish(await patiently(lambda: node.store.transact(self.key, released)))
+
+    async def _await(self) -> None:
+        """Ask for approvals, and let go of the turn until they are answered."""
+        self._left.extend(e for e in await self._journal.drain() if not _delivers(e))
+        command = AwaitTurn(
+            holding=self.holding,
+            step=self._journal.step,
+            asked=self._steps.waiting_calls(),
+            open_calls=self._steps.calls_without_outcome(),
+            expires_ms=int(self._node.settings.approval_seconds_max * 1000),
+            output=self._steps.draft.text,
+            open_message_id=self._steps.draft.open_message_id,
+            closing=(*self._left, *self._steps.draft.take()),
+        )
+        node = self._node
+        node.publish(await patiently(lambda: node.store.transact(self.key, command)))
 
     def _refused(self) -> None:
         self._node.telemetry.fence_refusals.inc()

@@ -252,7 +252,8 @@ def _compare(
     sql = """
         SELECT turn_id, seq, position, message_id, user_id, status, attempt, strikes, progressed,
             cancel_reason, cancel_by, current_iteration, total_iterations, tokens_used,
-            total_tokens, created_at_ms, started_at_ms, ended_at_ms, error, input, output
+            total_tokens, created_at_ms, started_at_ms, ended_at_ms, error, awaited, input,
+            output
         FROM turn WHERE tenant_id = ? AND session_id = ?
             AND turn_id IN (SELECT value FROM json_each(?))
     """

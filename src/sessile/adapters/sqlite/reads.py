@@ -62,7 +62,8 @@ def find(connection: sqlite3.Connection, key: SessionKey, turn_id: TurnId | None
             s.user_id, assistant, title, metadata, grants, s.created_at_ms, updated_at_ms,
             turn_id, seq, position, message_id, t.user_id, t.status, attempt, strikes, progressed,
             cancel_reason, cancel_by, current_iteration, total_iterations, tokens_used,
-            total_tokens, t.created_at_ms, started_at_ms, ended_at_ms, error, input, output
+            total_tokens, t.created_at_ms, started_at_ms, ended_at_ms, error, awaited, input,
+            output
         ))
         FROM session_head AS h
         JOIN session AS s ON s.tenant_id = h.tenant_id AND s.session_id = h.session_id
@@ -138,7 +139,8 @@ def turns(
             SELECT json_group_array(json_array(
                 turn_id, seq, position, message_id, user_id, status, attempt, strikes, progressed,
                 cancel_reason, cancel_by, current_iteration, total_iterations, tokens_used,
-                total_tokens, created_at_ms, started_at_ms, ended_at_ms, error, input, output
+                total_tokens, created_at_ms, started_at_ms, ended_at_ms, error, awaited, input,
+                output
             ))
             FROM (
                 SELECT * FROM turn
@@ -151,7 +153,8 @@ def turns(
             SELECT json_group_array(json_array(
                 turn_id, seq, position, message_id, user_id, status, attempt, strikes, progressed,
                 cancel_reason, cancel_by, current_iteration, total_iterations, tokens_used,
-                total_tokens, created_at_ms, started_at_ms, ended_at_ms, error, input, output
+                total_tokens, created_at_ms, started_at_ms, ended_at_ms, error, awaited, input,
+                output
             ))
             FROM (
                 SELECT * FROM turn WHERE tenant_id = ? AND session_id = ? AND position > ?

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import cache
 from typing import Any
 
 from sessile.core.codec import clean, to_json
 from sessile.core.events import Progress
 from sessile.core.ids import SessionKey
-from sessile.core.session import Lease, Session, SessionHead, Turn
+from sessile.core.session import Awaited, Lease, Session, SessionHead, Turn
 
 Row = Sequence[Any]
 
@@ -74,7 +75,7 @@ def session_of(row: Row, *, key: SessionKey) -> Session:
 def turn_of(row: Row, *, key: SessionKey) -> Turn:
     """turn_id, seq, position, message_id, user_id, status, attempt, strikes, progressed,
     cancel_reason, cancel_by, current_iteration, total_iterations, tokens_used, total_tokens,
-    created_at_ms, started_at_ms, ended_at_ms, error, input, output"""
+    created_at_ms, started_at_ms, ended_at_ms, error, awaited, input, output"""
     return Turn(
         session_id=key.session_id,
         turn_id=row[0],
@@ -98,8 +99,9 @@ def turn_of(row: Row, *, key: SessionKey) -> Turn:
         started_at_ms=row[16],
         ended_at_ms=row[17],
         error=None if row[18] is None else json.loads(row[18]),
-        input=json.loads(row[19]),
-        output=row[20],
+        awaited=None if row[19] is None else _awaited(json.loads(row[19])),
+        input=json.loads(row[20]),
+        output=row[21],
     )
 
 
@@ -163,7 +165,7 @@ def born_turn_row(turn: Turn, *, key: SessionKey) -> Row:
 
 def turn_row(turn: Turn, *, key: SessionKey) -> Row:
     """status, attempt, strikes, progressed, cancel_reason, cancel_by, current_iteration,
-    total_iterations, tokens_used, total_tokens, started_at_ms, ended_at_ms, error, output,
+    total_iterations, tokens_used, total_tokens, started_at_ms, ended_at_ms, error, awaited, output,
     tenant_id, session_id, turn_id"""
     progress = turn.progress
     return (
@@ -180,10 +182,16 @@ def turn_row(turn: Turn, *, key: SessionKey) -> Row:
         turn.started_at_ms,
         turn.ended_at_ms,
         None if turn.error is None else to_json(turn.error),
+        None if turn.awaited is None else to_json(asdict(turn.awaited)),
         text_or_none(turn.output),
         *key,
         turn.turn_id,
     )
+
+
+def _awaited(fields: dict[str, Any]) -> Awaited:
+    calls, call_ids = tuple(fields.pop("calls")), tuple(fields.pop("call_ids"))
+    return Awaited(calls=calls, call_ids=call_ids, **fields)
 
 
 def input_row(turn: Turn, *, key: SessionKey) -> Row:

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from sessile.adapters.sqlite.rows import head_of, lease_of, session_of, spread, turn_of
 from sessile.adapters.sqlite.writes import Known, Place, Writes
-from sessile.core.attempts import check_append
+from sessile.core.attempts import authorised, check_append
 from sessile.core.commands import (
     Command,
     Decision,
@@ -92,7 +92,7 @@ class Transaction:
         known = self._session(key)
         view = self._view(key, known, Named())
         if check_append(view, holding, step=step):
-            decision = Decision(events=tuple(events), lease=stepped(view.lease))
+            decision = Decision(events=authorised(view, events), lease=stepped(view.lease))
         else:
             decision = Decision(repeated=True)
         return self._apply(key, known, view, decision, key.session_id)
@@ -251,7 +251,7 @@ class Transaction:
                 turn_id, seq, position, message_id, user_id, status, attempt, strikes,
                 progressed, cancel_reason, cancel_by, current_iteration, total_iterations,
                 tokens_used, total_tokens, created_at_ms, started_at_ms, ended_at_ms, error,
-                input, output
+                awaited, input, output
             ))
             FROM (VALUES (?, ?, ?)) AS wanted
             CROSS JOIN turn AS t
@@ -281,7 +281,7 @@ class Transaction:
             SELECT turn_id, seq, position, message_id, user_id, status, attempt, strikes,
                 progressed, cancel_reason, cancel_by, current_iteration, total_iterations,
                 tokens_used, total_tokens, created_at_ms, started_at_ms, ended_at_ms, error,
-                input, output
+                awaited, input, output
             FROM turn WHERE tenant_id = ? AND session_id = ? AND status = 'queued'
             ORDER BY position LIMIT ?
         """

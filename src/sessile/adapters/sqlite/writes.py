@@ -202,8 +202,8 @@ class Writes:
                     (tenant_id, session_id, turn_id, seq, position, message_id, user_id,
                     created_at_ms, input, status, attempt, strikes, progressed, cancel_reason,
                     cancel_by, current_iteration, total_iterations, tokens_used, total_tokens,
-                    started_at_ms, ended_at_ms, error, output)
-                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                    started_at_ms, ended_at_ms, error, awaited, output)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
             """
             born = self._turns_born.items()
             rows = [born_turn_row(it.turns[turn_id], key=key) for (key, turn_id), it in born]
@@ -216,9 +216,9 @@ class Writes:
                     cancel_reason = column5, cancel_by = column6, current_iteration = column7,
                     total_iterations = column8, tokens_used = column9, total_tokens = column10,
                     started_at_ms = column11, ended_at_ms = column12, error = column13,
-                    output = column14
-                FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?))
-                WHERE tenant_id = column15 AND session_id = column16 AND turn_id = column17
+                    awaited = column14, output = column15
+                FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?))
+                WHERE tenant_id = column16 AND session_id = column17 AND turn_id = column18
             """
             moved = self._turns_moved.items()
             self._write(sql, [turn_row(it.turns[turn], key=key) for (key, turn), it in moved])

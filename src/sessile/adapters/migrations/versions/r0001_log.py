@@ -89,6 +89,7 @@ SQLITE = (
         started_at_ms INTEGER,
         ended_at_ms INTEGER,
         error TEXT,
+        awaited TEXT,
         input TEXT NOT NULL,
         output TEXT,
         PRIMARY KEY (tenant_id, session_id, turn_id)

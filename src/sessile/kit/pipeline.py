@@ -1,0 +1,195 @@
+"""What a turn goes through before its agent: button, direct handlers, intent.
+
+Each stage may answer, or hand on to the next with the same turn: by returning None, or by failing.
+What was decided, and why, is in the log before the agent is asked: a turn that lost its node does
+not go through the stages again once the agent has begun.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
+
+from sessile.core.context import TurnContext
+from sessile.core.errors import ContextExpired, ContextMismatch, LeaseLost
+from sessile.core.transcript import History
+from sessile.kit.captured import function_name
+from sessile.kit.replies import Intent, Reply, as_reply
+from sessile.kit.stages import Handler, Stages
+from sessile.ports.agent import (
+    AgentEvent,
+    AgentFailed,
+    AgentLoop,
+    ButtonOffer,
+    IntentDecision,
+    TextDelta,
+    Tools,
+)
+from sessile.ports.intents import IntentGuess
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_TURN_IS_OVER = (AgentFailed, ContextExpired, ContextMismatch, LeaseLost)
+"""No failures of a stage: the turn gives up, or is not this one's any more."""
+
+
+class Pipeline:
+    """An agent's loop behind the stages. A task, which nobody typed, goes straight to it."""
+
+    def __init__(self, stages: Stages, loop: AgentLoop) -> None:
+        self._stages = stages
+        self._loop = loop
+
+    @property
+    def reads_history(self) -> bool:
+        return bool(self._stages) or self._loop.reads_history
+
+    @property
+    def restarts(self) -> bool:
+        return self._loop.restarts
+
+    async def run(
+        self, turn: TurnContext, history: History, tools: Tools
+    ) -> AsyncIterator[AgentEvent]:
+        if self._stages and turn.input["type"] != "task" and tools.decided != "agent":
+            passage = _Passage(self._stages, turn, tools)
+            reply = await passage.reply()
+            # Gone through again after a loss, the stages may decide otherwise than the log says.
+            if tools.decided != passage.path:
+                yield passage.decision
+            if reply is not None:
+                yield TextDelta(reply.text)
+                for each in reply.buttons:
+                    yield ButtonOffer(button=each.button, label=each.label, payload=each.payload)
+                return
+            if tools.handed_off:
+                return
+        async with aclosing(cast(Any, self._loop.run(turn, history, tools))) as events:
+            async for event in events:
+                yield event
+
+
+@dataclass(slots=True)
+class _Passage:
+    """One turn's way through the stages."""
+
+    stages: Stages
+    turn: TurnContext
+    tools: Tools
+    path: str = "agent"
+    guess: IntentGuess | None = None
+    passed: list[str] = field(default_factory=list[str])
+
+    async def reply(self) -> Reply | None:
+        """The first answer; None where the agent is to give one, or the assistant that a stage
+        has handed the session to."""
+        for path, stage in (
+            ("button", self._of_button),
+            ("direct", self._of_direct),
+            ("intent", self._of_intent),
+        ):
+            reply = await stage()
+            if reply is not None or self.tools.handed_off:
+                self.path = path
+                return reply
+        return None
+
+    @property
+    def decision(self) -> IntentDecision:
+        guess = self.guess
+        return IntentDecision(
+            path=self.path,
+            intent=guess.intent if guess else None,
+            score=guess.score if guess else 0.0,
+            threshold=guess.threshold if guess else 0.0,
+            reason="; ".join(self.passed),
+        )
+
+    async def _of_button(self) -> Reply | None:
+        given = self.turn.input
+        if given["type"] != "button":
+            return None
+        press = self.stages.presses.get(given["button"])
+        if press is None:
+            self.passed.append(f"no handler of the button {given['button']}")
+            return None
+
+        async def pressed() -> Any:
+            return await press.handler(self.turn, press.payload(given["payload"]))
+
+        return await self._answer(f"button {press.name}", pressed)
+
+    async def _of_direct(self) -> Reply | None:
+        for handler in self.stages.direct:
+            reply = await self._answer(f"direct {function_name(handler)}", handler, self.turn)
+            if reply is not None or self.tools.handed_off:
+                return reply
+        return None
+
+    async def _of_intent(self) -> Reply | None:
+        if not self.stages.intents:
+            return None
+        text = self.turn.input["text"]
+        specs = tuple(spec for spec, _ in self.stages.intents.values())
+        guess = await self._tried("classifier", self.stages.classifier.classify, text, specs)
+        if guess is None:
+            return None
+        self.guess = guess
+        self.passed.append(guess.reason.rstrip("."))
+        if guess.intent is None:
+            return None
+        if guess.intent not in self.stages.intents:
+            self.passed.append(f"there is no intent {guess.intent!r}")
+            return None
+        _, handler = self.stages.intents[guess.intent]
+        intent = Intent(guess.intent, guess.score, text)
+        return await self._answer(f"intent {intent.name}", handler, self.turn, intent)
+
+    async def _answer(self, stage: str, handler: Handler, *arguments: Any) -> Reply | None:
+        async def answered() -> Reply | None:
+            return as_reply(await handler(*arguments))
+
+        failures = len(self.passed)
+        reply = await self._tried(stage, answered)
+        if reply is not None:
+            self.passed.append(f"{stage} answered" + f": {reply.reason}" * bool(reply.reason))
+            logger.info("a stage answered", extra=self._fields(stage))
+        elif self.tools.handed_off:
+            self.passed.append(f"{stage} handed the session on")
+        elif len(self.passed) == failures:
+            self.passed.append(f"{stage} had no answer")
+        return reply
+
+    async def _tried(
+        self, stage: str, work: Callable[..., Awaitable[T]], *arguments: Any
+    ) -> T | None:
+        """None too where it failed: the next stage has the turn then."""
+        try:
+            return await work(*arguments)
+        except _TURN_IS_OVER:
+            raise
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            self._failed(stage, error)  # of its own making
+        except Exception as error:  # noqa: BLE001  a guest's code ends here
+            self._failed(stage, error)
+        return None
+
+    def _failed(self, stage: str, error: BaseException) -> None:
+        logger.error("a stage failed", exc_info=error, extra=self._fields(stage))
+        self.passed.append(f"{stage} failed: {type(error).__name__}")
+
+    def _fields(self, stage: str) -> Mapping[str, object]:
+        turn = self.turn
+        return {
+            "tenant_id": turn.tenant_id,
+            "session_id": turn.session_id,
+            "turn_id": turn.turn_id,
+            "stage": stage,
+        }

@@ -1,0 +1,92 @@
+"""What a session may do: its grants, its approvals, and whether a press is one of its buttons."""
+
+from collections.abc import Collection
+
+from sessile.core.commands import AnswerApproval, SetGrants
+from sessile.core.context import Principal
+from sessile.core.errors import InvalidInput
+from sessile.core.events import JsonObject
+from sessile.core.ids import CallId, SessionId, SessionKey
+from sessile.core.session import Turn
+from sessile.ports.store import Found
+from sessile.runtime.inputs import check_grant, check_press
+from sessile.runtime.node import Node
+from sessile.runtime.reads import Reads
+
+GRANTING_ROLES = frozenset({"admin", "operator"})
+GRANTS_MAX = 64
+
+
+class Gates:
+    """Each raises SessionNotFound where the caller may not reach the session."""
+
+    def __init__(self, *, node: Node, reads: Reads) -> None:
+        self._node = node
+        self._reads = reads
+
+    async def grant(
+        self, principal: Principal, session_id: SessionId, grants: Collection[str]
+    ) -> Found:
+        """The session's grants are these from now on: the next call of a tool goes by them, and
+        the next turn is offered its tools by them. Operators and admins may set any, and the
+        session's owner those that its assistant lets owners set.
+
+        Raises Forbidden, InvalidInput, SessionClosed.
+        """
+        if len(set(grants)) > GRANTS_MAX:
+            raise InvalidInput(f"a session has at most {GRANTS_MAX} grants", field="grants")
+        for each in grants:
+            check_grant(each)
+        found = await self._reads.found(principal, session_id)
+        agent = self._node.agents.get(found.session.assistant)
+        own = frozenset(agent.owner_grants) if agent is not None else frozenset[str]()
+        command = SetGrants(
+            principal=principal,
+            grants=tuple(sorted(set(grants))),
+            changeable=None if principal.roles & GRANTING_ROLES else own,
+        )
+        key = SessionKey(principal.tenant_id, session_id)
+        self._node.publish(await self._node.store.transact(key, command))
+        return await self._reads.found(principal, session_id)
+
+    async def answer(
+        self,
+        principal: Principal,
+        session_id: SessionId,
+        call_id: CallId,
+        *,
+        granted: bool,
+        reason: str = "",
+    ) -> Turn:
+        """Approve or deny a call that waits; the last answer lets the turn go on. The same answer
+        again changes nothing.
+
+        Raises CallNotFound, ApprovalAnswered.
+        """
+        command = AnswerApproval(
+            principal=principal, call_id=call_id, granted=granted, reason=reason
+        )
+        key = SessionKey(principal.tenant_id, session_id)
+        committed = await self._node.store.transact(key, command)
+        self._node.publish(committed)
+        assert committed.turn is not None
+        return committed.turn
+
+    async def pressed(
+        self, principal: Principal, session_id: SessionId, given: JsonObject
+    ) -> JsonObject:
+        """The input, a press of a button with the text that it reads as. Raises InvalidInput."""
+        if given.get("type") != "button":
+            return given
+        found = await self._reads.found(principal, session_id)
+        return self.pressed_of(found.session.assistant, given)
+
+    def pressed_of(self, assistant: str, given: JsonObject) -> JsonObject:
+        """The same for a session of this assistant."""
+        if given.get("type") != "button":
+            return given
+        check_press(given, self._node.settings)
+        agent = self._node.agents.get(assistant)
+        button = given["button"]
+        label = button if agent is None else agent.pressed(button, given["payload"])
+        return {**given, "text": given.get("text") or label}
