@@ -37,6 +37,7 @@ TENANT = TenantId("demo")
 PASSWORDS = {"manager": "Password123!"}
 REPLY_SECONDS_MAX = 30.0
 """How long a message waits for its reply; a reply that takes longer is in the history later."""
+PAGE_MESSAGES = 200
 STEP_SECONDS = 0.2
 ASSESSED = ("income", "debts", "security", "history")
 LOAN_EUR_MAX = 50_000
@@ -265,10 +266,13 @@ def router(server: Server) -> APIRouter:
     async def history(
         who: Annotated[Principal, caller],
         session_id: str,
-        limit: Annotated[int, Query(ge=1, le=200)] = 200,
+        before: Annotated[int | None, Query(ge=1, le=2**62)] = None,
     ) -> dict[str, Any]:
-        found = await server.history(who, SessionId(session_id), limit=limit)
-        return {"sessionId": session_id, "messages": _spoken(found)}
+        page = await server.reads.messages(
+            who, SessionId(session_id), before=before, limit=PAGE_MESSAGES
+        )
+        older = page.items[0].seq if page.more else None
+        return {"sessionId": session_id, "messages": _spoken(page.items), "before": older}
 
     return routes
 

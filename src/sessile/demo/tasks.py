@@ -93,7 +93,8 @@ def _assistant(agent: AgentPreset, tools: ToolPreset, step_seconds: float) -> As
 
     @assistant.agent
     async def work(turn: TurnContext, _history: History, tools: Tools) -> AsyncIterator[str]:
-        wanted = (turn.input.get("metadata") or {}).get("assistant", turn.assistant)
+        presets: Mapping[str, Any] = turn.input.get("metadata") or {}
+        wanted = presets.get("assistant", turn.assistant)
         if wanted != turn.assistant:
             await turn.hand_off(wanted, reason="The task's presets name it.")
             return
@@ -171,11 +172,11 @@ def router(server: Server) -> APIRouter:
     async def list_tasks(
         session_id: str, after: Annotated[int, Query(ge=0, le=2**31)] = 0
     ) -> dict[str, Any]:
-        turns = await server.reads.turns(
+        page = await server.reads.turns(
             CALLER, SessionId(session_id), after=after, limit=PAGE_TASKS
         )
-        more = turns[-1].position if len(turns) == PAGE_TASKS else None
-        return {"tasks": [task_record(turn) for turn in turns], "next": more}
+        behind = page.items[-1].position if page.more else None
+        return {"tasks": [task_record(turn) for turn in page.items], "next": behind}
 
     @routes.get("/tasks/{task_id}")
     async def get_task(task_id: str) -> dict[str, Any]:
