@@ -47,10 +47,18 @@ class Client:
         return said
 
     async def history(self, session_id: str) -> list[Record]:
-        reply = await self._http.get(f"/api/sessions/{session_id}/history", headers=self._headers)
-        assert reply.status_code == 200, f"the session has no history: {reply.text}"
-        messages: list[Record] = reply.json()["messages"]
+        messages: list[Record] = (await self.page(session_id))["messages"]
         return messages
+
+    async def page(self, session_id: str, *, before: int | None = None) -> Record:
+        reply = await self._http.get(
+            f"/api/sessions/{session_id}/history",
+            params={} if before is None else {"before": before},
+            headers=self._headers,
+        )
+        assert reply.status_code == 200, f"the session has no history: {reply.text}"
+        page: Record = reply.json()
+        return page
 
 
 async def logged_in(site: Site) -> Client:

@@ -29,6 +29,7 @@ from sessile.demo import banking
 APP = Path(__file__).with_name("banking_app.py")
 MID_REPLY_SECONDS = 20.0
 """A step of an assessment that no test waits for: the server is killed in its first."""
+SLOW_SECONDS = 0.1
 
 LOGIN = (
     "curl -sX POST localhost:3006/api/auth/login -H 'content-type: application/json'"
@@ -192,6 +193,66 @@ async def test_a_repeated_message_is_answered_once(site: Site) -> None:
     assert len({json.dumps(reply) for reply in same}) == 1
     assert other.status_code == 409
     assert len(await client.history(session_id)) == 2
+
+
+async def test_a_reply_that_takes_longer_is_asked_for_again(serve: Serve) -> None:
+    async with serve(
+        banking.assistants(step_seconds=SLOW_SECONDS), banking.router, wait_seconds_max=0.1
+    ) as site:
+        client = await logged_in(site)
+        session_id = (await client.open("customer"))["sessionId"]
+        replies = await polled(
+            lambda: client.posted(session_id, LOAN, key="k"),
+            lambda reply: reply.status_code != 202,
+            "the reply does not come",
+        )
+        history = await client.history(session_id)
+
+    first, last = replies[0].json(), replies[-1].json()
+    assert (replies[0].status_code, first["status"], first["reply"]) == (202, "running", None)
+    assert (replies[-1].status_code, last["status"]) == (200, "completed")
+    assert first["turnId"] == last["turnId"]
+    assert [message["content"] for message in history] == [LOAN, last["reply"]]
+
+
+async def test_a_reply_that_was_stopped_is_told_as_a_failure(serve: Serve) -> None:
+    async with serve(
+        banking.assistants(step_seconds=MID_REPLY_SECONDS), banking.router, wait_seconds_max=0.1
+    ) as site:
+        client = await logged_in(site)
+        session_id = (await client.open("customer"))["sessionId"]
+        turn_id = (await client.posted(session_id, LOAN, key="k")).json()["turnId"]
+        stopped = await site.http.post(
+            f"/v1/sessions/{session_id}/turns/{turn_id}/cancel",
+            headers={"Authorization": f"Bearer {site.admin}"},
+        )
+        replies = await polled(
+            lambda: client.posted(session_id, LOAN, key="k"),
+            lambda reply: reply.status_code != 202,
+            "the reply does not end",
+        )
+
+    assert stopped.status_code in (200, 202)
+    assert replies[-1].status_code == 502
+    assert "cancelled" in replies[-1].json()["detail"]
+
+
+async def test_a_long_history_is_read_page_by_page(serve: Serve) -> None:
+    async with serve(banking.assistants(), banking.router, page_items_max=4) as site:
+        client = await logged_in(site)
+        session_id = (await client.open("customer"))["sessionId"]
+        for number in range(5):
+            await client.say(session_id, f"Hello {number}")
+        pages: list[dict[str, Any]] = []
+        before: int | None = None
+        while before is not None or not pages:
+            pages.append(await client.page(session_id, before=before))
+            before = pages[-1]["before"]
+
+    told = [message["content"] for page in reversed(pages) for message in page["messages"]]
+    expected = [text for n in range(5) for text in (f"Hello {n}", banking.GREETING)]
+    assert told == expected
+    assert len(pages) == 3
 
 
 async def test_killed_in_the_middle_of_a_reply_the_turn_completes_once(

@@ -142,6 +142,58 @@ async def test_a_reader_that_comes_late_or_comes_back_gets_all(live: Site) -> No
     assert late[-1].entry["result"]["answer"]
 
 
+async def test_what_is_no_cursor_leaves_nothing_out(site: Site) -> None:
+    first = await started(site, "long ago")
+    await ended(site, first)
+    async with streaming(site, first["session_id"]) as stream:
+        whole = await told(stream, 1, why="the task is not told")
+    async with streaming(site, first["session_id"], behind="x") as stream:
+        again = await told(stream, 1, why="the task is not told")
+    async with streaming(site, first["session_id"], behind="999") as stream:
+        ahead = await anext(aiter(stream))
+
+    assert again == whole
+    assert (ahead.event, ahead.entry) == ("reset", {"session_id": first["session_id"]})
+    assert int(ahead.id) >= int(whole[-1].id)
+
+
+async def test_the_stream_of_a_closed_session_ends(site: Site) -> None:
+    first = await started(site, "the last one")
+    await ended(site, first)
+    closed = await site.http.post(
+        f"/v1/sessions/{first['session_id']}/close",
+        headers={"Authorization": f"Bearer {site.admin}"},
+    )
+    async with streaming(site, first["session_id"]) as stream:
+        frames = [frame async for frame in stream]
+    refused = await site.http.post(
+        "/api/tasks", json={"task": "one more", "session_id": first["session_id"]}
+    )
+
+    assert closed.status_code == 200
+    check_events(frames[:-1], first)
+    assert (frames[-1].event, frames[-1].entry) == ("end", {"reason": "closed"})
+    assert refused.status_code == 409
+
+
+async def test_the_tasks_of_a_session_are_listed_page_by_page(serve: Serve) -> None:
+    async with serve(tasks.assistants(step_seconds=0.001), tasks.router, page_items_max=2) as site:
+        first = await started(site, "number 0")
+        home = {"session_id": first["session_id"]}
+        others = [await started(site, f"number {n}", **home) for n in range(1, 5)]
+        listed = []
+        after: int | None = 0
+        while after is not None:
+            page = (await site.http.get("/api/tasks", params={**home, "after": after})).json()
+            assert len(page["tasks"]) <= 2
+            listed += page["tasks"]
+            after = page["next"]
+
+    assert [task["task_id"] for task in listed] == [t["task_id"] for t in (first, *others)]
+    assert [task["task"] for task in listed] == [f"number {n}" for n in range(5)]
+    assert all(type(task[name]) is int for task in listed for name in FIGURES)
+
+
 async def test_a_hundred_tasks_at_once_over_ten_sessions(site: Site) -> None:
     await check_many(site, sessions=10, tasks=100)
 

@@ -296,8 +296,8 @@ def _opened(session: Session, user_id: str) -> dict[str, Any]:
 def _replied(turn: Turn) -> dict[str, Any]:
     """Raises HTTPException where the turn has ended without a reply."""
     if turn.ended and turn.status != "completed":
-        said = (turn.error or {}).get("message") or f"The reply was {turn.status}."
-        raise HTTPException(502, said)
+        why = (turn.error or {}).get("message") or "no reason is known"
+        raise HTTPException(502, f"There is no reply, its turn is {turn.status}: {why}")
     return {
         "sessionId": turn.session_id,
         "turnId": turn.turn_id,

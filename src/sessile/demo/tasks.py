@@ -150,23 +150,7 @@ def router(server: Server) -> APIRouter:
 
     @routes.post("/tasks", status_code=202)
     async def start_task(body: NewTask, idempotency_key: IdempotencyKey = None) -> dict[str, Any]:
-        assistant = body.assistant
-        if body.session_id is None:
-            opened = await server.open(CALLER, assistant=assistant, idempotency_key=idempotency_key)
-            session_id = opened.found.session.key.session_id
-        else:
-            session_id = SessionId(body.session_id)
-        metadata = {} if assistant is None else {"assistant": assistant}
-        submitted = await server.sessions.submit(
-            CALLER,
-            session_id,
-            {"type": "task", "text": body.task, "metadata": metadata},
-            idempotency_key=idempotency_key,
-        )
-        record = task_record(submitted.turn)
-        # It may have begun already, which is told as progress: what is told here is that it is
-        # accepted.
-        return record if submitted.repeated else {**record, "status": "pending"}
+        return await _started(server, body, idempotency_key)
 
     @routes.get("/tasks")
     async def list_tasks(
@@ -205,6 +189,27 @@ def router(server: Server) -> APIRouter:
             yield event
 
     return routes
+
+
+async def _started(server: Server, body: NewTask, idempotency_key: str | None) -> dict[str, Any]:
+    """The session exists before the task does; one that was given is never replaced."""
+    assistant = body.assistant
+    if body.session_id is None:
+        opened = await server.open(CALLER, assistant=assistant, idempotency_key=idempotency_key)
+        session_id = opened.found.session.key.session_id
+    else:
+        session_id = SessionId(body.session_id)
+    metadata = {} if assistant is None else {"assistant": assistant}
+    submitted = await server.sessions.submit(
+        CALLER,
+        session_id,
+        {"type": "task", "text": body.task, "metadata": metadata},
+        idempotency_key=idempotency_key,
+    )
+    record = task_record(submitted.turn)
+    # It may have begun already, which is told as progress: what is told here is that it is
+    # accepted.
+    return record if submitted.repeated else {**record, "status": "pending"}
 
 
 async def _events(server: Server, at: Cursor) -> AsyncIterator[ServerSentEvent]:
