@@ -390,8 +390,9 @@ async def test_a_press_that_was_queued_for_another_version_hands_on() -> None:
 
 
 @pytest.mark.parametrize("decided", ["button", "intent", "direct"])
-async def test_what_is_decided_is_not_decided_again(decided: str) -> None:
-    """The turn lost its node behind the decision: the stage that answers is run once more."""
+async def test_what_a_stage_was_to_answer_is_gone_through_again(decided: str) -> None:
+    """The turn lost its node behind the decision; what is decided now may be another's, to whom
+    the session went meanwhile, and is told in any case."""
     walk = Walk(desk=Desk(decided=decided))
     walk.assistant.button("view")(_answers_a_press)
     walk.assistant.intent("hello", phrases=("hello",))(_answers_an_intent)
@@ -401,7 +402,11 @@ async def test_what_is_decided_is_not_decided_again(decided: str) -> None:
         return "direct" if turn.input["text"] == "direct" else None
 
     given: Any = {"button": press(), "intent": "hello", "direct": "direct"}[decided]
-    assert await walk.of(given) == [TextDelta(decided)]
+    decision, text = await walk.of(given)
+
+    assert isinstance(decision, IntentDecision)
+    assert decision.path == decided
+    assert text == TextDelta(decided)
 
 
 async def test_once_the_agent_has_begun_the_stages_are_not_gone_through_again() -> None:

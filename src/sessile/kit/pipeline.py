@@ -1,8 +1,8 @@
 """What a turn goes through before its agent: button, direct handlers, intent.
 
 Each stage may answer, or hand on to the next with the same turn: by returning None, or by failing.
-What was decided, and why, is in the log before the agent is asked: a turn that lost its node does
-not go through the stages again once the agent has begun.
+What was decided, and why, is in the log before all that the agent does: a turn that lost its node
+does not go through the stages again once the agent has left a trace.
 """
 
 import asyncio
@@ -58,9 +58,7 @@ class Pipeline:
         if self._stages and turn.input["type"] != "task" and tools.decided != "agent":
             passage = _Passage(self._stages, turn, tools)
             reply = await passage.reply()
-            # Gone through again after a loss, the stages may decide otherwise than the log says.
-            if tools.decided != passage.path:
-                yield passage.decision
+            yield passage.decision
             if reply is not None:
                 yield TextDelta(reply.text)
                 for each in reply.buttons:
