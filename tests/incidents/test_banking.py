@@ -125,6 +125,7 @@ async def test_specialists_answer_within_the_one_session(site: Site) -> None:
         LOAN,
         "Thank you",
         "And my account?",
+        "Account 0?",
     )
 
     replies = [(await client.say(session_id, text))["reply"] for text in texts]
@@ -136,6 +137,7 @@ async def test_specialists_answer_within_the_one_session(site: Site) -> None:
     assert replies[2] == "The card 4711 is blocked."
     assert replies[3] == "Let me see. A loan of 20000 EUR can be granted."
     assert replies[4] == banking.LOANS.says
+    assert replies[6] == "There is no account 0."
     called = [e["body"]["name"] for e in entries if e["kind"] == "tool.completed"]
     assert called == ["accounts.balance", "cards.block", "loans.assess", "accounts.balance"]
 
