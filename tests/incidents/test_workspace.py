@@ -5,6 +5,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from tests.incidents.conftest import PATIENCE_SECONDS, Serve, Site
 from tests.incidents.conftest import naive as serve_naive
 from tests.incidents.workspace_naive import naive
@@ -157,7 +158,10 @@ async def test_of_two_requests_at_once_the_second_sees_the_firsts_reply(serve: S
 # -- nothing of another session
 
 
-async def test_a_canary_is_in_no_other_session(serve: Serve) -> None:
+async def test_a_canary_is_in_no_other_session(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
     prompts: list[str] = []
 
     async def recording(messages: Sequence[Message]) -> str:
@@ -182,6 +186,7 @@ async def test_a_canary_is_in_no_other_session(serve: Serve) -> None:
         streams = await asyncio.gather(*(_streamed(site, each) for each in sessions))
         histories = await asyncio.gather(*(client.texts(each) for each in sessions))
 
+    assert "canary-" not in caplog.text
     assert {turn["status"] for turn in turns} == {"completed"}
     assert len(prompts) == 2 * SESSIONS
     for number, session_id in enumerate(sessions):

@@ -332,6 +332,30 @@ async def test_a_turn_that_is_stopped_is_not_a_stage_that_failed() -> None:
     assert walk.loop.turns == []
 
 
+@pytest.mark.parametrize("raises", [True, False])
+async def test_a_stage_that_does_not_heed_that_it_is_stopped_is_the_last(raises: bool) -> None:
+    walk = Walk()
+    begun = asyncio.Event()
+
+    @walk.assistant.direct
+    async def direct(turn: TurnContext) -> Answer:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if raises:
+                raise ValueError from None
+        return None
+
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(walk.of("hello"))
+        await begun.wait()
+        running.cancel()
+
+    assert running.cancelled()
+    assert walk.loop.turns == []
+
+
 @dataclass
 class Says:
     """A classifier that guesses as it was told, or fails."""

@@ -166,18 +166,20 @@ class _Passage:
         self, stage: str, work: Callable[..., Awaitable[T]], *arguments: Any
     ) -> T | None:
         """None too where it failed: the next stage has the turn then."""
+        answer: T | None = None
         try:
-            return await work(*arguments)
+            answer = await work(*arguments)
         except _TURN_IS_OVER:
             raise
         except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
+            if _stopped():
                 raise
             self._failed(stage, error)  # of its own making
         except Exception as error:  # noqa: BLE001  a guest's code ends here
             self._failed(stage, error)
-        return None
+        if answer is None and _stopped():
+            raise asyncio.CancelledError  # which the stage has kept to itself
+        return answer
 
     def _failed(self, stage: str, error: BaseException) -> None:
         logger.error("a stage failed", exc_info=error, extra=self._fields(stage))
@@ -191,3 +193,9 @@ class _Passage:
             "turn_id": turn.turn_id,
             "stage": stage,
         }
+
+
+def _stopped() -> bool:
+    """The turn was: no cancellation of what a stage itself has begun."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
