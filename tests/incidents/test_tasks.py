@@ -1,12 +1,13 @@
 """The task API: a session exists before its task, and the task's progress is told there."""
 
 import asyncio
+import signal
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from tests.cli.conftest import Serve as Process
-from tests.incidents.conftest import Serve, Site, naive, reaching
+from tests.incidents.conftest import PATIENCE_SECONDS, Serve, Site, naive, reaching
 from tests.incidents.tasks_checks import (
     FIGURES,
     check_end,
@@ -250,6 +251,24 @@ async def test_a_repeated_request_is_the_same_task(site: Site) -> None:
 
     assert len({reply.json()["task_id"] for reply in replies}) == 1
     assert other.status_code == 409
+
+
+async def test_a_server_that_stops_does_not_wait_for_its_readers(tmp_path: Path) -> None:
+    given = (str(APP), "--drain-seconds-max", str(4 * PATIENCE_SECONDS))
+    with Process(tmp_path, *given, STEP_SECONDS=str(LIVE_SECONDS)) as process:
+        await asyncio.to_thread(process.ready)
+        async with reaching(process.url, process.token) as site:
+            first = await started(site, "to its end")
+            async with streaming(site, first["session_id"]) as stream:
+                frames = [await anext(aiter(stream))]
+                process.send(signal.SIGTERM)
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    frames += [frame async for frame in stream]
+        assert await asyncio.to_thread(process.end) == 0
+
+    # The turn was let come to its end, and its readers were told of it first.
+    check_events(frames, first)
+    check_end(frames[-1].entry)
 
 
 async def test_a_restart_in_the_middle_of_a_task_resumes_it(tmp_path: Path) -> None:

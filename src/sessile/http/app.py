@@ -93,6 +93,7 @@ class App:
     def drain(self) -> None:
         """End the streams, and the waits for turns; the turns themselves go on."""
         self._streams.drain()
+        self._served.feed.drain()
         self._served.sessions.stop_waiting()
 
     def _openapi(self) -> dict[str, Any]:
