@@ -179,7 +179,7 @@ class Server:
     def follow(
         self, principal: Principal, session_id: SessionId, *, after: int = 0
     ) -> AsyncIterator[FeedItem]:
-        """The session's log from the cursor on, as it grows."""
+        """The session's log from the cursor on, as it grows; until Ended, or this node drains."""
         return self.feed.follow(principal, session_id, after=after)
 
     async def history(

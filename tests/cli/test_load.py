@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sessile.cli.failure import CommandFailed
-from sessile.cli.load import load
+from sessile.cli.load import load, load_demo
 from sessile.settings import Settings
 
 TWO = """
@@ -81,6 +81,31 @@ def test_a_colon_in_a_directory_is_no_name(tmp_path: Path) -> None:
     directory.mkdir()
 
     assert names(str(write(directory / "app_5.py", TWO))) == ["first", "second"]
+
+
+def test_the_demos_are_the_demo_assistant_first_and_then_five_systems() -> None:
+    names = [assistant.name for assistant in load_demo(Settings()).assistants]
+
+    assert names[0] == "demo"
+    assert {"support", "sites", "banking", "tasks.researcher.full", "workspace"} <= set(names)
+
+
+@pytest.mark.parametrize(("host", "systems"), [("127.0.0.1", 3), ("::1", 3), ("0.0.0.0", 0)])
+def test_routes_that_ask_for_no_token_are_there_for_this_machine_alone(
+    host: str, systems: int
+) -> None:
+    assert len(list(load_demo(Settings(host=host)).routers)) == systems
+
+
+def test_a_demo_that_cannot_be_loaded_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sessile.integrations.pydantic_ai", None)
+
+    with pytest.raises(CommandFailed) as failed:
+        load_demo(Settings())
+
+    assert failed.value.code == 2
+    assert failed.value.message.startswith("the demo could not be loaded:\n")
+    assert "sessile[pydantic-ai]" in failed.value.message
 
 
 def failure(target: str) -> str:

@@ -48,7 +48,7 @@ def begun(served: Serve, assistant: str = "slow") -> dict[str, Any]:
 def test_it_says_where_it_is_and_what_to_try(demo: Serve) -> None:
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+", demo.url)
     assert demo.wait_for(r"  data +(.+)$")[1] == str(demo.directory / "sessile-data")
-    assert demo.wait_for(r"  assistants +(.+)$")[1] == "demo"
+    assert demo.wait_for(r"  assistants +(.+)$")[1].startswith("demo, support, ")
     assert demo.wait_for(r"  others +(.+)$")[1] == "sessile-data/dev-tokens"
     assert demo.wait_for(r"  or +(.+)$")[1] == f"sessile chat --url {demo.url}"
     tokens = (demo.directory / "sessile-data" / "dev-tokens").read_text()
@@ -63,6 +63,14 @@ def test_the_line_to_try_works_as_it_stands(demo: Serve) -> None:
     assert json.loads(ran.stdout)["status"] == "completed"
 
 
+def test_the_demos_routes_are_there_beside_the_demo_assistant(demo: Serve) -> None:
+    task = httpx2.post(f"{demo.url}/api/tasks", json={"task": "a task"}, timeout=WAIT_SECONDS)
+
+    assert task.status_code == 202
+    assert ask(demo, "GET", f"/v1/sessions/{task.json()['session_id']}").status_code == 200
+    assert ask(demo, "POST", "/v1/sessions", {}).json()["assistant"] == "demo"
+
+
 def test_a_file_of_ones_own_is_served(tmp_path: Path, app: Path) -> None:
     with Serve(tmp_path, str(app)) as served:
         served.ready()
@@ -71,6 +79,7 @@ def test_a_file_of_ones_own_is_served(tmp_path: Path, app: Path) -> None:
         turn = ask(served, "POST", "/v1/turns?wait=20", SAID).json()
 
         assert served.wait_for(r"  assistants +(.+)$")[1] == "slow, only, stubborn, blocked"
+        assert ask(served, "POST", "/api/tasks", {"task": "no demo here"}).status_code == 404
         assert turn["output"] == "It began, and it ended."
 
 

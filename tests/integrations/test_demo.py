@@ -1,14 +1,18 @@
 """The demo assistant: it says what it is, and knows what its session knows."""
 
 import asyncio
-from collections.abc import Sequence
+import json
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
 from tests.integrations.journal import Journal
 
+from sessile import Principal, Server, SessionId, Settings, TenantId, UserId
 from sessile.core.events import Progress, ToolCompleted, ToolFailed, ToolStarted
-from sessile.demo.assistant import STEPS, demo_assistant
+from sessile.demo import support
+from sessile.demo.assistant import demo_assistant
+from sessile.demo.support import STEPS
 from sessile.integrations import demo_model as model
 from sessile.integrations.demo_model import demo_model
 from sessile.integrations.pydantic_ai import PydanticLoop
@@ -16,6 +20,8 @@ from sessile.ports.agent import TextDelta
 
 DEMO = demo_assistant(model=demo_model(word_seconds=0), step_seconds=0)
 LOOP = PydanticLoop(DEMO)
+ANA = Principal(tenant_id=TenantId("acme"), user_id=UserId("ana"))
+PATIENCE_SECONDS = 30
 
 
 async def talk(*texts: str, tools: Sequence[Any] = DEMO.tools) -> tuple[Journal, list[str]]:
@@ -92,11 +98,32 @@ async def test_an_order_that_there_is_not_is_a_failure_in_words() -> None:
     assert len(journal.of(ToolFailed)) == 1
 
 
+async def test_it_refunds_orders_and_says_what_came_of_it() -> None:
+    journal, replies = await talk("refund order 7", "please refund orders 8 and 9999")
+
+    assert replies == [
+        "Order 7 is refunded: 55.3 EUR.",
+        "Order 8 is refunded: 63.2 EUR."
+        " The tool orders_refund did not succeed: There is no order 9999.",
+    ]
+    assert [e.name for e in journal.of(ToolStarted)] == ["orders.refund"] * 3
+
+
 async def test_it_calls_no_tool_that_it_is_not_offered() -> None:
-    journal, replies = await talk("look up order 7", "show debug info", tools=())
+    journal, replies = await talk(
+        "look up order 7",
+        "show debug info",
+        "refund order 7",
+        "ask support to sing",
+        "hand me to support",
+        tools=(),
+    )
 
     assert replies[0].startswith("I cannot look up orders here")
     assert replies[1].startswith('You said: "show debug info".')
+    assert replies[2].startswith("I cannot refund orders here")
+    assert replies[3].startswith('You said: "ask support to sing".')
+    assert replies[4].startswith('You said: "hand me to support".')
     assert journal.of(ToolStarted) == []
 
 
@@ -213,3 +240,97 @@ async def test_the_default_model_is_the_demo(monkeypatch: pytest.MonkeyPatch) ->
 
     assert (await monologue.run(PydanticLoop(demo_assistant()))).startswith("I am Sessile's demo")
     assert demo_assistant().model == "demo"
+
+
+# -- on the real runtime
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    desk = support.assistants(step_seconds=0)
+    demo = demo_assistant(model=demo_model(word_seconds=0), step_seconds=0, others=desk[:1])
+    async with Server(demo, *desk, settings=Settings(store_url="memory")) as server:
+        yield server
+
+
+async def opened(server: Server) -> SessionId:
+    return (await server.open(ANA)).found.head.key.session_id
+
+
+async def said(server: Server, session_id: SessionId, text: str) -> str | None:
+    submitted = await server.submit(ANA, session_id, text, wait_seconds=PATIENCE_SECONDS)
+    assert submitted.turn.status == "completed"
+    return submitted.turn.output
+
+
+async def asked_for(server: Server, session_id: SessionId, count: int) -> list[Any]:
+    """The calls that an approval is asked for."""
+    calls: list[Any] = []
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        async for item in server.follow(ANA, session_id):
+            for entry in getattr(item, "entries", ()):
+                if entry.kind == "approval.requested":
+                    calls.append(json.loads(entry.body)["call_id"])
+            if len(calls) >= count:
+                break
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("answers", "reply"),
+    [
+        ([True, True], "Order 7 is refunded: 55.3 EUR. Order 8 is refunded: 63.2 EUR."),
+        (
+            [True, False],
+            "Order 7 is refunded: 55.3 EUR. The tool orders_refund did not succeed:"
+            " Refused: The user did not approve it: Not this one.",
+        ),
+    ],
+)
+async def test_a_refund_waits_for_an_approval_and_is_told_with_what_came_of_it(
+    server: Server, answers: list[bool], reply: str
+) -> None:
+    session_id = await opened(server)
+    submitted = await server.submit(ANA, session_id, "refund orders 7 and 8")
+    calls = await asked_for(server, session_id, len(answers))
+
+    for call_id, granted in zip(calls, answers, strict=True):
+        await server.gates.answer(
+            ANA, session_id, call_id, granted=granted, reason="" if granted else "Not this one."
+        )
+    turn = await server.sessions.wait(
+        ANA, session_id, submitted.turn.turn_id, seconds=PATIENCE_SECONDS
+    )
+
+    assert (turn.status, turn.output) == ("completed", reply)
+
+
+async def test_another_assistant_is_asked_and_answers_by_its_own_tools(server: Server) -> None:
+    session_id = await opened(server)
+
+    reply = await said(server, session_id, "Ask support to look up order 7")
+
+    assert reply is not None
+    assert reply.startswith("orders.lookup: ")
+    assert '"number": 7' in reply
+
+
+async def test_a_session_is_handed_over_and_stays_there(server: Server) -> None:
+    session_id = await opened(server)
+
+    replies = [
+        await said(server, session_id, text)
+        for text in ("Please hand me to support", "Show debug info")
+    ]
+
+    assert replies[0] == support.HELP
+    assert '"assistant": "support"' in str(replies[1])
+
+
+async def test_whom_it_does_not_know_it_hands_nothing_to(server: Server) -> None:
+    session_id = await opened(server)
+
+    reply = await said(server, session_id, "hand me to nobody")
+
+    assert str(reply).startswith("The tool session_hand_off did not succeed: ")
+    assert '"assistant": "demo"' in str(await said(server, session_id, "show debug info"))

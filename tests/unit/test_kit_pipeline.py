@@ -332,6 +332,30 @@ async def test_a_turn_that_is_stopped_is_not_a_stage_that_failed() -> None:
     assert walk.loop.turns == []
 
 
+@pytest.mark.parametrize("raises", [True, False])
+async def test_a_stage_that_does_not_heed_that_it_is_stopped_is_the_last(raises: bool) -> None:
+    walk = Walk()
+    begun = asyncio.Event()
+
+    @walk.assistant.direct
+    async def direct(turn: TurnContext) -> Answer:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if raises:
+                raise ValueError from None
+        return None
+
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(walk.of("hello"))
+        await begun.wait()
+        running.cancel()
+
+    assert running.cancelled()
+    assert walk.loop.turns == []
+
+
 @dataclass
 class Says:
     """A classifier that guesses as it was told, or fails."""
@@ -390,8 +414,9 @@ async def test_a_press_that_was_queued_for_another_version_hands_on() -> None:
 
 
 @pytest.mark.parametrize("decided", ["button", "intent", "direct"])
-async def test_what_is_decided_is_not_decided_again(decided: str) -> None:
-    """The turn lost its node behind the decision: the stage that answers is run once more."""
+async def test_what_a_stage_was_to_answer_is_gone_through_again(decided: str) -> None:
+    """The turn lost its node behind the decision; what is decided now may be another's, to whom
+    the session went meanwhile, and is told in any case."""
     walk = Walk(desk=Desk(decided=decided))
     walk.assistant.button("view")(_answers_a_press)
     walk.assistant.intent("hello", phrases=("hello",))(_answers_an_intent)
@@ -401,7 +426,11 @@ async def test_what_is_decided_is_not_decided_again(decided: str) -> None:
         return "direct" if turn.input["text"] == "direct" else None
 
     given: Any = {"button": press(), "intent": "hello", "direct": "direct"}[decided]
-    assert await walk.of(given) == [TextDelta(decided)]
+    decision, text = await walk.of(given)
+
+    assert isinstance(decision, IntentDecision)
+    assert decision.path == decided
+    assert text == TextDelta(decided)
 
 
 async def test_once_the_agent_has_begun_the_stages_are_not_gone_through_again() -> None:

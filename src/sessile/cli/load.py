@@ -38,21 +38,26 @@ def load(target: str, settings: Settings) -> Server:
             f"{path} has no assistant; add one at its top level, such as"
             ' `support = sessile.Assistant("support")`'
         )
-    return served(assistants, settings, source=path)
-
-
-def served(assistants: list[Assistant], settings: Settings, *, source: Path | None) -> Server:
-    """A server of these assistants; what makes that impossible is told as the file's fault."""
-    names = [assistant.name for assistant in assistants]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    taken = [assistant.name for assistant in assistants]
+    twice = sorted({each for each in taken if taken.count(each) > 1})
     if twice:
         raise CommandFailed(
-            f"{source} has several assistants named {', '.join(twice)}; give each a name of its own"
+            f"{path} has several assistants named {', '.join(twice)}; give each a name of its own"
         )
     try:
         return Server(*assistants, settings=settings)
     except Exception as error:
-        raise CommandFailed(_told(error, source)) from error
+        raise CommandFailed(_told(error, path)) from error
+
+
+def load_demo(settings: Settings) -> Server:
+    """The server of the demos. Raises CommandFailed where something that they need is missing."""
+    from sessile.demo.systems import demo_server  # noqa: PLC0415
+
+    try:
+        return demo_server(settings)
+    except Exception as error:
+        raise CommandFailed(_told(error, None)) from error
 
 
 def _split(target: str) -> tuple[Path, str]:

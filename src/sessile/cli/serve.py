@@ -12,7 +12,7 @@ from uvicorn.loops.auto import auto_loop_factory
 
 from sessile.cli.failure import CommandFailed
 from sessile.cli.flags import changed, read_settings
-from sessile.cli.load import load, served
+from sessile.cli.load import load, load_demo
 from sessile.cli.logs import configure
 from sessile.cli.serving import Serving, leave
 from sessile.settings import Settings, is_loopback
@@ -40,9 +40,7 @@ def serve(target: str | None, given: Mapping[str, Any]) -> None:
 
 def _server(target: str | None, settings: Settings, given: Mapping[str, Any]) -> Server:
     if target is None:
-        from sessile.demo.assistant import demo_assistant  # noqa: PLC0415
-
-        return served([demo_assistant()], settings, source=None)
+        return load_demo(settings)
     server = load(target, settings)
     # A server that the file made has its own settings; flags and variables win over them.
     names = changed(os.environ, given)

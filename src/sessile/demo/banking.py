@@ -10,7 +10,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cached_property
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Header, HTTPException, Query, Response
@@ -37,6 +37,7 @@ TENANT = TenantId("demo")
 PASSWORDS = {"manager": "Password123!"}
 REPLY_SECONDS_MAX = 30.0
 """How long a message waits for its reply; a reply that takes longer is in the history later."""
+PAGE_MESSAGES = 200
 STEP_SECONDS = 0.2
 ASSESSED = ("income", "debts", "security", "history")
 LOAN_EUR_MAX = 50_000
@@ -47,10 +48,12 @@ LOAN_EUR_MAX = 50_000
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """A specialist: what it is asked for, and what it says where it is asked for nothing else."""
+    """A specialist: what it is asked for, the tool that answers, and what it says where it lacks
+    the number that all of it is about."""
 
     name: str
     phrases: tuple[str, ...]
+    tool: str
     says: str
 
     @property
@@ -61,16 +64,19 @@ class Desk:
 ACCOUNTS = Desk(
     "accounts",
     ("* account *", "* accounts *", "* balance *"),
+    "accounts.balance",
     "This is the accounts desk: which account is it about?",
 )
 CARDS = Desk(
     "cards",
     ("* card *", "* cards *"),
+    "cards.block",
     "This is the cards desk: which card is to be blocked?",
 )
 LOANS = Desk(
     "loans",
     ("* loan *", "* loans *", "* mortgage *"),
+    "loans.assess",
     "This is the loans desk: how much is it about, in EUR?",
 )
 DESKS = (ACCOUNTS, CARDS, LOANS)
@@ -82,13 +88,11 @@ def assistants(*, step_seconds: float = STEP_SECONDS) -> tuple[Assistant, ...]:
     each step of a loan's assessment takes."""
     front = _saying(Assistant("banking"), GREETING)
     accounts, cards, loans = (_saying(Assistant(desk.assistant), desk.says) for desk in DESKS)
-    _declare_accounts(accounts)
-    _declare_cards(cards)
-    _declare_loans(loans, step_seconds)
+    _declare_tools(accounts, cards, loans, step_seconds)
     for each in (front, accounts, cards, loans):
         for desk in DESKS:
-            if desk.assistant != each.name:
-                each.intent(desk.name, phrases=desk.phrases)(_hand_to(desk))
+            answer = _answered_by(desk) if desk.assistant == each.name else _handed_to(desk)
+            each.intent(desk.name, phrases=desk.phrases)(answer)
     return (front, accounts, cards, loans)
 
 
@@ -100,78 +104,58 @@ def _saying(assistant: Assistant, text: str) -> Assistant:
     return assistant
 
 
-def _hand_to(desk: Desk) -> Callable[[TurnContext, Intent], Awaitable[None]]:
+def _handed_to(desk: Desk) -> Callable[[TurnContext, Intent], Awaitable[str | None]]:
     async def hand_over(turn: TurnContext, _intent: Intent) -> None:
         await turn.hand_off(desk.assistant, reason=f"It is about {desk.name}.")
 
     return hand_over
 
 
-def _declare_accounts(accounts: Assistant) -> None:
-    @accounts.tool("accounts.balance", idempotent=True)
-    async def balance(_turn: TurnContext, account: int) -> dict[str, int]:
-        """What is on an account, in cents."""
-        if account < 1000:
-            raise ToolError(f"There is no account {account}.")
-        return {"account": account, "cents": account * 7919 % 1_000_000}
+def _answered_by(desk: Desk) -> Callable[[TurnContext, Intent], Awaitable[str | None]]:
+    async def answer(turn: TurnContext, intent: Intent) -> str:
+        """About the number that the text names; where it names none, about the last one."""
+        named = re.search(r"[0-9]{1,9}", intent.text)
+        before = turn.history.tool_outputs(desk.tool)
+        if named is None and not before:
+            return desk.says
+        number = before[-1]["number"] if named is None else int(named[0])
+        result = await turn.call(desk.tool, number=number)
+        told: str = result.value["told"] if result.status == "completed" else str(result.reason)
+        return told
 
-    @accounts.intent(ACCOUNTS.name, phrases=ACCOUNTS.phrases)
-    async def tell(turn: TurnContext, intent: Intent) -> str:
-        before = turn.history.tool_outputs("accounts.balance")
-        account = _number(intent.text) or (before[-1]["account"] if before else None)
-        if account is None:
-            return ACCOUNTS.says
-        found = await turn.call("accounts.balance", account=account)
-        if found.status != "completed":
-            return f"I cannot tell: {found.reason}"
-        return f"There are {found.value['cents'] / 100:.2f} EUR on account {account}."
+    return answer
 
 
-def _declare_cards(cards: Assistant) -> None:
-    @cards.tool("cards.block", idempotent=True)
-    async def block(_turn: TurnContext, card: int) -> dict[str, Any]:
+def _declare_tools(
+    accounts: Assistant, cards: Assistant, loans: Assistant, step_seconds: float
+) -> None:
+    @accounts.tool(ACCOUNTS.tool, idempotent=True)
+    async def balance(_turn: TurnContext, number: int) -> dict[str, Any]:
+        """What is on an account."""
+        if number < 1000:
+            raise ToolError(f"There is no account {number}.")
+        cents = number * 7919 % 1_000_000
+        return {"number": number, "told": f"There are {cents / 100:.2f} EUR on account {number}."}
+
+    @cards.tool(CARDS.tool, idempotent=True)
+    async def block(_turn: TurnContext, number: int) -> dict[str, Any]:
         """Block a card."""
-        return {"card": card, "blocked": True}
+        return {"number": number, "told": f"The card {number} is blocked."}
 
-    @cards.intent(CARDS.name, phrases=CARDS.phrases)
-    async def blocked(turn: TurnContext, intent: Intent) -> str:
-        card = _number(intent.text)
-        if card is None:
-            return CARDS.says
-        done = await turn.call("cards.block", card=card)
-        if done.status != "completed":
-            return f"The card {card} is not blocked: {done.reason}"
-        return f"The card {card} is blocked."
-
-
-def _declare_loans(loans: Assistant, step_seconds: float) -> None:
-    @loans.tool("loans.assess", idempotent=True)
-    async def assess(turn: TurnContext, amount: int) -> dict[str, Any]:
-        """Assess a loan, which takes a while."""
+    @loans.tool(LOANS.tool, idempotent=True)
+    async def assess(turn: TurnContext, number: int) -> dict[str, Any]:
+        """Assess a loan of so many EUR, which takes a while."""
+        await turn.emit("Let me see. ")
         for done, what in enumerate(ASSESSED, start=1):
             await asyncio.sleep(step_seconds)
             await turn.progress(current_iteration=done, note=f"Checked the {what}.")
-        return {"amount": amount, "granted": amount <= LOAN_EUR_MAX}
-
-    @loans.intent(LOANS.name, phrases=LOANS.phrases)
-    async def assessed(turn: TurnContext, intent: Intent) -> str:
-        amount = _number(intent.text)
-        if amount is None:
-            return LOANS.says
-        await turn.emit("Let me see. ")
-        result = await turn.call("loans.assess", amount=amount)
-        if result.status != "completed":
-            return f"I cannot tell: {result.reason}"
-        answer = "can be granted" if result.value["granted"] else "is more than I may grant"
-        return f"A loan of {amount} EUR {answer}."
-
-
-def _number(text: str) -> int | None:
-    found = re.search(r"[0-9]{1,9}", text)
-    return int(found[0]) if found else None
+        answer = "can be granted" if number <= LOAN_EUR_MAX else "is more than I may grant"
+        return {"number": number, "told": f"A loan of {number} EUR {answer}."}
 
 
 # -- the wire format
+
+Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]
 
 
 class Logins:
@@ -182,9 +166,7 @@ class Logins:
     """
 
     def __init__(self, server: Server) -> None:
-        self._secret = cache(
-            lambda: "".join(login.token for login in dev_tokens(server.settings).logins).encode()
-        )
+        self._server = server
 
     def token(self, user: str, password: str) -> str:
         """Raises HTTPException where the password is not the user's."""
@@ -193,12 +175,7 @@ class Logins:
             raise unauthorized("There is no such user, or the password is another.")
         return self._signed(user)
 
-    async def caller(
-        self,
-        given: Annotated[
-            HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))
-        ],
-    ) -> Principal:
+    async def caller(self, given: Bearer) -> Principal:
         """Whoever the token names. Raises HTTPException."""
         if given is None:
             raise unauthorized("The header Authorization is missing: Bearer and a token.")
@@ -207,8 +184,12 @@ class Logins:
                 return Principal(tenant_id=TENANT, user_id=UserId(user))
         raise unauthorized("The token is not one of this server's.")
 
+    @cached_property
+    def _secret(self) -> bytes:
+        return "".join(login.token for login in dev_tokens(self._server.settings).logins).encode()
+
     def _signed(self, user: str) -> str:
-        return hmac.digest(self._secret(), f"banking:{user}".encode(), "sha256").hex()
+        return hmac.digest(self._secret, f"banking:{user}".encode(), "sha256").hex()
 
 
 def unauthorized(detail: str) -> HTTPException:
@@ -265,21 +246,23 @@ def router(server: Server) -> APIRouter:
     async def history(
         who: Annotated[Principal, caller],
         session_id: str,
-        limit: Annotated[int, Query(ge=1, le=200)] = 200,
+        before: Annotated[int | None, Query(ge=1, le=2**62)] = None,
     ) -> dict[str, Any]:
-        found = await server.history(who, SessionId(session_id), limit=limit)
-        return {"sessionId": session_id, "messages": _spoken(found)}
+        of = SessionId(session_id)
+        page = await server.reads.messages(who, of, before=before, limit=PAGE_MESSAGES)
+        older = page.items[0].seq if page.more else None
+        return {"sessionId": session_id, "messages": _spoken(page.items), "before": older}
 
     return routes
 
 
 def _named(given: list[str] | None) -> SessionId:
     """The one place that says which session a message is for."""
-    if not given or not given[0]:
-        raise HTTPException(400, "The header X-Session-ID is missing: it names the session.")
-    if len(set(given)) > 1:
-        raise HTTPException(400, "The header X-Session-ID stands twice, with two sessions.")
-    return SessionId(given[0])
+    named = set(given or ()) - {""}
+    if len(named) != 1:
+        fault = "names two sessions" if named else "is missing: it names the session"
+        raise HTTPException(400, f"The header X-Session-ID {fault}.")
+    return SessionId(*named)
 
 
 def _opened(session: Session, user_id: str) -> dict[str, Any]:
@@ -292,8 +275,8 @@ def _opened(session: Session, user_id: str) -> dict[str, Any]:
 def _replied(turn: Turn) -> dict[str, Any]:
     """Raises HTTPException where the turn has ended without a reply."""
     if turn.ended and turn.status != "completed":
-        said = (turn.error or {}).get("message") or f"The reply was {turn.status}."
-        raise HTTPException(502, said)
+        why = (turn.error or {}).get("message") or "no reason is known"
+        raise HTTPException(502, f"There is no reply, its turn is {turn.status}: {why}")
     return {
         "sessionId": turn.session_id,
         "turnId": turn.turn_id,

@@ -92,24 +92,10 @@ class Pick(BaseModel):
 
 def assistants(office: Office | None = None) -> tuple[Assistant, ...]:
     """The bot. Each sender has one active session with it."""
-    known = Office() if office is None else office
     sites = Assistant(
         "sites", description="Shows a crew its building sites and their tasks.", exclusive=True
     )
-
-    @sites.tool("list_projects", idempotent=True)
-    async def list_projects(turn: TurnContext) -> list[Project]:
-        """List the sites of the one who asks."""
-        return await known.projects()
-
-    @sites.tool("list_tasks", idempotent=True)
-    async def list_tasks(turn: TurnContext, project: str) -> list[str]:
-        """List what is to be done at a site.
-
-        Args:
-            project: the site's id
-        """
-        return await known.tasks(project)
+    _declare_tools(sites, Office() if office is None else office)
 
     @sites.button("view_sites", label=VIEW["en"])
     async def view_sites(turn: TurnContext, payload: dict[str, Any]) -> Reply:
@@ -155,6 +141,22 @@ def assistants(office: Office | None = None) -> tuple[Assistant, ...]:
         return _shown(language, picked[0], found.value)
 
     return (sites,)
+
+
+def _declare_tools(sites: Assistant, office: Office) -> None:
+    @sites.tool("list_projects", idempotent=True)
+    async def list_projects(turn: TurnContext) -> list[Project]:
+        """List the sites of the one who asks."""
+        return await office.projects()
+
+    @sites.tool("list_tasks", idempotent=True)
+    async def list_tasks(turn: TurnContext, project: str) -> list[str]:
+        """List what is to be done at a site.
+
+        Args:
+            project: the site's id
+        """
+        return await office.tasks(project)
 
 
 def _listed(turn: TurnContext) -> list[Project]:

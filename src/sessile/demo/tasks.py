@@ -93,7 +93,8 @@ def _assistant(agent: AgentPreset, tools: ToolPreset, step_seconds: float) -> As
 
     @assistant.agent
     async def work(turn: TurnContext, _history: History, tools: Tools) -> AsyncIterator[str]:
-        wanted = (turn.input.get("metadata") or {}).get("assistant", turn.assistant)
+        presets: Mapping[str, Any] = turn.input.get("metadata") or {}
+        wanted = presets.get("assistant", turn.assistant)
         if wanted != turn.assistant:
             await turn.hand_off(wanted, reason="The task's presets name it.")
             return
@@ -149,33 +150,17 @@ def router(server: Server) -> APIRouter:
 
     @routes.post("/tasks", status_code=202)
     async def start_task(body: NewTask, idempotency_key: IdempotencyKey = None) -> dict[str, Any]:
-        assistant = body.assistant
-        if body.session_id is None:
-            opened = await server.open(CALLER, assistant=assistant, idempotency_key=idempotency_key)
-            session_id = opened.found.session.key.session_id
-        else:
-            session_id = SessionId(body.session_id)
-        metadata = {} if assistant is None else {"assistant": assistant}
-        submitted = await server.sessions.submit(
-            CALLER,
-            session_id,
-            {"type": "task", "text": body.task, "metadata": metadata},
-            idempotency_key=idempotency_key,
-        )
-        record = task_record(submitted.turn)
-        # It may have begun already, which is told as progress: what is told here is that it is
-        # accepted.
-        return record if submitted.repeated else {**record, "status": "pending"}
+        return await _started(server, body, idempotency_key)
 
     @routes.get("/tasks")
     async def list_tasks(
         session_id: str, after: Annotated[int, Query(ge=0, le=2**31)] = 0
     ) -> dict[str, Any]:
-        turns = await server.reads.turns(
+        page = await server.reads.turns(
             CALLER, SessionId(session_id), after=after, limit=PAGE_TASKS
         )
-        more = turns[-1].position if len(turns) == PAGE_TASKS else None
-        return {"tasks": [task_record(turn) for turn in turns], "next": more}
+        behind = page.items[-1].position if page.more else None
+        return {"tasks": [task_record(turn) for turn in page.items], "next": behind}
 
     @routes.get("/tasks/{task_id}")
     async def get_task(task_id: str) -> dict[str, Any]:
@@ -204,6 +189,27 @@ def router(server: Server) -> APIRouter:
             yield event
 
     return routes
+
+
+async def _started(server: Server, body: NewTask, idempotency_key: str | None) -> dict[str, Any]:
+    """The session exists before the task does; one that was given is never replaced."""
+    assistant = body.assistant
+    if body.session_id is None:
+        opened = await server.open(CALLER, assistant=assistant, idempotency_key=idempotency_key)
+        session_id = opened.found.session.key.session_id
+    else:
+        session_id = SessionId(body.session_id)
+    metadata = {} if assistant is None else {"assistant": assistant}
+    submitted = await server.sessions.submit(
+        CALLER,
+        session_id,
+        {"type": "task", "text": body.task, "metadata": metadata},
+        idempotency_key=idempotency_key,
+    )
+    record = task_record(submitted.turn)
+    # It may have begun already, which is told as progress: what is told here is that it is
+    # accepted.
+    return record if submitted.repeated else {**record, "status": "pending"}
 
 
 async def _events(server: Server, at: Cursor) -> AsyncIterator[ServerSentEvent]:

@@ -109,6 +109,7 @@ class App:
     def drain(self) -> None:
         """End the streams, and the waits for turns; the turns themselves go on."""
         self._streams.drain()
+        self._served.feed.drain()
         self._served.sessions.stop_waiting()
 
     async def drain_surfaces(self) -> None:

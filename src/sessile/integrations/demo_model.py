@@ -30,8 +30,8 @@ WHO = (
 )
 HELP = (
     'Try "my name is Ana", "what is my name?", "how many messages?", "look up order 7",'
-    ' "compare orders 1 and 2", "run the slow report", "try the failing tool", "show debug info"'
-    ' or "write 200 words".'
+    ' "compare orders 1 and 2", "refund order 7", "run the slow report", "try the failing tool",'
+    ' "show debug info" or "write 200 words".'
 )
 WORDS = (
     "a session is one log and each turn adds to it what was asked what was said and what was done"
@@ -124,7 +124,14 @@ def _made(call: ToolCallPart) -> Call:
 def _calls(text: str, tools: frozenset[str]) -> list[Call]:
     lowered = text.lower()
     calls: list[Call] = []
-    if numbers := _orders(lowered):
+    asked = re.search(r"\bask (\w+) (?:to|about|for) (.+)", lowered, re.DOTALL)
+    if asked and f"ask_{asked[1]}" in tools:
+        calls = [Call(f"ask_{asked[1]}", {"question": asked[2]})]
+    elif to := re.search(r"\bhand me (?:over )?to ([\w.-]*\w)", lowered):
+        calls = [Call("session_hand_off", {"assistant": to[1]})]
+    elif (numbers := _orders(lowered)) and re.search(r"\brefund\b", lowered):
+        calls = [Call("orders_refund", {"number": number}) for number in numbers]
+    elif numbers:
         calls = [Call("orders_lookup", {"number": number}) for number in numbers]
     elif re.search(r"\bslow (report|task)\b", lowered):
         calls = [Call("reports_slow", {})]
@@ -154,6 +161,8 @@ def _told(outcomes: list[tuple[Call, ToolReturnPart]]) -> str:
                 f"Order {content['number']} is {content['status']}:"
                 f" {content['items']} items, {content['total']} EUR."
             )
+        elif call.tool == "orders_refund" and isinstance(content, dict):
+            sentences.append(f"Order {content['number']} is refunded: {content['total']} EUR.")
         elif isinstance(content, str):
             sentences.append(content)
         else:
@@ -181,8 +190,9 @@ def _answer(text: str, asked: list[str], tools: frozenset[str]) -> str:
         return WHO
     if re.match(r"\W*(hello|hi|hey|bonjour|good (morning|evening|day))\b", lowered):
         return f"Hello! {WHO} {HELP}" if len(asked) == 1 else "Hello again!"
-    if _orders(lowered) and "orders_lookup" not in tools:
-        return "I cannot look up orders here: that tool is not offered in this session."
+    if _orders(lowered):
+        what = "refund" if re.search(r"\brefund\b", lowered) else "look up"
+        return f"I cannot {what} orders here: that tool is not offered in this session."
     if re.search(r"\bhelp\b|\bwhat can you do\b", lowered):
         return HELP
     said = f'You said: "{text.strip()[:200]}".'

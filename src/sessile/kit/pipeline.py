@@ -1,8 +1,8 @@
 """What a turn goes through before its agent: button, direct handlers, intent.
 
 Each stage may answer, or hand on to the next with the same turn: by returning None, or by failing.
-What was decided, and why, is in the log before the agent is asked: a turn that lost its node does
-not go through the stages again once the agent has begun.
+What was decided, and why, is in the log before all that the agent does: a turn that lost its node
+does not go through the stages again once the agent has left a trace.
 """
 
 import asyncio
@@ -58,9 +58,7 @@ class Pipeline:
         if self._stages and turn.input["type"] != "task" and tools.decided != "agent":
             passage = _Passage(self._stages, turn, tools)
             reply = await passage.reply()
-            # Gone through again after a loss, the stages may decide otherwise than the log says.
-            if tools.decided != passage.path:
-                yield passage.decision
+            yield passage.decision
             if reply is not None:
                 yield TextDelta(reply.text)
                 for each in reply.buttons:
@@ -168,18 +166,20 @@ class _Passage:
         self, stage: str, work: Callable[..., Awaitable[T]], *arguments: Any
     ) -> T | None:
         """None too where it failed: the next stage has the turn then."""
+        answer: T | None = None
         try:
-            return await work(*arguments)
+            answer = await work(*arguments)
         except _TURN_IS_OVER:
             raise
         except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
+            if _stopped():
                 raise
             self._failed(stage, error)  # of its own making
         except Exception as error:  # noqa: BLE001  a guest's code ends here
             self._failed(stage, error)
-        return None
+        if answer is None and _stopped():
+            raise asyncio.CancelledError  # which the stage has kept to itself
+        return answer
 
     def _failed(self, stage: str, error: BaseException) -> None:
         logger.error("a stage failed", exc_info=error, extra=self._fields(stage))
@@ -193,3 +193,9 @@ class _Passage:
             "turn_id": turn.turn_id,
             "stage": stage,
         }
+
+
+def _stopped() -> bool:
+    """The turn was: no cancellation of what a stage itself has begun."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0

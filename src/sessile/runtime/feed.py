@@ -90,7 +90,7 @@ class Reader:
 
     __slots__ = (
         "_access_seconds", "_bell", "_bytes_max", "_checked", "_closing", "_first", "_page",
-        "_principal", "_store", "_tail", "cursor", "key",
+        "_principal", "_released", "_store", "_tail", "cursor", "key",
     )  # fmt: skip
 
     def __init__(
@@ -106,12 +106,18 @@ class Reader:
         self._checked = asyncio.get_running_loop().time()
         self._first: list[FeedItem] = []
         self._closing = False
+        self._released = False
         self.key = key
         self.cursor = 0
 
     def ring(self) -> None:
         if self._bell is not None and not self._bell.done():
             self._bell.set_result(None)
+
+    def release(self) -> None:
+        """Wait for nothing more: what is there is read, and then None."""
+        self._released = True
+        self.ring()
 
     async def begin(self, after: int) -> None:
         """Raises SessionNotFound where the caller may not read the session."""
@@ -143,7 +149,7 @@ class Reader:
             if self._closing or loop.time() >= self._checked + self._access_seconds:
                 if item := await self._checked_again():
                     return item
-            if end is not None and loop.time() >= end:
+            if self._released or (end is not None and loop.time() >= end):
                 return None
             due = self._checked + self._access_seconds
             await self._wait(due if end is None else min(due, end))
@@ -196,7 +202,15 @@ class Feed:
         self._settings = settings
         self._telemetry = telemetry
         self._tails: dict[SessionKey, _Tail] = {}
+        self._follows: set[Reader] = set()
+        self._draining = False
         self._stop_listening = notifier.listen(self._on_hint)
+
+    def drain(self) -> None:
+        """Whoever follows is given what there is, and then the end: to come back elsewhere."""
+        self._draining = True
+        for reader in self._follows:
+            reader.release()
 
     def close(self) -> None:
         """Ends no reader, but tells them nothing more."""
@@ -230,14 +244,19 @@ class Feed:
     async def follow(
         self, principal: Principal, session_id: SessionId, *, after: int = 0
     ) -> AsyncIterator[FeedItem]:
-        """All that `subscribe` would read, up to and with Ended."""
+        """All that `subscribe` would read, up to and with Ended. Without Ended, this node drains:
+        more may come, for whoever comes back with its cursor."""
         async with self.subscribe(principal, session_id, after=after) as reader:
-            while True:
-                item = await reader.read()
-                assert item is not None
-                yield item
-                if isinstance(item, Ended):
-                    return
+            self._follows.add(reader)
+            if self._draining:
+                reader.release()
+            try:
+                while (item := await reader.read()) is not None:
+                    yield item
+                    if isinstance(item, Ended):
+                        return
+            finally:
+                self._follows.discard(reader)
 
     @asynccontextmanager
     async def _subscribed(

@@ -148,6 +148,10 @@ class Remains:
                 calls.answers[event.call_id] = Answer(granted=False, reason=_denial(event))
             case IntentDecided():
                 self.decided = event.path
+                if event.path == "agent":
+                    # Its run begins here: what the stages called is no call of it.
+                    self.begun = 0
+                    calls.unnamed.clear()
             case _:
                 pass
 

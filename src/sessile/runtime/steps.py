@@ -120,7 +120,7 @@ class Steps:
         if self._history is None:
             self._journal.said_since_here()
             begun_at = self.remains.begun_at if agent.restarts else None
-            self._whole = begun_at is None
+            self._whole = begun_at is None and agent.reads_history
             self._history = (
                 await self._read_history(begun_at) if agent.reads_history else History(())
             )

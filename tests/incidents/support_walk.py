@@ -1,0 +1,175 @@
+"""What the front ends of several companies do at once, and what can go wrong with it on any
+backend: it is asked, and it is listened to on the channel of each session."""
+
+import asyncio
+import itertools
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from tests.guarantees.callers import ENDS, Caller, Record
+from tests.incidents.conftest import PATIENCE_SECONDS, Site
+
+from sessile.core.events import Entry
+from sessile.core.ids import Seq, SessionId, TenantId, TurnId
+from sessile.demo.support import support_event
+
+Shown = dict[str, Any]
+"""The data of an event, as the front end gets it."""
+Channel = AsyncIterator[Shown | Literal["replied"]]
+
+
+class Front(Protocol):
+    """One company's front end."""
+
+    @property
+    def company(self) -> str: ...
+
+    async def opened(self) -> str: ...
+
+    async def asks(self, session_id: str, text: str) -> str:
+        """The reply."""
+        ...
+
+    def listens(self, session_id: str) -> AbstractAsyncContextManager[Channel]:
+        """What is shown on the session's channel, from its first event on."""
+        ...
+
+
+async def walk(
+    fronts: Sequence[Front], *, sessions: int, text: str = "show debug info"
+) -> list[str]:
+    """The same action in all sessions at once, and once more. Answers what went wrong."""
+    homes = [
+        (front, await front.opened())
+        for front in itertools.islice(itertools.cycle(fronts), sessions)
+    ]
+    async with asyncio.timeout(PATIENCE_SECONDS), asyncio.TaskGroup() as tasks:
+        listening = [tasks.create_task(_heard(*home, replies=2)) for home in homes]
+        asked = [
+            await asyncio.gather(*(front.asks(session_id, text) for front, session_id in homes))
+            for _ in range(2)
+        ]
+    faults: Counter[str] = Counter()
+    told = zip(homes, listening, zip(*asked, strict=True), strict=True)
+    for (front, session_id), each, replies in told:
+        faults.update(_of_channel(each.result(), front.company, session_id, actions=2))
+        if any(f'"session_id": "{session_id}"' not in reply for reply in replies):
+            faults["a reply tells of another session"] += 1
+    return [f"{fault}, in {count} of {sessions} sessions" for fault, count in faults.items()]
+
+
+async def _heard(front: Front, session_id: str, *, replies: int) -> list[Shown]:
+    """What was shown until so many replies were."""
+    shown: list[Shown] = []
+    async with front.listens(session_id) as channel:
+        async for event in channel:
+            if event != "replied":
+                shown.append(event)
+            elif not (replies := replies - 1):
+                break
+    return shown
+
+
+def _of_channel(shown: list[Shown], company: str, session_id: str, *, actions: int) -> set[str]:
+    faults: set[str] = set()
+    if len(shown) < 2 * actions:
+        faults.add("an action is not shown on the channel of the session that asked")
+    elif len(shown) > 2 * actions:
+        faults.add("another session's action is shown on a channel")
+    elif any(statuses != ["started", "completed"] for statuses in cards(shown).values()):
+        faults.add("an action's end does not update the message of its start")
+    for event in shown:
+        where = event["result"] or {"session_id": session_id, "company": company}
+        if {event["sessionId"], where["session_id"]} != {session_id}:
+            faults.add("an event names another session than its channel's")
+        if {event["companyId"], where["company"]} != {company}:
+            faults.add("an event names another company than its channel's")
+    return faults
+
+
+def cards(shown: list[Shown]) -> dict[str, list[str]]:
+    """What became of each message, in order."""
+    statuses: dict[str, list[str]] = {}
+    for event in shown:
+        statuses.setdefault(event["messageId"], []).append(event["status"])
+    return statuses
+
+
+@dataclass(frozen=True)
+class LogFront:
+    """A front end that is fed from the log, by `support_event`."""
+
+    caller: Caller
+    assistant: str = "support"
+
+    @property
+    def company(self) -> str:
+        return self.caller.login.tenant
+
+    async def opened(self) -> str:
+        return await self.caller.opened(assistant=self.assistant)
+
+    async def asks(self, session_id: str, text: str) -> str:
+        reply: str = (await self.caller.said(session_id, text))["output"]
+        return reply
+
+    @asynccontextmanager
+    async def listens(self, session_id: str) -> AsyncIterator[Channel]:
+        async with self.caller.follow(session_id) as stream:
+            yield self._channel(session_id, (frame.entry async for frame in stream))
+
+    async def shown(self, session_id: str) -> list[Shown]:
+        """What was shown until now."""
+        shown = [self._event(session_id, entry) for entry in await self.caller.log(session_id)]
+        return [event for event in shown if event is not None]
+
+    async def _channel(self, session_id: str, entries: AsyncIterator[Record]) -> Channel:
+        async for entry in entries:
+            if (event := self._event(session_id, entry)) is not None:
+                yield event
+            elif entry["kind"] in ENDS:
+                yield "replied"
+
+    def _event(self, session_id: str, wire: Record) -> Shown | None:
+        entry = Entry(
+            Seq(wire["seq"]),
+            wire["kind"],
+            TurnId(wire["turn_id"]),
+            0,
+            json.dumps(wire["body"]),
+        )
+        shown = support_event(TenantId(self.company), SessionId(session_id), entry)
+        return None if shown is None else shown[1]
+
+
+@dataclass(frozen=True)
+class NaiveFront:
+    """A front end of the naive backend."""
+
+    site: Site
+    company: str
+
+    async def opened(self) -> str:
+        reply = await self.site.http.post("/sessions", json={"companyId": self.company})
+        session_id: str = reply.json()["sessionId"]
+        return session_id
+
+    async def asks(self, session_id: str, text: str) -> str:
+        reply = await self.site.http.post(f"/sessions/{session_id}/messages", json={"text": text})
+        assert reply.status_code == 200, reply.text
+        said: str = reply.json()["reply"]
+        return said
+
+    @asynccontextmanager
+    async def listens(self, session_id: str) -> AsyncIterator[Channel]:
+        async with self.site.http.stream("GET", f"/channels/{session_id}") as reply:
+            yield self._channel(reply)
+
+    async def _channel(self, reply: Any) -> Channel:
+        async for line in reply.aiter_lines():
+            if line.startswith("data: "):
+                yield json.loads(line.removeprefix("data: "))

@@ -1,0 +1,350 @@
+"""The stages before an agent, as a running turn goes through them and is lost in their midst."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from tests.integrations.models import Script, call
+from tests.runtime.rig import ANN, House, Rig, virtual
+
+from sessile.core.codec import decode
+from sessile.core.context import TurnContext
+from sessile.core.errors import InvalidInput
+from sessile.core.events import IntentDecided
+from sessile.core.ids import SessionId
+from sessile.core.session import Turn
+from sessile.core.transcript import History
+from sessile.kit.assistant import Assistant
+from sessile.kit.replies import Button, Intent, Reply
+from sessile.ports.agent import Tools
+
+Answer = Reply | str | None
+
+
+def press(house: House, rig: Rig, session: SessionId, button: str, **payload: Any) -> Any:
+    given = {"type": "button", "button": button, "payload": payload}
+    return rig.do(rig.sessions.submit(ANN, session, given))
+
+
+def decisions(house: House, session: SessionId) -> list[tuple[str, str | None]]:
+    """Path and intent of each."""
+    decided = [decode(e) for e in house.log(session) if e.kind == IntentDecided.kind]
+    return [(e.path, e.intent) for e in decided if isinstance(e, IntentDecided)]
+
+
+def tools_run(house: House, session: SessionId) -> list[str]:
+    return [kind for kind in house.kinds(session) if kind.startswith("tool.")]
+
+
+async def ended(house: House, session: SessionId, submitted: Any) -> Turn:
+    return await house.ended(session, (await submitted).turn.turn_id)
+
+
+@virtual
+async def test_a_press_is_told_and_its_answer_offers_buttons(house: House) -> None:
+    sites = Assistant("sites", model=Script("never asked").model())
+
+    @sites.button("view", label="View sites")
+    async def view(turn: TurnContext, payload: dict[str, int]) -> Answer:
+        return Reply("Your sites", (Button("pick", "Maple", {"page": payload["page"] + 1}),))
+
+    node = await house.node(sites)
+    session = await house.open(node)
+    turn = await ended(house, session, press(house, node, session, "view", page=1))
+
+    assert (turn.status, turn.output) == ("completed", "Your sites")
+    assert house.said(session) == [("user", "View sites"), ("assistant", "Your sites")]
+    button = {"type": "button", "button": "pick", "label": "Maple", "payload": {"page": 2}}
+    assert house.messages(session)[-1].parts[-1] == button
+    kinds = house.kinds(session)
+    assert kinds.count("button.pressed") == 1
+    assert kinds.index("intent.decided") < kinds.index("turn.completed")
+    assert decisions(house, session) == [("button", None)]
+
+
+@virtual
+async def test_a_press_that_cannot_be_leaves_no_trace(house: House) -> None:
+    sites = Assistant("sites", model=Script("never asked").model())
+
+    @sites.button("view")
+    async def view(turn: TurnContext, payload: dict[str, int]) -> Answer:
+        return "never"
+
+    node = await house.node(sites)
+    session = await house.open(node)
+    for button, payload in (("view", {"page": "one"}), ("none", {})):
+        with pytest.raises(InvalidInput):
+            await press(house, node, session, button, **payload)
+
+    assert house.kinds(session) == ["session.opened"]
+
+
+@virtual
+async def test_the_agent_goes_on_from_what_the_stages_did(house: House) -> None:
+    """A call that a stage made, and no message announced, is no call that a model cannot place."""
+    script = Script("by the model")
+    sites = Assistant("sites", model=script.model())
+
+    @sites.tool(idempotent=True)
+    async def list_sites(turn: TurnContext) -> list[str]:
+        return ["Maple"]
+
+    @sites.direct
+    async def look(turn: TurnContext) -> Answer:
+        await turn.call("list_sites")
+        return None
+
+    node = await house.node(sites)
+    session = await house.open(node)
+    for text in ("one", "two"):
+        turn = await ended(house, session, house.submit(node, session, text))
+        assert (turn.status, turn.output) == ("completed", "by the model")
+
+    assert decisions(house, session) == [("agent", None)] * 2
+    assert len(script.asked) == 2
+    # The model is told of the first turn's call, with its result behind it.
+    told = [said for kind, said in script.asked[1] if kind == "tool-return"]
+    assert [name for name, *_ in told] == ["list_sites"]
+
+
+@virtual
+async def test_what_a_stage_called_is_not_called_again_after_a_loss(house: House) -> None:
+    ran: list[int] = []
+    waiting = asyncio.Event()
+    sites = Assistant("sites", model=Script("never asked").model())
+
+    @sites.tool
+    async def order(turn: TurnContext, number: int) -> str:
+        ran.append(number)
+        return f"order {number}"
+
+    @sites.direct
+    async def look(turn: TurnContext) -> Answer:
+        first = await turn.call("order", number=1)
+        if turn.attempt == 1:
+            waiting.set()
+            await asyncio.Event().wait()
+        second = await turn.call("order", number=2)
+        return f"{first.value}, {second.value}"
+
+    first = await house.node(sites)
+    session = await house.open(first)
+    submitted = await house.submit(first, session)
+    await waiting.wait()
+    house.kill(first)
+    await house.node(sites)
+
+    turn = await house.ended(session, submitted.turn.turn_id)
+    assert turn.output == "order 1, order 2"
+    assert ran == [1, 2]
+    assert decisions(house, session) == [("direct", None)]
+
+
+@virtual
+@pytest.mark.parametrize("again", [1, 2])
+async def test_an_agent_that_is_lost_is_gone_on_with_and_its_stages_are_not(
+    house: House, again: int
+) -> None:
+    """What a stage had asked its tools is not taken for what the agent asks them."""
+    ran: list[int] = []
+    tried: list[int] = []
+    waiting = asyncio.Event()
+    sites = Assistant("sites")
+
+    @sites.tool
+    async def order(turn: TurnContext, number: int) -> str:
+        ran.append(number)
+        if len(ran) == 1:
+            raise ConnectionError
+        return f"order {number}"
+
+    @sites.direct
+    async def look(turn: TurnContext) -> Answer:
+        tried.append(turn.attempt)
+        await turn.call("order", number=1)
+        return None
+
+    @sites.agent
+    async def answer(turn: TurnContext, history: History, tools: Tools) -> str:
+        if turn.attempt == 1 and again == 2:
+            waiting.set()
+            await asyncio.Event().wait()
+        found = await tools.call("order", {"number": again})
+        if turn.attempt == 1:
+            waiting.set()
+            await asyncio.Event().wait()
+        return f"{found.status} {found.value}"
+
+    first = await house.node(sites)
+    session = await house.open(first)
+    submitted = await house.submit(first, session)
+    await waiting.wait()
+    await house.later(1.0)
+    house.kill(first)
+    await house.node(sites)
+
+    turn = await house.ended(session, submitted.turn.turn_id)
+    assert (turn.status, turn.error, turn.output) == ("completed", None, f"completed order {again}")
+    assert tried == [1]
+    assert ran == [1, again]
+    assert decisions(house, session) == [("agent", None)]
+
+
+@virtual
+async def test_a_model_that_is_lost_is_gone_on_with_and_its_stages_are_not(house: House) -> None:
+    tried: list[int] = []
+    waiting = asyncio.Event()
+    script = Script([call("wait")], "by the model")
+    sites = Assistant("sites", model=script.model())
+
+    @sites.tool(idempotent=True)
+    async def list_sites(turn: TurnContext) -> list[str]:
+        return ["Maple"]
+
+    @sites.tool(idempotent=True)
+    async def wait(turn: TurnContext) -> int:
+        waiting.set()
+        if turn.attempt == 1:
+            await asyncio.Event().wait()
+        return turn.attempt
+
+    @sites.intent("view", phrases=("hello",))
+    async def view(turn: TurnContext, intent: Intent) -> Answer:
+        tried.append(turn.attempt)
+        await turn.call("list_sites")
+        return None
+
+    first = await house.node(sites)
+    session = await house.open(first)
+    submitted = await house.submit(first, session)
+    await waiting.wait()
+    house.kill(first)
+    await house.node(sites)
+
+    turn = await house.ended(session, submitted.turn.turn_id)
+    assert (turn.status, turn.output) == ("completed", "by the model")
+    assert decisions(house, session) == [("agent", "view")]
+    assert tried == [1]
+    assert tools_run(house, session).count("tool.completed") == 2
+
+
+@virtual
+async def test_a_stage_may_wait_for_an_approval(house: House) -> None:
+    ran: list[int] = []
+    desk = Assistant("desk", model=Script("never asked").model())
+
+    @desk.tool(approval=True)
+    async def refund(turn: TurnContext, number: int) -> str:
+        ran.append(number)
+        return f"refunded {number}"
+
+    @desk.button("refund")
+    async def press_refund(turn: TurnContext, payload: dict[str, int]) -> Answer:
+        done = await turn.call("refund", number=payload["number"])
+        return f"{done.value}"
+
+    node = await house.node(desk)
+    session = await house.open(node)
+    turn = (await press(house, node, session, "refund", number=7)).turn
+    await house.until(lambda: house.turn(session, turn.turn_id).status == "awaiting")
+    awaited = house.turn(session, turn.turn_id).awaited
+    assert awaited is not None
+    assert decisions(house, session) == []
+    await node.do(node.gates.answer(ANN, session, awaited.call_ids[0], granted=True))
+
+    assert (await house.ended(session, turn.turn_id)).output == "refunded 7"
+    assert ran == [7]
+    assert decisions(house, session) == [("button", None)]
+    assert house.kinds(session).count("button.pressed") == 1
+
+
+@virtual
+async def test_what_is_steered_in_while_a_stage_answers_is_the_agents(house: House) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    script = Script("never first", lambda said: "and by the model")
+    sites = Assistant("sites", model=script.model())
+
+    @sites.direct
+    async def slow(turn: TurnContext) -> Answer:
+        begun.set()
+        await go_on.wait()
+        return "by the stage"
+
+    node = await house.node(sites)
+    session = await house.open(node)
+    submitted = await house.submit(node, session, "one")
+    await begun.wait()
+    steered = await house.submit(node, session, "two", when_busy="steer")
+    go_on.set()
+    turn = await house.ended(session, submitted.turn.turn_id)
+
+    assert steered.turn.turn_id == turn.turn_id
+    assert house.said(session) == [
+        ("user", "one"),
+        ("assistant", "by the stage"),
+        ("user", "two"),
+        ("assistant", "and by the model"),
+    ]
+
+
+def bank(*, model: str = "never asked") -> tuple[Assistant, Assistant]:
+    """A front desk that hands every text on, and the cards desk, which has an intent too."""
+    front = Assistant("front", model=Script(model).model())
+    cards = Assistant("cards", model=Script("by the cards' model").model())
+
+    @front.intent("cards", phrases=("* card",))
+    async def to_cards(turn: TurnContext, intent: Intent) -> Answer:
+        await turn.hand_off("cards", reason="about a card")
+        return None
+
+    @cards.intent("block", phrases=("block *",))
+    async def block(turn: TurnContext, intent: Intent) -> Answer:
+        return f"{turn.assistant}: blocked"
+
+    return front, cards
+
+
+@virtual
+@pytest.mark.parametrize(
+    ("text", "output", "second"),
+    [
+        ("block my card", "cards: blocked", ("intent", "block")),
+        ("about my card", "by the cards' model", ("agent", None)),
+    ],
+)
+async def test_who_is_handed_the_session_decides_for_itself(
+    house: House, text: str, output: str, second: tuple[str, str | None]
+) -> None:
+    node = await house.node(*bank())
+    session = await house.open(node)
+    turn = await ended(house, session, house.submit(node, session, text))
+
+    assert (turn.status, turn.output) == ("completed", output)
+    assert decisions(house, session) == [("intent", "cards"), second]
+    assert house.said(session) == [("user", text), ("assistant", output)]
+
+
+@virtual
+async def test_a_handed_off_turn_that_is_lost_is_decided_by_whom_it_went_to(house: House) -> None:
+    """Also where both decide by the same path: the log says it of each."""
+    front, cards = bank()
+    begun = asyncio.Event()
+
+    @cards.direct
+    async def slow(turn: TurnContext) -> Answer:
+        if turn.attempt == 1:
+            begun.set()
+            await asyncio.Event().wait()
+        return None
+
+    first = await house.node(front, cards)
+    session = await house.open(first)
+    submitted = await house.submit(first, session, "block my card")
+    await begun.wait()
+    await house.later(1.0)
+    house.kill(first)
+    await house.node(front, cards)
+
+    turn = await house.ended(session, submitted.turn.turn_id)
+    assert turn.output == "cards: blocked"
+    assert decisions(house, session) == [("intent", "cards"), ("intent", "block")]
