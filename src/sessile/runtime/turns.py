@@ -208,6 +208,8 @@ class Attempt:
             return End(how="interrupted", reason=reason)
         if self._steps.remains.steers:
             self._steps.heard()
+            # They may be read from now on: the end asks the log again which were not.
+            self._steps.remains.steers.clear()
         return None
 
     # -- what is said to it
