@@ -288,7 +288,7 @@ class Attempt:
         command = AwaitTurn(
             holding=self.holding,
             step=self._journal.step,
-            asked=self._steps.waiting_calls(),
+            asked=self._steps.parked,
             open_calls=self._steps.calls_without_outcome(),
             expires_ms=int(self._node.settings.approval_seconds_max * 1000),
             output=self._steps.draft.text,
