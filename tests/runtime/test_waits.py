@@ -131,3 +131,41 @@ async def test_g12_a_call_that_the_end_overtook_is_held_to_its_grant(house: Hous
     assert "tool.started" not in kinds
     assert kinds.count("tool.refused") == 1
     assert "tool.interrupted" not in kinds
+
+
+def stuck_at(text: str) -> Assistant:
+    """Replies to what was last said, but for this."""
+    assistant = Assistant("listener")
+
+    @assistant.agent
+    async def answer(turn: TurnContext, history: History) -> str:
+        said = history.messages[-1].text
+        if said == text:
+            await asyncio.Event().wait()
+        return f"re: {said}"
+
+    return assistant
+
+
+@virtual
+async def test_a_steer_that_a_later_attempt_read_is_not_taken_for_one_that_came_since(
+    house: House,
+) -> None:
+    """What becomes a turn at the end is what nobody read."""
+    first = await house.node(stuck_at("a"))
+    session = await house.open(first)
+    turn = (await house.submit(first, session, "a")).turn
+    await house.submit(first, session, "b", when_busy="steer")
+    house.kill(first)
+    second = await house.node(stuck_at("b"))
+    await house.until(lambda: ("user", "b") in house.said(session))
+
+    await house.submit(second, session, "c", when_busy="steer")
+    await house.cancel(second, session, turn.turn_id)
+    ended = await house.ended(session, turn.turn_id)
+    await house.quiet()
+
+    assert ended.status == "cancelled"
+    said = [text for role, text in house.said(session) if role == "user"]
+    assert said == ["a", "b", "c"]
+    assert house.said(session)[-1] == ("assistant", "re: c")

@@ -71,7 +71,7 @@ WRONG: list[tuple[str, str, Any, tuple[str, ...]]] = [
     ("POST", TURNS, {"input": {"type": "message", "text": None}}, ("input.text",)),
     ("POST", TURNS, {"input": {"type": "message", "text": ["hi"]}}, ("input.text",)),
     ("POST", TURNS, {"input": {"type": "shout", "text": "hi"}}, ("input.type",)),
-    ("POST", TURNS, {"input": {"type": "button", "text": "hi"}}, ("input.type",)),
+    ("POST", TURNS, {"input": {"type": "button", "text": "hi"}}, ("input.button",)),
     ("POST", TURNS, message("hi", when_busy="panic"), ("when_busy",)),
     ("POST", TURNS, message("hi", when_busy=None), ("when_busy",)),
     ("PATCH", PATCH_TURN, {"input": []}, ("input",)),
@@ -79,7 +79,7 @@ WRONG: list[tuple[str, str, Any, tuple[str, ...]]] = [
     ("PATCH", SESSION, {"metadata": "x"}, ("metadata",)),
     # What is missing.
     ("POST", TURNS, {}, ("input",)),
-    ("POST", TURNS, {"input": {}}, ("input.type", "input.text")),
+    ("POST", TURNS, {"input": {}}, ("input.type",)),
     ("POST", FORK, {}, ("turn_id",)),
     # Unknown fields.
     ("POST", OPEN, {"titel": "x"}, ("titel",)),

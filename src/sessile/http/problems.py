@@ -5,6 +5,7 @@ from http import HTTPStatus
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from sessile.core.codec import to_json
 from sessile.core.errors import InvalidInput, SessileError, TooLarge
@@ -18,7 +19,10 @@ MESSAGES = {
     "dict_type": "Input should be an object",
     "extra_forbidden": "There is no such field",
     "missing": "Has to be given",
+    "model_attributes_type": "Input should be an object",
     "model_type": "Input should be an object",
+    "union_tag_invalid": "Has to be message, task or button",
+    "union_tag_not_found": "Has to be message, task or button",
 }
 """Where pydantic speaks of Python, or of its own settings."""
 
@@ -112,7 +116,7 @@ class InvalidFields(SessileError):
         """Names and reasons only: what the caller sent is not sent back."""
         faults = error.errors(include_url=False, include_context=False, include_input=False)
         return cls(
-            (_path(within, fault["loc"]), MESSAGES.get(fault["type"], fault["msg"]))
+            (_path(within, _place(fault)), MESSAGES.get(fault["type"], fault["msg"]))
             for fault in faults[:ERRORS_MAX]
         )
 
@@ -180,6 +184,14 @@ def document(
         "details": details or {},
     }
     return Reply(status, to_json(body).encode(), headers, media_type=MEDIA_TYPE)
+
+
+def _place(fault: ErrorDetails) -> tuple[int | str, ...]:
+    """Without the kind of input, which pydantic puts among the names of fields."""
+    place = fault["loc"]
+    if fault["type"].startswith("union_tag"):
+        return (*place, "type")
+    return (*place[:1], *place[2:]) if place[:1] == ("input",) else place
 
 
 def _path(within: str, place: tuple[int | str, ...]) -> str:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 
 from sessile.core.context import TurnContext
 from sessile.core.errors import ContextExpired, ContextMismatch, LeaseLost
+from sessile.core.events import JsonObject
 from sessile.core.transcript import History
 from sessile.kit.captured import function_name
 from sessile.kit.replies import Intent, Reply, as_reply
@@ -32,6 +33,8 @@ from sessile.ports.intents import IntentGuess
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+STALE = "This button is no longer offered."
 
 _TURN_IS_OVER = (AgentFailed, ContextExpired, ContextMismatch, LeaseLost)
 """No failures of a stage: the turn gives up, or is not this one's any more."""
@@ -111,6 +114,9 @@ class _Passage:
         given = self.turn.input
         if given["type"] != "button":
             return None
+        if not self._is_offered(given):
+            self.passed.append("stale")
+            return Reply(STALE)
         press = self.stages.presses.get(given["button"])
         if press is None:
             self.passed.append(f"no handler of the button {given['button']}")
@@ -120,6 +126,16 @@ class _Passage:
             return await press.handler(self.turn, press.payload(given["payload"]))
 
         return await self._answer(f"button {press.name}", pressed)
+
+    def _is_offered(self, given: JsonObject) -> bool:
+        """A press that names no message is taken as it is."""
+        named = given.get("message_id")
+        return named is None or any(
+            part["type"] == "button" and part["button"] == given["button"]
+            for message in self.turn.history.messages
+            if message.message_id == named
+            for part in message.parts
+        )
 
     async def _of_direct(self) -> Reply | None:
         for handler in self.stages.direct:

@@ -56,6 +56,12 @@ class Calls:
     """Of the calls that an approval was asked for."""
     answers: dict[CallId, Answer] = field(default_factory=dict[CallId, Answer])
     """What was said of them."""
+    asked: set[CallId] = field(default_factory=set[CallId])
+    """Of `unnamed`: those that this attempt has asked, again or for the first time."""
+    running: set[CallId] = field(default_factory=set[CallId])
+    """Calls of this attempt that are at work, whoever made them."""
+    waiting: dict[CallId, ToolStarted] = field(default_factory=dict[CallId, ToolStarted])
+    """Calls of this attempt that wait for an approval."""
 
     def not_made(self, turn_id: TurnId, new_card: Callable[[], MessageId]) -> list[ToolStarted]:
         """The calls that were announced and never started, as they would be."""

@@ -64,8 +64,8 @@ class Draft:
 
     @property
     def spoken(self) -> bool:
-        """There is text: of the message that is open, or of the last one."""
-        return bool(self._message_id or self.text)
+        """The message that is open has text."""
+        return bool(self._written["text"] or self._fresh["text"])
 
     def offer(self, button: str, label: str, payload: JsonObject) -> None:
         """A button under the message. Raises as `add`."""

@@ -47,7 +47,7 @@ class Journal:
         self._sealed = False
         self.buffered: Callable[[], tuple[Event, ...]] = tuple
         """Hands over deltas and progress that still wait to be coalesced."""
-        self.refused: Callable[[ToolRefused], None] = lambda _: None
+        self.refused: Callable[[ToolRefused], object] = lambda _: None
         """Told of each call whose start the store refused, for want of a grant."""
         self.step = 0
         self.said: list[Entry] = []

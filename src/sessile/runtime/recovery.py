@@ -21,7 +21,7 @@ from sessile.core.events import (
     TurnStarted,
     TurnSteered,
 )
-from sessile.core.ids import MessageId, Seq, SessionKey, TurnId
+from sessile.core.ids import CallId, MessageId, Seq, SessionKey, TurnId
 from sessile.core.transcript import Message, messages
 from sessile.ports.store import Store
 from sessile.runtime.calls import Answer, Calls, Unnamed, interrupted
@@ -49,7 +49,8 @@ class Remains:
     """The message with which the agent's run begins: the turn's, or one that came when the agent
     had answered."""
     begun: int = 0
-    """Calls that the agent has made in this run; one that waits for an approval was made, too."""
+    """Calls that the agent itself has made in this run, not its tools; one that waits for an
+    approval was made, too."""
     messages: int = 0
     """Whole messages that the agent wrote in this run."""
     readings: list[Reading] = field(default_factory=list[Reading])
@@ -95,6 +96,7 @@ class Remains:
         self.readings.clear()
         self.calls.drawn.clear()
         self.calls.unnamed.clear()
+        self.calls.asked.clear()
 
     def read_again(self, made: int, *, passed: int) -> tuple[Message, ...]:
         """What the agent had read behind so many calls and messages, the first time."""
@@ -149,7 +151,7 @@ class Remains:
             case IntentDecided():
                 self.decided = event.path
                 if event.path == "agent":
-                    # Its run begins here: what the stages called is no call of it.
+                    # What was called so far, the stages did: they are not gone through again.
                     self.begun = 0
                     calls.unnamed.clear()
             case _:
@@ -159,14 +161,18 @@ class Remains:
         calls = self.calls
         if event.call_id in calls.started or event.call_id in calls.outcomes:
             return
-        self.begun += event.call_id not in calls.cards
+        self.begun += event.call_id not in calls.cards and _parent(event) is None
         if event.call_id not in calls.announced:
             self._unnamed(event)
 
     def _unnamed(self, event: ToolStarted | ToolOutcome | ApprovalRequested) -> None:
-        parent = event.parent_call_id if isinstance(event, ToolStarted | ToolRefused) else None
+        parent = _parent(event)
         shown = to_json(event.arguments)
         self.calls.unnamed.append(Unnamed(event.call_id, event.name, shown, parent))
+
+
+def _parent(event: ToolStarted | ToolOutcome | ApprovalRequested) -> CallId | None:
+    return event.parent_call_id if isinstance(event, ToolStarted | ToolRefused) else None
 
 
 def _denial(event: ApprovalDenied) -> str:

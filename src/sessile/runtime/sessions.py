@@ -170,7 +170,8 @@ class Sessions:
         idempotency_key: str | None = None,
         wait_seconds: float = 0,
     ) -> Submitted:
-        """Accept an input: it is durable on return. `given`: `{type: message|task, text, …}`.
+        """Accept an input: it is durable on return. `given`: `{type: message|task|button, …}`. A
+        press is a turn of its own: nothing steers it into another.
 
         With `wait_seconds`, until the turn has ended or the time is over: the record says which.
         Raises InvalidInput, SessionClosed, SessionBusy, QueueFull, IdempotencyConflict.
@@ -268,6 +269,8 @@ class Sessions:
         check_input(given, self._node.settings)
         if when_busy not in get_args(WhenBusy):
             raise InvalidInput(f"when_busy is one of {', '.join(get_args(WhenBusy))}")
+        if when_busy == "steer" and given["type"] == "button":
+            when_busy = "enqueue"  # its handler is asked first in a turn, which has begun
         return SubmitTurn(
             principal=principal,
             turn_id=self._node.ids.turn_id(),

@@ -4,9 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from sessile.core.attempts import user_message
 from sessile.core.context import Holding, Identity, ToolResult, TurnContext
-from sessile.core.errors import UnknownAssistant
 from sessile.core.events import (
     Entry,
     Event,
@@ -15,7 +13,6 @@ from sessile.core.events import (
     Progress,
     SessionHandedOff,
     SessionSummarized,
-    ToolRefused,
     ToolStarted,
 )
 from sessile.core.ids import CallId, Seq
@@ -31,7 +28,7 @@ from sessile.ports.agent import (
 )
 from sessile.ports.store import Committed
 from sessile.runtime.calls import interrupted
-from sessile.runtime.delegation import Asked, asked
+from sessile.runtime.delegation import Questions, known
 from sessile.runtime.door import TurnDoor
 from sessile.runtime.draft import Draft
 from sessile.runtime.journal import Journal, patiently
@@ -66,15 +63,19 @@ class Steps:
         self._fence = holding.fence
         self._session = started.session
         self._turn = started.turn
-        self._fresh = started.entries
+        self._fresh = started.entries if started.turn.attempt == 1 else ()
         self._journal = journal
         self._history = history
         self._on_silence = on_silence
-        self.on_waiting = on_waiting
+        self._on_waiting = on_waiting
+        self.parked: tuple[ToolStarted, ...] = ()
+        """The calls for which the turn is to wait."""
         self._tools: TurnTools | None = None
         self._handed_to: str | None = None
         self._whole = True
+        self._answered = False
         self._passing = 0
+        self._asked_tokens = 0
         self._steering = Steering(journal=journal, refold=self.refold, entries=self._entries)
         self.remains = Remains()
         """The turn so far, as the log has it."""
@@ -82,8 +83,12 @@ class Steps:
             turn=started.turn, ids=node.ids, chars_max=node.settings.output_chars_max
         )
         journal.buffered = self.draft.take
-        journal.refused = self._call_refused
+        # What remains is read from the log later.
+        journal.refused = lambda refusal: self.remains.calls.note(refusal)  # noqa: PLW0108
         self.door = TurnDoor(self, telemetry=node.telemetry)
+        self._questions = Questions(
+            node, self.door, self._identity, self._tools_of, on_tokens=self._count_asked
+        )
 
     @property
     def history(self) -> History | None:
@@ -104,13 +109,18 @@ class Steps:
         """Hear the agent out; and where it hands off without an answer, the next one."""
         for _ in range(HANDOFFS_MAX):
             await self._ask_one()
-            if self._handed_to is None or self.draft.spoken:
+            if self._handed_to is None or self._answered or self.draft.spoken:
                 return
+            self._take_over()
+        raise AgentFailed("handed_off_too_often", "The assistants hand this turn to each other.")
+
+    def _take_over(self) -> None:
+        """The assistant that the session was handed to goes on, if it was."""
+        if self._handed_to is not None:
             self._session = replace(self._session, assistant=self._handed_to)
             self._handed_to, self._history, self._fresh = None, None, ()
             self.remains.run_again()
             self.remains.decided = None
-        raise AgentFailed("handed_off_too_often", "The assistants hand this turn to each other.")
 
     async def _ask_one(self) -> None:
         agent = self._node.agents.get(self._session.assistant)
@@ -124,14 +134,14 @@ class Steps:
             self._history = (
                 await self._read_history(begun_at) if agent.reads_history else History(())
             )
+        self._asked_tokens = 0
         tools = self._tools = self._tools_of(agent)
         stream = agent.run(self.context(None), self._history, tools)
         watch = Watch(
-            settings=self._node.settings,
-            busy=lambda: tools.busy,
-            on_silence=self._on_silence,
+            settings=self._node.settings, busy=lambda: tools.busy, on_silence=self._on_silence
         )
         self._passing = self.remains.messages if agent.restarts else 0
+        self._answered = bool(self._passing and self.remains.text)
         try:
             async for event in stream:
                 self.door.check()  # one that goes on after its turn's end is not heard
@@ -147,7 +157,7 @@ class Steps:
                     case MessageEnd(parts):
                         await self._end_message(parts)
                     case Progress():
-                        self.note_progress(event)
+                        self._count(event)
                     case ButtonOffer():
                         self.draft.offer(event.button, event.label, event.payload)
                         self._journal.flush_soon()
@@ -171,8 +181,9 @@ class Steps:
         self._steering.heard()
         await self._steering.take(asked_again=True)
         self.remains.run_again()
-        self.remains.decided = "agent"
         self._history, self._fresh = self.history, ()
+        self._take_over()
+        self.remains.decided = "agent"
         self._journal.said_since_here()
         await self.ask()
 
@@ -190,13 +201,9 @@ class Steps:
             *interrupted(self._not_made(), "The turn ended before this call was made."),
         )
 
-    def waiting_calls(self) -> tuple[ToolStarted, ...]:
-        """The calls that wait for an approval."""
-        return () if self._tools is None else tuple(self._tools.waiting.values())
-
     def calls_without_outcome(self) -> tuple[ToolStarted, ...]:
         """All calls, those that wait among them, that need an outcome before the turn's end."""
-        waiting = {call.call_id: call for call in self.waiting_calls()}
+        waiting = {call.call_id: call for call in self.parked}
         others = (call for call in self._not_made() if call.call_id not in waiting)
         return (*self.remains.calls.started.values(), *waiting.values(), *others)
 
@@ -213,6 +220,10 @@ class Steps:
     def handed_off(self) -> bool:
         return self._handed_to is not None
 
+    def on_waiting(self) -> None:
+        self.parked = tuple(self.remains.calls.waiting.values())
+        self._on_waiting()
+
     async def steered_after(self, made: int) -> tuple[Message, ...]:
         """What was steered in. An agent that is run again gets first what it read before, where
         it read it; and nothing new before it is past what it did."""
@@ -222,27 +233,26 @@ class Steps:
             return remains.read_again(made, passed=remains.messages - self._passing)
         return await self._steering.take()
 
-    def context(
-        self, call_id: CallId | None, *, of: Agent | None = None, given: JsonObject | None = None
-    ) -> TurnContext:
-        """For the agent, for a call, or for an assistant that was asked, `of`."""
+    def context(self, call_id: CallId | None) -> TurnContext:
         self.door.check()
+        return TurnContext(self._identity(call_id), self.door, self._history or History(()))
+
+    def _identity(self, call_id: CallId | None) -> Identity:
         session, turn = self._session, self._turn
-        identity = Identity(
+        return Identity(
             tenant_id=self._key.tenant_id,
             user_id=session.user_id,
             session_id=self._key.session_id,
             turn_id=turn.turn_id,
             fence=self._fence,
             attempt=turn.attempt,
-            assistant=session.assistant if of is None else of.name,
+            assistant=session.assistant,
             grants=session.grants,
-            input=turn.input if given is None else given,
+            input=turn.input,
             metadata=session.metadata,
             reached=self.draft.progress,
             call_id=call_id,
         )
-        return TurnContext(identity, self.door, self._history or History(()))
 
     def add_aside(self, text: str) -> None:
         """Text of a tool's, in the message that the agent writes."""
@@ -261,44 +271,38 @@ class Steps:
         return await self._tools.call(name, arguments, parent=parent)
 
     async def ask_other(self, assistant: str, text: str, parent: CallId | None) -> str:
-        """Raises UnknownAssistant, and what the assistant raises."""
-        agent = self._known(assistant)
-        given = {"type": "message", "text": text}
-
-        def context(call_id: CallId | None) -> TurnContext:
-            return self.context(call_id, of=agent, given=given)
-
-        tools = self._tools_of(agent, within=Within(parent, Asked(context)))
-        question = user_message(self._turn.turn_id, self._node.ids.message_id(), given)
-        return await asked(agent, context(parent), question, tools)
+        """Raises UnknownAssistant, and ToolError where there is no answer."""
+        assert self._tools is not None, "a context is made for an agent that runs"
+        return await self._questions.ask(self._tools, assistant, text, parent)
 
     async def hand_off(self, assistant: str, reason: str) -> None:
         """Raises UnknownAssistant."""
-        self._known(assistant)
-        await self._journal.write(SessionHandedOff(assistant=assistant, reason=reason))
-        self._handed_to = assistant
+        known(self._node, assistant)
+        if assistant != (self._handed_to or self._session.assistant):
+            self._handed_to = assistant  # also where who hands off is cancelled meanwhile
+            await self._journal.write(SessionHandedOff(assistant=assistant, reason=reason))
 
     async def summarize(self, summary: str) -> None:
         first = self._fresh[0] if self._fresh else (await self._entries())[0]
         upto = Seq(first.seq - 1)
         await self._journal.write(SessionSummarized(summary=summary, upto_seq=upto))
 
-    def _known(self, assistant: str) -> Agent:
-        agents = self._node.agents
-        if assistant not in agents:
-            raise UnknownAssistant(assistant=assistant, known=sorted(agents))
-        return agents[assistant]
-
     # -- parts
 
-    def _call_refused(self, refusal: ToolRefused) -> None:
-        self.remains.calls.note(refusal)
+    def _count(self, progress: Progress) -> None:
+        """The agent's own count: what those used whom it asked comes on top."""
+        used = progress.tokens_used + self._asked_tokens
+        self.note_progress(replace(progress, tokens_used=used))
+
+    def _count_asked(self, tokens: int) -> None:
+        self._asked_tokens += tokens
+        self.note_progress(Progress(tokens_used=self.draft.progress.tokens_used + tokens))
 
     def _decide(self, decision: IntentDecision) -> None:
         self.remains.decided = decision.path
         self._journal.put(IntentDecided(turn_id=self._turn.turn_id, **asdict(decision)))
 
-    def _tools_of(self, agent: Agent, *, within: Within | None = None) -> TurnTools:
+    def _tools_of(self, agent: Agent, within: Within | None = None) -> TurnTools:
         return TurnTools(
             turn_id=self._turn.turn_id,
             agent=agent,
@@ -332,6 +336,7 @@ class Steps:
     async def _end_message(self, parts: tuple[JsonObject, ...] | None) -> None:
         message = self.draft.end(parts)
         calls = [part for part in message.parts if part["type"] == "tool_call"]
+        self._answered = bool(self.draft.text) and not calls
         for part in calls:
             self.remains.calls.announced[part["call_id"]] = (part["name"], part["arguments"])
         if calls:

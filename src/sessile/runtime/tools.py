@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, NoReturn, Protocol
 
 from sessile.core.codec import to_json
@@ -101,12 +102,9 @@ class TurnTools:
         self._asking = asking
         self._within = within
         self._tools = {tool.name: tool for tool in agent.tools}
-        self._asked: set[CallId] = set()
         self._made: set[CallId] = set()
-        self._drawn = list(calls.drawn) if agent.restarts else []
-        self._running: set[CallId] = set()
-        self.waiting: dict[CallId, ToolStarted] = {}
-        """Calls that wait for an approval, which the turn is to ask for."""
+        self._drawn = list(calls.drawn) if agent.restarts and within is None else []
+        self._known_as: dict[CallId, CallId] = {}
         tools = offered(agent, grants)
         self.offered = tools if within is None else tuple(t for t in tools if not t.approval)
 
@@ -127,8 +125,8 @@ class TurnTools:
 
     @property
     def busy(self) -> bool:
-        """A tool is running."""
-        return bool(self._running)
+        """A tool is running, this assistant's or that of one that was asked."""
+        return bool(self._calls.running)
 
     async def call(
         self,
@@ -139,20 +137,25 @@ class TurnTools:
         body: Callable[[], Awaitable[Any]] | None = None,
         idempotent: bool | None = None,
         parent: CallId | None = None,
+        within: Callable[[CallId], Awaitable[Any]] | None = None,
     ) -> ToolResult:
-        """`parent`: the call from within which this one is made."""
+        """`parent`: the call from within which this one is made. `within`: a body that makes calls
+        of its own, below this one."""
         self._asking.context(None)  # an expired turn calls nothing
         given: Arguments = json.loads(to_json(arguments or {}))
-        tool = None if body is not None else self._tools.get(name)
+        tool = None if body is not None or within is not None else self._tools.get(name)
         safe = bool(idempotent) if tool is None else tool.idempotent
         if self._within is not None:
             parent = parent or self._within.parent
-        if call_id is None:
-            call_id = self._identified(name, given, idempotent=safe, parent=parent)
-        self._made.add(call_id)
+        if call_id is None or self._within is not None:
+            call_id = self._identified(name, given, call_id, idempotent=safe, parent=parent)
+        if within is not None:
+            body = partial(within, call_id)
+        if parent is None:
+            self._made.add(call_id)
         if (known := self._calls.outcomes.get(call_id)) is not None:
             return known
-        assert call_id not in self._running, f"{call_id} is running already"
+        assert call_id not in self._calls.running, f"{call_id} is running already"
         started = self._calls.started.get(call_id)
         if started is not None and not started.idempotent:
             (outcome,) = interrupted((started,), "The call was given up while it ran.")
@@ -170,13 +173,13 @@ class TurnTools:
         said = await self._judged(begun, tool, known=tool is not None or body is not None)
         if said.status != "allowed":
             return await self._end(refused(begun, said))
-        self._running.add(call_id)
+        self._calls.running.add(call_id)
         try:
             if started is None and (refusal := await self._start(begun)) is not None:
                 return refusal
             return await self._end(await self._outcome(begun, body))
         finally:
-            self._running.discard(call_id)
+            self._calls.running.discard(call_id)
             self._await_if_idle()
 
     def _card(self, call_id: CallId) -> MessageId:
@@ -207,18 +210,22 @@ class TurnTools:
 
     async def _wait(self, begun: ToolStarted) -> NoReturn:
         """Until the attempt ends, which it does for an approval."""
-        self.waiting[begun.call_id] = begun
+        self._calls.waiting[begun.call_id] = begun
         self._await_if_idle()
-        while True:
-            await asyncio.get_running_loop().create_future()
+        try:
+            while True:
+                await asyncio.get_running_loop().create_future()
+        finally:
+            self._calls.waiting.pop(begun.call_id, None)
 
     def _await_if_idle(self) -> None:
         """Once nothing runs but what waits, the turn asks for its approvals: no call is cut off."""
-        if self.waiting and not self._running:
+        if self._calls.waiting and not self._calls.running:
             asyncio.get_running_loop().call_soon(self._await)
 
     def _await(self) -> None:
-        if not self._running:  # no call has begun beside it
+        # No call has begun beside it, and its agent has not given it up.
+        if self._calls.waiting and not self._calls.running:
             self._asking.on_waiting()
 
     async def _start(self, begun: ToolStarted) -> ToolResult | None:
@@ -303,19 +310,32 @@ class TurnTools:
         return result
 
     def _identified(
-        self, name: str, arguments: Arguments, *, idempotent: bool, parent: CallId | None
+        self,
+        name: str,
+        arguments: Arguments,
+        given_id: CallId | None,
+        *,
+        idempotent: bool,
+        parent: CallId | None,
     ) -> CallId:
-        """A call that no message asked for is told by its question: the first of that name and
-        these arguments which was not asked again yet. Calls side by side come in any order."""
+        """A call that no message of the log asked for is told by its question: the first of that
+        name and these arguments which was not asked again yet. Calls side by side come in any
+        order. Of an assistant that is asked no message is in the log: its ids are its own."""
+        if given_id is not None:
+            if given_id not in self._known_as:
+                self._known_as[given_id] = self._identified(
+                    name, arguments, None, idempotent=idempotent, parent=parent
+                )
+            return self._known_as[given_id]
         shown = to_json(arguments)
         asked_before = [
             each
             for each in self._calls.unnamed
-            if each.parent == parent and each.call_id not in self._asked
+            if each.parent == parent and each.call_id not in self._calls.asked
         ]
         for each in asked_before:
             if (each.name, each.arguments) == (name, shown):
-                self._asked.add(each.call_id)
+                self._calls.asked.add(each.call_id)
                 return each.call_id
         if not idempotent and any(each.name == name for each in asked_before):
             raise AgentFailed(
@@ -324,6 +344,6 @@ class TurnTools:
                 " before; what it asks must follow from its history and its tools' answers.",
             )
         new_id = self._ids.call_id()
-        self._asked.add(new_id)
+        self._calls.asked.add(new_id)
         self._calls.unnamed.append(Unnamed(new_id, name, shown, parent))
         return new_id

@@ -208,6 +208,8 @@ class Attempt:
             return End(how="interrupted", reason=reason)
         if self._steps.remains.steers:
             self._steps.heard()
+            # They may be read from now on: the end asks the log again which were not.
+            self._steps.remains.steers.clear()
         return None
 
     # -- what is said to it
@@ -286,7 +288,7 @@ class Attempt:
         command = AwaitTurn(
             holding=self.holding,
             step=self._journal.step,
-            asked=self._steps.waiting_calls(),
+            asked=self._steps.parked,
             open_calls=self._steps.calls_without_outcome(),
             expires_ms=int(self._node.settings.approval_seconds_max * 1000),
             output=self._steps.draft.text,

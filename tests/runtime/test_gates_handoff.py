@@ -1,0 +1,300 @@
+"""Hand-offs and summaries, where something else happens beside them."""
+
+import asyncio
+
+import pytest
+from tests.integrations.models import Script, call
+from tests.runtime.rig import ANN, House, Rig, virtual
+
+from sessile.core.context import TurnContext
+from sessile.core.ids import SessionId
+from sessile.core.session import Turn
+from sessile.core.transcript import History
+from sessile.kit.assistant import Assistant
+from sessile.kit.replies import Reply
+from sessile.ports.agent import Tools
+
+
+async def said_by(house: House, rig: Rig, session: SessionId, text: str = "hello") -> Turn:
+    turn = (await house.submit(rig, session, text)).turn
+    return await house.ended(session, turn.turn_id)
+
+
+def reader(read: list[list[str]], name: str = "cards") -> Assistant:
+    async def answer(turn: TurnContext, history: History) -> str:
+        read.append([message.text for message in history.messages if message.role != "tool"])
+        return f"{name} here"
+
+    return Assistant(name, agent=answer)
+
+
+@virtual
+async def test_words_beside_the_call_that_hands_off_are_no_answer(house: House) -> None:
+    script = Script(["I put you through.", call("to_cards")], "never said")
+    front = Assistant("front", model=script.model())
+
+    @front.tool
+    async def to_cards(turn: TurnContext) -> None:
+        await turn.hand_off("cards")
+
+    node = await house.node(front, reader([]))
+    session = await house.open(node)
+
+    ended = await said_by(house, node, session)
+
+    assert ended.output == "cards here"
+    assert ("assistant", "I put you through.") in house.said(session)
+
+
+@virtual
+async def test_what_is_steered_in_behind_a_hand_off_with_an_answer_is_the_new_assistants(
+    house: House,
+) -> None:
+    go_on = asyncio.Event()
+
+    async def front(turn: TurnContext) -> str:
+        await turn.hand_off("cards")
+        await go_on.wait()
+        return "I put you through."
+
+    read: list[list[str]] = []
+    node = await house.node(Assistant("front", agent=front), reader(read))
+    session = await house.open(node)
+    turn = (await house.submit(node, session)).turn
+    await house.until(lambda: "session.handed_off" in house.kinds(session))
+    await house.submit(node, session, "and hurry", when_busy="steer")
+    go_on.set()
+
+    ended = await house.ended(session, turn.turn_id)
+
+    assert ended.output == "cards here"
+    assert read == [["hello", "I put you through.", "and hurry"]]
+
+
+@virtual
+async def test_an_assistant_that_answered_may_hand_off_what_is_steered_in_then(
+    house: House,
+) -> None:
+    go_on = asyncio.Event()
+
+    async def front(turn: TurnContext, history: History) -> str:
+        if history.messages[-1].text == "a card":
+            await turn.hand_off("cards")
+            return ""
+        await go_on.wait()
+        return "What about?"
+
+    read: list[list[str]] = []
+    node = await house.node(Assistant("front", agent=front), reader(read))
+    session = await house.open(node)
+    turn = (await house.submit(node, session)).turn
+    await house.later(0.1)
+    await house.submit(node, session, "a card", when_busy="steer")
+    go_on.set()
+
+    ended = await house.ended(session, turn.turn_id)
+
+    assert ended.output == "cards here"
+    assert read == [["hello", "What about?", "a card"]]
+
+
+@virtual
+async def test_a_chained_turn_of_the_new_assistant_reads_what_the_old_one_never_did(
+    house: House,
+) -> None:
+    go_on = asyncio.Event()
+
+    async def front(turn: TurnContext) -> str:
+        if turn.input["text"] == "two":
+            await go_on.wait()
+            await turn.hand_off("cards")
+        return "ok"
+
+    read: list[list[str]] = []
+    node = await house.node(Assistant("front", agent=front), reader(read))
+    session = await house.open(node)
+    await said_by(house, node, session, "one")
+    await house.submit(node, session, "two")
+    last = (await house.submit(node, session, "three")).turn
+    go_on.set()
+
+    await house.ended(session, last.turn_id)
+
+    assert read == [["one", "ok", "two", "ok", "three"]]
+
+
+@virtual
+async def test_who_hands_off_to_itself_goes_on(house: House) -> None:
+    async def front(turn: TurnContext) -> str:
+        await turn.hand_off("front")
+        return ""
+
+    node = await house.node(Assistant("front", agent=front))
+    session = await house.open(node)
+
+    ended = await said_by(house, node, session)
+
+    assert ended.status == "completed"
+    assert "session.handed_off" not in house.kinds(session)
+
+
+@virtual
+async def test_assistants_that_hand_a_turn_to_each_other_give_up(house: House) -> None:
+    async def pass_on(turn: TurnContext) -> str:
+        await turn.hand_off({"ping": "pong", "pong": "ping"}[turn.assistant])
+        return ""
+
+    node = await house.node(Assistant("ping", agent=pass_on), Assistant("pong", agent=pass_on))
+
+    ended = await said_by(house, node, await house.open(node))
+
+    assert ended.status == "failed"
+    assert ended.error is not None
+    assert ended.error["code"] == "handed_off_too_often"
+
+
+@virtual
+@pytest.mark.parametrize("again", [False, True])
+async def test_a_hand_off_outlives_the_node_right_behind_it(house: House, again: bool) -> None:
+    read: list[list[str]] = []
+    made: list[str] = []
+
+    def assistants() -> tuple[Assistant, Assistant]:
+        async def front(turn: TurnContext, history: History, tools: Tools) -> str:
+            await tools.call("note", {"text": "seen"})
+            await turn.hand_off("cards")
+            return ""
+
+        async def cards(turn: TurnContext, history: History, tools: Tools) -> str:
+            read.append([m.text for m in history.messages if m.role != "tool"])
+            await tools.call("note", {"text": "done"})
+            if turn.attempt == 1:
+                await asyncio.Event().wait()
+            return "cards here"
+
+        both = Assistant("front", agent=front), Assistant("cards", agent=cards)
+        for each in both:
+
+            @each.tool
+            async def note(turn: TurnContext, text: str) -> None:
+                made.append(text)
+
+        return both
+
+    first = await house.node(*assistants())
+    session = await house.open(first)
+    if again:
+        turn = (await house.submit(first, session)).turn
+        await house.until(lambda: made == ["seen", "done"])
+        await house.later(1)
+    else:
+        hold = house.gate.appending("session.handed_off", "after")
+        turn = (await house.submit(first, session)).turn
+        await hold.reached()
+    house.kill(first)
+    await house.node(*assistants())
+
+    ended = await house.ended(session, turn.turn_id)
+
+    assert (ended.status, ended.output) == ("completed", "cards here")
+    assert made == ["seen", "done"]
+    assert read == [["hello"]] * (1 + again)
+
+
+@virtual
+async def test_an_agents_calls_are_not_answered_by_those_that_a_stage_made_before_a_loss(
+    house: House,
+) -> None:
+    made: list[int] = []
+
+    def desk() -> Assistant:
+        async def act(turn: TurnContext, history: History, tools: Tools) -> str:
+            if turn.attempt == 1:
+                await asyncio.Event().wait()
+            return str((await tools.call("count", {"by": 2})).value)
+
+        assistant = Assistant("desk", agent=act)
+
+        @assistant.tool
+        async def count(turn: TurnContext, by: int) -> int:
+            made.append(by)
+            return sum(made)
+
+        @assistant.direct
+        async def counted(turn: TurnContext) -> Reply | None:
+            await turn.call("count", by=1)
+            return None
+
+        return assistant
+
+    first = await house.node(desk())
+    session = await house.open(first)
+    turn = (await house.submit(first, session)).turn
+    await house.until(lambda: "intent.decided" in house.kinds(session))
+    house.kill(first)
+    await house.node(desk())
+
+    ended = await house.ended(session, turn.turn_id)
+
+    assert (ended.output, made) == ("3", [1, 2])
+
+
+@virtual
+async def test_a_summary_that_is_made_after_an_approval_leaves_its_own_turn_out(
+    house: House,
+) -> None:
+    read: list[list[str]] = []
+
+    async def act(turn: TurnContext, history: History, tools: Tools) -> str:
+        read.append([m.text for m in history.messages if m.role != "tool"])
+        if turn.input["text"] == "fold":
+            await tools.call("check")
+            await turn.summarize("all so far")
+        return "ok"
+
+    folder = Assistant("folder", agent=act)
+
+    @folder.tool(approval=True)
+    async def check(turn: TurnContext) -> None: ...
+
+    node = await house.node(folder)
+    session = await house.open(node)
+    await said_by(house, node, session, "one")
+    turn = (await house.submit(node, session, "fold")).turn
+    await house.until(lambda: house.turn(session, turn.turn_id).status == "awaiting")
+    awaited = house.turn(session, turn.turn_id).awaited
+    assert awaited is not None
+    await node.do(node.gates.answer(ANN, session, awaited.call_ids[0], granted=True))
+    await house.ended(session, turn.turn_id)
+    await said_by(house, node, session, "two")
+
+    assert read[-1] == ["all so far", "fold", "ok", "two"]
+
+
+@virtual
+async def test_a_fork_reads_behind_its_summary_what_its_source_does(house: House) -> None:
+    read: list[list[str]] = []
+
+    async def act(turn: TurnContext, history: History, tools: Tools) -> str:
+        read.append([m.text for m in history.messages if m.role != "tool"])
+        if turn.input["text"].startswith("fold"):
+            await tools.call("look")
+            await turn.summarize(f"summary of {turn.input['text']}")
+        return "ok"
+
+    folder = Assistant("folder", agent=act)
+
+    @folder.tool
+    async def look(turn: TurnContext) -> None: ...
+
+    node = await house.node(folder)
+    session = await house.open(node)
+    for text in ("one", "fold 1", "fold 2"):
+        turn = await said_by(house, node, session, text)
+    forked = await node.do(node.sessions.fork(ANN, session, turn.turn_id))
+
+    await said_by(house, node, session, "next")
+    await said_by(house, node, forked.found.head.key.session_id, "next")
+
+    assert read[-2] == ["summary of fold 2", "fold 2", "ok", "next"]
+    assert read[-1] == read[-2]
