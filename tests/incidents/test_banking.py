@@ -84,17 +84,17 @@ async def test_what_catches_them_has_nothing_against_the_same_backend_without_th
             await check_all(site, tmp_path / "naive.db")
 
 
-async def test_by_curl(site: Site) -> None:
-    status, login = await site.curl(LOGIN)
+async def test_by_curl_against_a_plain_server(plain: Site) -> None:
+    status, login = await plain.curl(LOGIN)
     assert status == 200
     assert login["user"] == {"username": "manager"}
-    status, opened = await site.curl(OPEN, TOKEN=login["token"])
+    status, opened = await plain.curl(OPEN, TOKEN=login["token"])
     assert status == 201
     session_id = check_opened(opened, user_id="test-user-123")
-    status, said = await site.curl(SAY, TOKEN=login["token"], SID=session_id)
+    status, said = await plain.curl(SAY, TOKEN=login["token"], SID=session_id)
     assert status == 200
     assert said["sessionId"] == session_id
-    status, history = await site.curl(HISTORY, TOKEN=login["token"], SID=session_id)
+    status, history = await plain.curl(HISTORY, TOKEN=login["token"], SID=session_id)
     assert status == 200
 
     assert history["sessionId"] == session_id

@@ -71,13 +71,13 @@ async def test_what_catches_it_has_nothing_against_the_same_backend_without_the_
         await check_task(site)
 
 
-async def test_by_curl(site: Site) -> None:
-    status, first = await site.curl(START)
+async def test_by_curl_against_a_plain_server(plain: Site) -> None:
+    status, first = await plain.curl(START)
     assert status == 202
     check_first(first)
 
-    await ended(site, first)
-    status, last = await site.curl(LOOK, TASK=first["task_id"])
+    await ended(plain, first)
+    status, last = await plain.curl(LOOK, TASK=first["task_id"])
 
     assert status == 200
     check_end(last)
