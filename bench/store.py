@@ -1,7 +1,6 @@
 """The store alone: durable turns a second, beside raw SQL that writes the same rows."""
 
 import asyncio
-import gc
 import sqlite3
 import time
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from bench.rawsql import Copied, Fact, Raw
 from bench.report import Report, at_least, middle, percentile
 from sessile.adapters.sqlite import SqliteStore
 from sessile.adapters.system import SystemClock, Uuid7Ids
+from sessile.cli.serving import spare_garbage
 from sessile.core.commands import FinishTurn, OpenSession, Runner, SubmitTurn
 from sessile.core.context import Holding, Principal
 from sessile.core.events import MessageAdded
@@ -139,7 +139,7 @@ async def _compare(
         stood = Callers(store, count)
         await stood.open()
         for _ in range(rounds):
-            gc.collect()
+            spare_garbage()
             seconds, took = await stood.run(turns)
             rates["store"].append(count * turns / seconds)
             latencies.extend(took)

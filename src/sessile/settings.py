@@ -55,10 +55,27 @@ class Settings:
 
     delta_milliseconds: int = _setting(50, "Text deltas within this time share an entry.")
     tail_entries_max: int = _setting(512, "Recent entries kept for a session that is followed.")
+    tail_bytes_max: int = _setting(1_048_576, "Bytes of these entries.")
     heartbeat_seconds: float = _setting(15.0, "A comment on an event stream that is silent.")
     access_check_seconds: float = _setting(4.0, "How often a stream's access is checked again.")
     slow_reader_seconds_max: float = _setting(30.0, "How long a stream waits for its reader.")
     streams_max: int = _setting(5_000, "Event streams open at once on this node.")
+
+    pusher_app_id: str = _setting("1", "Pusher Channels: the app's id, in digits.")
+    pusher_key: str = _setting("", "The app's key; empty: the one in the file pusher-app.")
+    pusher_secret: str = _setting("", "The app's secret; empty: the one in that file.")
+    pusher_origins: str = _setting(
+        "", "Origins besides this host's own whose pages may connect; commas between them."
+    )
+    pusher_public_tenants: str = _setting(
+        "", "Tenants whose sessions anyone may follow on sb-ID who knows the id; commas between."
+    )
+    pusher_client_events: str = _setting(
+        "apart", "Where clients may trigger events: off, apart (from sessions), everywhere."
+    )
+    pusher_sockets_max: int = _setting(5_000, "WebSockets open at once on this node.")
+    pusher_channels_max: int = _setting(100, "Channels of one WebSocket.")
+    pusher_buffer_chars_max: int = _setting(1_048_576, "Characters that wait for a slow WebSocket.")
 
     @classmethod
     def read(cls, environ: Mapping[str, str], **given: Any) -> Self:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from sessile.adapters.dev_tokens import DevTokens, check_host, load_or_create
 from sessile.adapters.memory import LocalNotifier, MemoryStore
-from sessile.adapters.system import SystemClock, Uuid7Ids, new_node_id
+from sessile.adapters.pusher_app import load_or_create as load_or_create_app
+from sessile.adapters.system import SystemClock, Uuid7Ids, new_node_id, new_socket_id
 from sessile.core.commands import Runner
 from sessile.core.context import Principal
 from sessile.core.events import JsonObject, WhenBusy
@@ -24,6 +25,9 @@ from sessile.ports.agent import Agent, AgentLoop
 from sessile.ports.auth import Authenticator
 from sessile.ports.clock import Clock, IdSource
 from sessile.ports.store import Store
+from sessile.pusher.hub import Hub
+from sessile.pusher.projections import Projection, Projections
+from sessile.pusher.signing import AppKeys
 from sessile.runtime.announce import Announcer
 from sessile.runtime.feed import Feed, FeedItem
 from sessile.runtime.gates import Gates
@@ -66,6 +70,7 @@ class Server:
         self._open_store = open_store if store is None else store
         self._stack = AsyncExitStack()
         self._routers: list[Any] = []
+        self._projections = Projections()
         self.node_id = new_node_id()
         """As in `turn.started`, in the ids of requests and in this process's log."""
 
@@ -115,6 +120,16 @@ class Server:
                 default_assistant=self._default,
             )
             await stack.enter_async_context(self.workers)
+            self.hub = await stack.enter_async_context(
+                Hub(
+                    feed=self.feed,
+                    reads=self.reads,
+                    clock=self._clock,
+                    settings=self.settings,
+                    telemetry=self.telemetry,
+                    projections=self._projections,
+                )
+            )
             self._stack = stack.pop_all()
         return self
 
@@ -183,9 +198,26 @@ class Server:
         Without an authenticator, development tokens: see `dev_tokens`.
         """
         from sessile.http.app import create_app  # noqa: PLC0415
+        from sessile.pusher.surface import Pusher  # noqa: PLC0415
 
         known = dev_tokens(self.settings) if authenticator is None else authenticator
-        return create_app(self, known, node=self.node_id.rpartition("_")[2])
+        pusher = Pusher(
+            self,
+            keys=pusher_keys(self.settings),
+            authenticator=known,
+            clock=self._clock,
+            new_socket_id=new_socket_id,
+        )
+        node = self.node_id.rpartition("_")[2]
+        return create_app(self, known, node=node, surfaces=(pusher,))
+
+    def project(self, projection: Projection, *, assistant: str | None = None) -> None:
+        """Tell the channels of sessions, or of one assistant's, entries in another shape besides.
+
+        `projection(session_id, entry)` answers names and data of events for an entry, which is as
+        in `GET …/events`. They follow the entry's own event, and `seq` is added to their data.
+        """
+        self._projections.add(projection, assistant=assistant)
 
     def mount(self, router: Any) -> None:
         """Add a FastAPI router of your own to the HTTP surface, before it is served."""
@@ -194,6 +226,14 @@ class Server:
     @property
     def routers(self) -> Iterable[Any]:
         return tuple(self._routers)
+
+
+def pusher_keys(settings: Settings) -> AppKeys:
+    """The Pusher app's key and secret: of the settings, else of a file in the data directory."""
+    key, secret = load_or_create_app(
+        settings.data_dir / "pusher-app", key=settings.pusher_key, secret=settings.pusher_secret
+    )
+    return AppKeys(key=key, secret=secret)
 
 
 class MissingExtra(ImportError):

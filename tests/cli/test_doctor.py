@@ -207,6 +207,8 @@ def test_a_file_that_is_no_database_is_told(run: Callable[..., Ran], tmp_path: P
 
     assert ran.code == 1
     assert "file is not a database" in ran.out
+    assert "sessile migrate" not in ran.out, "it would not help"
+    assert "put a backup in its place" in ran.err
 
 
 def test_a_write_ahead_log_that_has_outgrown_its_limit_is_found(

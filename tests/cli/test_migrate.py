@@ -49,3 +49,12 @@ def test_what_is_no_database_is_told(run: Callable[..., Ran], tmp_path: Path) ->
 
     assert ran.code == 1
     assert "file is not a database" in ran.err
+
+
+def test_a_database_is_its_owners_alone(run: Callable[..., Ran], tmp_path: Path) -> None:
+    """In a directory too that others can enter."""
+    tmp_path.chmod(0o755)
+
+    assert run("migrate", "--data-dir", str(tmp_path)).code == 0
+
+    assert (tmp_path / "sessile.db").stat().st_mode & 0o777 == 0o600

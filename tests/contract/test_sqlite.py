@@ -20,7 +20,7 @@ from tests.doubles import CountingIds, ManualClock
 
 from sessile.adapters.sqlite import DataDirectoryLocked, SqliteStore, reads
 from sessile.core.commands import OpenSession
-from sessile.core.errors import StorageBusy, StorageFull
+from sessile.core.errors import StorageBusy, StorageDamaged, StorageFull
 from sessile.core.ids import SessionKey, UserId
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -358,6 +358,35 @@ async def test_a_full_disk_is_said_so_and_does_no_harm(desk: Desk) -> None:
     assert [len(await desk.log(key)) for key in keys] == [4, 4, 1, 4, 4]
     writing(desk).execute("PRAGMA max_page_count = 1000000")
     assert (await desk.submit(keys[2], "x" * 1_000_000)).entries
+
+
+async def test_a_failure_that_lasts_is_told_once_with_what_to_do(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = await desk.open()
+
+    with failing(desk, "COMMIT", sqlite3.SQLITE_FULL, times=10):
+        for _ in range(10):
+            with pytest.raises(StorageFull):
+                await desk.submit(key, "again")
+
+    told = [each.message for each in caplog.records if each.levelname == "ERROR"]
+    assert told == ["nothing was stored: make room on the disk"]
+    assert (await desk.submit(key, "again")).entries
+
+
+async def test_a_damaged_file_is_told_as_such_to_who_reads(desk: Desk) -> None:
+    assert isinstance(desk.store, SqliteStore)
+    key = await desk.open()
+    error = sqlite3.DatabaseError("database disk image is malformed")
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT_INDEX
+
+    def read(_: sqlite3.Connection) -> None:
+        raise error
+
+    with pytest.raises(StorageDamaged):
+        await desk.store._read(read)
+    assert await desk.log(key), "the connection is lent out again"
 
 
 async def test_a_caller_that_goes_away_leaves_its_job_whole(desk: Desk, path: Path) -> None:

@@ -99,12 +99,17 @@ async def test_g14_the_nth_turn_costs_what_the_first_did(
     settings = {"history_entries_max": 40, "sweep_seconds": 600.0}
     async with serve(assistant, **settings) as world:
         mine = await world.ana.opened()
-        for k in range(12):
-            await world.ana.said(mine, f"at first {k}")
+
+        async def asked_for(n: int) -> None:
+            """Turns that wait for each other, so that each is begun by the end of the last."""
+            texts = [f"one of many {k}" for k in range(n)]
+            await asyncio.gather(*(world.ana.accepted(mine, text) for text in texts))
+            await world.ana.said(mine, "the last of them")
+
+        await asked_for(20)
         early = await cost(work, world.ana, mine)
-        for _ in range(2):
-            turns = [await world.ana.accepted(mine, f"between {k}") for k in range(100)]
-            await world.ana.ended(turns[-1])
+        for _ in range(8):
+            await asked_for(20)
         late = await cost(work, world.ana, mine)
 
         assert (await world.ana.session(mine))["head"] > 1200

@@ -15,6 +15,7 @@ from sessile.pusher.channels import (
     Registry,
     is_socket_id,
     kind,
+    reserved,
     session_channel,
     session_of,
 )
@@ -75,10 +76,26 @@ def test_the_channel_of_a_session_is_read_back() -> None:
 
 @pytest.mark.parametrize(
     "channel",
-    ["private-sb-", "private-sb-trn_1", "private-sb-ses_1.x", "presence-sb-ses_1", "xsb-ses_1"],
+    [
+        "private-sb-",
+        "private-sb-trn_1",
+        "private-sb-ses_1.x",
+        "private-presence-sb-ses_1",
+        "xsb-ses_1",
+    ],
 )
 def test_other_channels_are_no_session_s(channel: str) -> None:
     assert session_of(channel, public=True) is None
+
+
+def test_a_session_has_a_presence_channel_too() -> None:
+    assert session_of("presence-sb-ses_1", public=False) == "ses_1"
+
+
+@pytest.mark.parametrize("channel", ["sb-ses_1", "private-sb-x", "presence-sb-", "sb-"])
+def test_names_that_begin_as_a_session_s_are_kept_for_sessions(channel: str) -> None:
+    assert reserved(channel)
+    assert not reserved(f"x{channel}")
 
 
 def test_a_public_channel_is_a_session_s_only_where_that_is_allowed() -> None:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessile.core.ids import Seq
+from sessile.core.events import Entry
+from sessile.core.ids import Seq, TurnId
 from sessile.pusher import frames
 from sessile.pusher.channels import Member
 from sessile.pusher.frames import (
@@ -281,6 +282,28 @@ def test_an_entry_is_told_with_its_seq() -> None:
         "channel": "c",
         "data": {"text": "hé", "seq": 9},
     }
+
+
+def test_an_entry_is_told_as_its_kind_and_as_what_was_made_of_it() -> None:
+    entry = Entry(Seq(9), "turn.failed", TurnId("trn_1"), 0, '{"code":"x"}')
+
+    event = frames.entry_event("c", entry, [("card", {"action": "a"})])
+
+    assert event.seq == 9
+    assert told(event.text) == {
+        "event": "turn.failed",
+        "channel": "c",
+        "data": {
+            "seq": 9,
+            "kind": "turn.failed",
+            "turn_id": "trn_1",
+            "at": "1970-01-01T00:00:00.000Z",
+            "body": {"code": "x"},
+        },
+    }
+    assert [told(text) for text in event.more] == [
+        {"event": "card", "channel": "c", "data": {"action": "a", "seq": 9}}
+    ]
 
 
 def test_what_a_channel_is_told_has_its_data_as_they_came() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sessile.core.ids import Seq
 from sessile.pusher import frames
 from sessile.pusher.channels import Kind, Member
+from sessile.pusher.frames import Event
 from sessile.pusher.protocol import (
     Action,
     Authorize,
@@ -24,6 +25,7 @@ from sessile.pusher.protocol import (
 
 PRIVATE = "private-sb-ses_1"
 ROOM = "presence-room"
+TALK = "private-talk"
 ANN = Member(user_id="ann", info=1)
 ANN_DATA = '{"user_id":"ann","user_info":1}'
 
@@ -257,7 +259,7 @@ def test_who_is_expelled_is_told_and_hears_no_more() -> None:
     assert one.expel("c", status=404, message="Gone.") == []
 
 
-@pytest.mark.parametrize(("channel", "user_id"), [(PRIVATE, None), (ROOM, "ann")])
+@pytest.mark.parametrize(("channel", "user_id"), [(TALK, None), (ROOM, "ann")])
 def test_a_client_event_goes_to_the_channel(channel: str, user_id: str | None) -> None:
     one = connection()
     joined(one, channel)
@@ -293,28 +295,49 @@ def test_a_client_event_that_is_not_allowed_is_refused(channel: str, event: str,
 
 def test_a_client_event_may_be_as_large_as_the_limit() -> None:
     one = connection()
-    joined(one, PRIVATE)
+    joined(one, TALK)
 
-    (action,) = one.receive(trigger(PRIVATE, data="a" * 10_240), 0)
+    (action,) = one.receive(trigger(TALK, data="a" * 10_240), 0)
 
     assert isinstance(action, ClientEvent)
 
 
+@pytest.mark.parametrize("channel", [PRIVATE, "presence-sb-ses_1"])
+def test_in_a_session_s_channel_clients_trigger_nothing_unless_they_may(channel: str) -> None:
+    for allowed in (False, True):
+        one = connection(Limits(client_events_in_sessions=allowed))
+        joined(one, channel)
+
+        (action,) = one.receive(trigger(channel), 0)
+
+        assert isinstance(action, ClientEvent) is allowed
+        assert allowed or refusal([action]) == (4301,)
+
+
+def test_what_is_made_of_an_entry_follows_it_and_is_told_once() -> None:
+    one = connection()
+    joined(one, PRIVATE, Seq(1))
+    event = Event(channel=PRIVATE, text="entry", seq=Seq(2), more=("card", "badge"))
+
+    assert one.deliver(event) == [Send("entry"), Send("card"), Send("badge")]
+    assert one.deliver(event) == []
+
+
 def test_client_events_may_be_off() -> None:
     one = connection(Limits(client_events=False))
-    joined(one, PRIVATE)
+    joined(one, TALK)
 
-    assert refusal(one.receive(trigger(PRIVATE), 0)) == (4301,)
+    assert refusal(one.receive(trigger(TALK), 0)) == (4301,)
 
 
 def passed(one: Connection, count: int, now: float) -> int:
-    actions = [one.receive(trigger(PRIVATE), now)[0] for _ in range(count)]
+    actions = [one.receive(trigger(TALK), now)[0] for _ in range(count)]
     return sum(isinstance(action, ClientEvent) for action in actions)
 
 
 def test_ten_client_events_a_second_pass() -> None:
     one = connection()
-    joined(one, PRIVATE)
+    joined(one, TALK)
 
     assert [passed(one, 15, now) for now in (0, 0.5, 0.5, 1.5, 100)] == [10, 5, 0, 10, 10]
     assert passed(one, 1, 99) == 0, "a clock that went back gives nothing"

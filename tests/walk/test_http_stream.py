@@ -561,3 +561,21 @@ async def test_posting_needs_no_reader_and_a_late_one_sees_it_all(walk: Walk) ->
         ended = await reader.event("turn.completed")
 
     assert ended.json()["turn_id"] == reply.json()["turn_id"]
+
+
+async def test_what_is_kept_of_a_followed_session_is_bounded_in_bytes(tmp_path: Path) -> None:
+    async with walking(data_dir=tmp_path, tail_bytes_max=20_000) as walk:
+        session_id = await walk.opened()
+
+        async with reading(walk, session_id) as reader:
+            await reader.event("session.opened")
+            (tail,) = walk.server.feed._tails.values()
+            for size in (9_000, 30_000, 10, 9_000):
+                await walk.said(session_id, "a" * size)
+                kept = [len(entry.body) for entry in tail._entries]
+                assert sum(kept) == tail._bytes <= 20_000
+            assert kept
+            head = (await walk.log(session_id))[-1]["seq"]
+            await reader.until(lambda wire: entries_of(wire.events)[-1]["seq"] == head)
+
+        assert entries_of(reader.events) == await walk.log(session_id)

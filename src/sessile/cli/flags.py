@@ -17,11 +17,13 @@ PANELS = {
     "turns_concurrent_max": "Turns",
     "body_bytes_max": "Sizes",
     "delta_milliseconds": "Streams",
+    "pusher_app_id": "Pusher Channels",
 }
 CHOICES = {
     "store_url": ("sqlite", "memory"),
     "log_level": ("debug", "info", "warning", "error"),
     "log_format": ("auto", "text", "json"),
+    "pusher_client_events": ("off", "apart", "everywhere"),
 }
 _METAVARS: Mapping[type, str] = {int: "INTEGER", float: "NUMBER", str: "TEXT"}
 

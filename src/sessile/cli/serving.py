@@ -25,8 +25,18 @@ from sessile.wiring import Server, dev_tokens
 
 logger = logging.getLogger("sessile.serve")
 
+GARBAGE_THRESHOLD = 20_000
+"""New objects before the youngest are looked through. Python's 700 is a turn or two: looking that
+often was measured at a fifteenth of a busy server's processor time."""
 HAND_BACK_SECONDS_MAX = 2.0
 """How long turns that are cancelled may take to be handed back."""
+
+
+def spare_garbage() -> None:
+    """What there is now stays: it is not looked through for garbage while turns wait."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE_THRESHOLD)
 
 
 class Serving:
@@ -68,9 +78,7 @@ class Serving:
             raise CommandFailed(f"development tokens: {error}") from error
         listener = _Listener(self._server.app(tokens), settings, http="httptools")
         admin = next((login.token for login in tokens.logins if login.role == "admin"), None)
-        # What there is now stays: it is not looked through for garbage while turns wait.
-        gc.collect()
-        gc.freeze()
+        spare_garbage()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(listener.serve([self._listening]))
             self._announce(admin)

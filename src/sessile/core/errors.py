@@ -157,6 +157,12 @@ class StorageFull(SessileError):
     retry_after_seconds = 60
 
 
+class StorageDamaged(SessileError):
+    """The database cannot be read: its file is damaged; `sessile doctor` says more."""
+
+    code = "storage_damaged"
+
+
 class LeaseLost(SessileError):
     """Another attempt holds the session under a newer fence, or it was closed; stop at once."""
 

@@ -22,7 +22,7 @@ from sessile.http.health import HealthRoutes
 from sessile.http.problems import InvalidFields, plain_problem, problem
 from sessile.http.route import Dispatch, LeanRoute
 from sessile.http.schemas import Problem, Snapshot
-from sessile.http.served import Served
+from sessile.http.served import Served, Surface
 from sessile.http.sessions import SessionRoutes
 from sessile.http.stream import Streams
 from sessile.http.traffic import Traffic
@@ -54,8 +54,16 @@ class App:
     elsewhere. `http.listener.Listener` does.
     """
 
-    def __init__(self, served: Served, authenticator: Authenticator, *, node: str) -> None:
+    def __init__(
+        self,
+        served: Served,
+        authenticator: Authenticator,
+        *,
+        node: str,
+        surfaces: tuple[Surface, ...] = (),
+    ) -> None:
         self._served = served
+        self._surfaces = surfaces
         self._streams = Streams(served)
         self.routes = FastAPI(
             title="Sessile",
@@ -79,8 +87,9 @@ class App:
         self.routes.add_exception_handler(SessileError, _of_sessile)
         self.routes.add_exception_handler(Exception, _of_a_fault)
         self.routes.openapi = self._openapi  # type: ignore[method-assign]
+        self._own = Dispatch(self.routes)
         self._guarded: ASGIApp = Guard(
-            Dispatch(self.routes),
+            self._dispatch,
             settings=served.settings,
             authenticator=authenticator,
             node=node,
@@ -90,11 +99,23 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._guarded(scope, receive, send)
 
+    async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        for surface in self._surfaces:
+            if surface.serves(scope):
+                await surface(scope, receive, send)
+                return
+        await self._own(scope, receive, send)
+
     def drain(self) -> None:
         """End the streams, and the waits for turns; the turns themselves go on."""
         self._streams.drain()
         self._served.feed.drain()
         self._served.sessions.stop_waiting()
+
+    async def drain_surfaces(self) -> None:
+        """Send the clients of the other protocols away, before their connections are cut."""
+        for surface in self._surfaces:
+            await surface.drain()
 
     def _openapi(self) -> dict[str, Any]:
         if self.routes.openapi_schema is None:
@@ -113,9 +134,15 @@ class App:
         return self.routes.openapi_schema
 
 
-def create_app(served: Served, authenticator: Authenticator, *, node: str = "here") -> App:
-    """The HTTP surface of an open server."""
-    return App(served, authenticator, node=node)
+def create_app(
+    served: Served,
+    authenticator: Authenticator,
+    *,
+    node: str = "here",
+    surfaces: tuple[Surface, ...] = (),
+) -> App:
+    """The HTTP surface of an open server, and other surfaces beside it."""
+    return App(served, authenticator, node=node, surfaces=surfaces)
 
 
 async def _of_http(request: Request, error: Exception) -> Any:

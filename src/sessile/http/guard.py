@@ -65,6 +65,11 @@ class Guard:
         self._ids = (f"req_{node}_{number:x}" for number in count(1))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            hosts = [value for name, value in scope["headers"] if name == b"host"]
+            if self._loopback and not (len(hosts) == 1 and names_loopback(hosts[0])):
+                await send({"type": "websocket.close"})
+                return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

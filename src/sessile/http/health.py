@@ -8,7 +8,7 @@ from prometheus_client import generate_latest
 from starlette.responses import PlainTextResponse
 
 from sessile.core.context import Principal
-from sessile.core.errors import SessionNotFound
+from sessile.core.errors import SessionNotFound, StorageDamaged
 from sessile.core.ids import SessionId, TenantId, UserId
 from sessile.http import schemas
 from sessile.http.problems import NotReady
@@ -57,6 +57,8 @@ class HealthRoutes:
                 await self._served.reads.found(PROBE, SessionId("ses_"))
         except SessionNotFound:
             return json_reply(200, {"status": "ok"})
+        except StorageDamaged as damaged:
+            raise NotReady(str(damaged)) from damaged
         except TimeoutError:
             raise NotReady("the database does not answer") from None
         raise AssertionError("nothing has this id")

@@ -13,6 +13,7 @@ from sessile.http.app import App
 from sessile.http.guard import REPLY_HEADERS
 from sessile.http.problems import HeadTooLarge, MalformedRequest, problem
 from sessile.http.reply import ABORT
+from sessile.http.websocket import Upgraded
 from sessile.settings import Settings
 
 REQUEST_SECONDS_MAX = 30.0
@@ -24,6 +25,10 @@ KEEP_ALIVE_SECONDS = 65
 HEAD_BYTES_MAX = 65_536
 """A request's line and headers, and its trailers. Checked as often as bytes arrive, so that what
 is held may be larger by what arrives at once."""
+
+SOCKETS = b"/app/"
+"""What WebSockets' paths begin with."""
+MESSAGE_BYTES_MAX = 102_400
 
 
 class Connection(HttpToolsProtocol):
@@ -118,6 +123,11 @@ class Connection(HttpToolsProtocol):
             self._await_reader()
         self.transport.close()
 
+    def _should_upgrade(self) -> bool:
+        """Nothing else is a WebSocket: its bytes are a request's, whatever its headers say."""
+        is_socket = self.url.startswith(SOCKETS) and self.scope["method"] == "GET"
+        return is_socket and super()._should_upgrade()
+
     def _unsupported_upgrade_warning(self) -> None:
         """An upgrade may be asked for by anyone, and passed over."""
 
@@ -160,7 +170,10 @@ class Listener(uvicorn.Server):
             host=settings.host,
             port=settings.port,
             lifespan="off",
-            ws="none",
+            ws=Upgraded,
+            ws_max_size=MESSAGE_BYTES_MAX,
+            ws_ping_interval=None,  # what is spoken there has pings of its own
+            ws_per_message_deflate=False,  # some hundred KiB for each connection
             access_log=False,
             log_config=None,
             server_header=False,
@@ -174,4 +187,5 @@ class Listener(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Streams end first: uvicorn waits for every reply that is under way."""
         self._app.drain()
+        await self._app.drain_surfaces()
         await super().shutdown(sockets)

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from fastapi import FastAPI
 from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from sessile.http.schemas import Problem
 from sessile.runtime.feed import Feed
@@ -42,6 +43,18 @@ class Served(Protocol):
 
     @property
     def routers(self) -> Iterable[Any]: ...
+
+
+class Surface(Protocol):
+    """Another protocol on the same address, behind the same guard: `pusher.surface` is one."""
+
+    def serves(self, scope: Scope) -> bool: ...
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
+
+    async def drain(self) -> None:
+        """Send the clients away; they come back elsewhere."""
+        ...
 
 
 Replies = dict[int | str, dict[str, Any]]

@@ -15,6 +15,7 @@ _NAME = re.compile(rf"[A-Za-z0-9_=@,.;-]{{1,{CHANNEL_CHARS_MAX}}}")
 _SOCKET_ID = re.compile(r"[0-9]{1,20}\.[0-9]{1,20}")
 _ENCRYPTED = "private-encrypted-"
 _PRIVATE_SESSION = "private-sb-"
+_PRESENCE_SESSION = "presence-sb-"
 _PUBLIC_SESSION = "sb-"
 
 
@@ -51,7 +52,8 @@ def session_channel(session_id: SessionId) -> str:
 def session_of(channel: str, *, public: bool) -> SessionId | None:
     """The session whose channel this is; says nothing of whether it exists, or whose it is.
 
-    `public` takes `sb-…` as well as `private-sb-…`. No other channel belongs to a session.
+    `public` takes `sb-…` as well as `private-sb-…` and `presence-sb-…`. No other channel belongs
+    to a session.
     """
     prefix = next((each for each in _prefixes(public=public) if channel.startswith(each)), None)
     if prefix is None:
@@ -60,8 +62,15 @@ def session_of(channel: str, *, public: bool) -> SessionId | None:
     return SessionId(session_id) if well_formed(session_id, prefix="ses") else None
 
 
+def reserved(channel: str) -> bool:
+    """Whether the name is one that sessions alone may have, allowed or not: what is told there
+    comes from a log, and from nowhere else."""
+    return channel.startswith(_prefixes(public=True))
+
+
 def _prefixes(*, public: bool) -> tuple[str, ...]:
-    return (_PRIVATE_SESSION, _PUBLIC_SESSION) if public else (_PRIVATE_SESSION,)
+    private = (_PRIVATE_SESSION, _PRESENCE_SESSION)
+    return (*private, _PUBLIC_SESSION) if public else private
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,13 +1,14 @@
 """Frames of protocol 7: what a client may say, read without mercy, and what it is told."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from pydantic_core import from_json
 
-from sessile.core.codec import to_json
+from sessile.core.codec import entry_json, to_json
+from sessile.core.events import Entry
 from sessile.core.ids import Seq
 from sessile.pusher.channels import USER_ID_CHARS_MAX, Member
 
@@ -34,6 +35,10 @@ UNAUTHORIZED = Fault(4009, "This connection is not authorised.")
 OVER_CAPACITY = Fault(4100, "This server has as many connections as it takes.")
 FRAMES_TOO_MANY = Fault(4100, "This connection sends more frames than this server takes.")
 DRAINING = Fault(4200, "This server is shutting down.")
+AUTHORIZE_AGAIN = Fault(4200, "The authorisation has ended; ask for a new one.")
+START_AGAIN = Fault(4200, "The log is another than it was; subscribe again.")
+TOO_SLOW = Fault(4100, "This connection takes what it is sent too slowly.")
+UNREADABLE = Fault(4100, "The database does not answer.")
 PONG_MISSING = Fault(4201, "The ping was not answered in time.")
 FRAME_TOO_LARGE = Fault(1009, "The frame is larger than this server takes.")
 FRAME_BINARY = Fault(4300, "Frames are text.")
@@ -169,6 +174,17 @@ class Event:
     text: str
     seq: Seq | None = None
     """The entry of the session's log that it tells; None for what is in no log."""
+    more: tuple[str, ...] = ()
+    """What a projection makes of the same entry, told behind it."""
+
+
+def entry_event(
+    channel: str, entry: Entry, projected: Iterable[tuple[str, Mapping[str, object]]] = ()
+) -> Event:
+    """An entry of a log, told as its kind, and as what was made of it besides: names and data."""
+    frame = {"event": entry.kind, "channel": channel, "data": entry_json(entry)}
+    more = tuple(log_event(channel, *each, seq=entry.seq).text for each in projected)
+    return Event(channel=channel, text=to_json(frame), seq=entry.seq, more=more)
 
 
 def log_event(channel: str, event: str, body: Mapping[str, object], *, seq: Seq) -> Event:

@@ -7,7 +7,7 @@ from typing import assert_never
 
 from sessile.core.ids import Seq
 from sessile.pusher import frames
-from sessile.pusher.channels import Kind, Member, kind
+from sessile.pusher.channels import Kind, Member, kind, reserved
 from sessile.pusher.frames import (
     Event,
     Fault,
@@ -33,6 +33,8 @@ class Limits:
     channels_max: int = 100
     client_events: bool = True
     """Whether clients may trigger events at all."""
+    client_events_in_sessions: bool = False
+    """Whether they may in the channel of a session, beside its log."""
     client_events_per_second_max: int = 10
     client_event_bytes_max: int = 10_240
 
@@ -216,7 +218,7 @@ class Connection:
             if subscription.position is not None and event.seq <= subscription.position:
                 return []
             subscription.position = event.seq
-        return [Send(event.text)]
+        return [Send(event.text), *map(Send, event.more)]
 
     def close(self, fault: Fault) -> list[Action]:
         """Say why, and close: DRAINING at shutdown, UNAUTHORIZED for one that was thrown out."""
@@ -269,6 +271,8 @@ class Connection:
             why = "A client's event has a name that begins with client-, of 200 characters at most."
         elif kind(trigger.channel) not in (Kind.PRIVATE, Kind.PRESENCE):
             why = "Clients may trigger events in private and presence channels only."
+        elif reserved(trigger.channel) and not self._limits.client_events_in_sessions:
+            why = "Clients may not trigger events in a session's channel."
         elif subscription is None:
             why = "Subscribe to the channel first."
         elif _bytes(trigger.data) > self._limits.client_event_bytes_max:

@@ -45,10 +45,13 @@ FeedItem = Grown | Reset | Ended
 class _Tail:
     """The end of one followed session's log, shared by its readers on this node."""
 
-    __slots__ = ("_entries", "deleted", "head", "readers")
+    __slots__ = ("_bytes", "_bytes_max", "_entries", "_entries_max", "deleted", "head", "readers")
 
-    def __init__(self, entries_max: int) -> None:
-        self._entries: deque[Entry] = deque(maxlen=entries_max)
+    def __init__(self, *, entries_max: int, bytes_max: int) -> None:
+        self._entries: deque[Entry] = deque()
+        self._entries_max = entries_max
+        self._bytes_max = bytes_max
+        self._bytes = 0
         self.head = 0
         self.deleted = False
         self.readers: set[Reader] = set()
@@ -61,7 +64,12 @@ class _Tail:
             kept = self._entries
             if kept and hint.entries[0].seq != kept[-1].seq + 1:
                 kept.clear()
-            kept.extend(hint.entries)
+                self._bytes = 0
+            for entry in hint.entries:
+                kept.append(entry)
+                self._bytes += len(entry.body)
+            while len(kept) > self._entries_max or self._bytes > self._bytes_max:
+                self._bytes -= len(kept.popleft().body)
         self.head = max(self.head, hint.head)
         for reader in self.readers:
             reader.ring()
@@ -257,7 +265,10 @@ class Feed:
         key = SessionKey(principal.tenant_id, session_id)
         tail = self._tails.get(key)
         if tail is None:
-            tail = self._tails[key] = _Tail(self._settings.tail_entries_max)
+            tail = self._tails[key] = _Tail(
+                entries_max=self._settings.tail_entries_max,
+                bytes_max=self._settings.tail_bytes_max,
+            )
         reader = Reader(self._store, self._settings, tail, key, principal)
         tail.readers.add(reader)
         self._telemetry.streams.inc()

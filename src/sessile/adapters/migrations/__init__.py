@@ -27,6 +27,7 @@ def migrate(path: Path, *, busy_seconds: float = 10.0) -> None:
     """
     if revision(path) == HEAD:
         return
+    path.touch(mode=0o600)  # SQLite gives its other files the mode of this one
     # Alembic takes half a second to import, and most starts have nothing to migrate.
     from sqlalchemy import NullPool, create_engine, event  # noqa: PLC0415
 

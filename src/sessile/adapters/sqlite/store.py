@@ -15,7 +15,7 @@ from sessile.adapters.sqlite.files import DirectoryLock, connect_reader, connect
 from sessile.adapters.sqlite.writer import Writer
 from sessile.core.commands import Command, OpenSession, named
 from sessile.core.context import Holding
-from sessile.core.errors import StorageBusy
+from sessile.core.errors import StorageBusy, StorageDamaged
 from sessile.core.events import Entry, Event
 from sessile.core.ids import NodeId, SessionId, SessionKey, TenantId, TurnId, UserId
 from sessile.core.session import Turn
@@ -179,9 +179,12 @@ class SqliteStore:
         connection = self._readers.get_nowait()
         try:
             return read(connection)
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_IOERR):
+        except sqlite3.DatabaseError as error:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_IOERR):
                 raise StorageBusy() from error
+            if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                raise StorageDamaged() from error
             raise
         finally:
             self._readers.put(connection)

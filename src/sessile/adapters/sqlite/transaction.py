@@ -123,13 +123,7 @@ class Transaction:
         for key, known in self._known.items():
             hot.pop(key, None)
             if known is not None:
-                few = known.head.queued <= HOT_QUEUE_MAX
-                running = known.head.running_turn_id
-                known.turns = {
-                    turn_id: turn
-                    for turn_id, turn in known.turns.items()
-                    if turn_id == running or (few and turn.status == "queued")
-                }
+                known.cool(queue_max=HOT_QUEUE_MAX)
                 hot[key] = known
         while len(hot) > HOT_SESSIONS_MAX:
             del hot[next(iter(hot))]

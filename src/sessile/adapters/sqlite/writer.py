@@ -5,6 +5,7 @@ There is no timer. Callers that arrive while a commit is on its way share the ne
 
 import asyncio
 import logging
+import math
 import sqlite3
 import threading
 import time
@@ -22,6 +23,8 @@ from sessile.ports.clock import Clock
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+
+TELL_AGAIN_SECONDS = 10.0
 
 
 @dataclass(slots=True, eq=False)
@@ -51,6 +54,7 @@ class Writer:
         self._arrived: list[_Job] = []
         self._handed_over = SimpleQueue[list[_Job] | None]()
         self._stopped = False
+        self._told_at: dict[str, float] = {}
         self._thread = threading.Thread(target=self._drain, name="sessile-sqlite", daemon=True)
         self._thread.start()
 
@@ -120,7 +124,7 @@ class Writer:
                     self._answer_singly(batch, error)
                     return
                 if time.monotonic() > deadline:
-                    _fail(batch, error)
+                    self._fail(batch, error)
                     return
                 time.sleep(0.001)  # SQLite waited itself, but for the few cases it does not
             else:
@@ -129,13 +133,13 @@ class Writer:
     def _answer_singly(self, batch: Sequence[_Job], error: Exception) -> None:
         """Each in a transaction of its own, so that the culprit alone fails."""
         if len(batch) == 1:
-            _fail(batch, error)
+            self._fail(batch, error)
             return
         for place, job in enumerate(batch):
             self._answer([job])
             if isinstance(job.error, StorageBusy):
                 # The others would wait as long, one after another.
-                _fail(batch[place + 1 :], job.error)
+                self._fail(batch[place + 1 :], job.error)
                 return
 
     def _attempt(self, batch: Sequence[_Job]) -> None:
@@ -155,6 +159,29 @@ class Writer:
         self._connection.execute("COMMIT")
         transaction.keep_hot()
 
+    def _fail(self, batch: Sequence[_Job], error: Exception) -> None:
+        self._tell_operator(error, jobs=len(batch))
+        for job in batch:
+            job.result = None
+            if _is_busy(error):
+                job.error = StorageBusy()
+            elif _is_full(error):
+                job.error = StorageFull()
+            else:
+                job.error = error
+
+    def _tell_operator(self, error: Exception, *, jobs: int) -> None:
+        """Callers ask again and again: the same failure is told now and then, not each time."""
+        told, now = repr(error), time.monotonic()
+        if now - self._told_at.get(told, -math.inf) < TELL_AGAIN_SECONDS:
+            return
+        self._told_at = {told: now}
+        message = "nothing was stored: make room on the disk"
+        logger.error(
+            message if _is_full(error) else "nothing was stored",
+            extra={"jobs": jobs, "error": told},
+        )
+
     def _roll_back(self) -> None:
         self._hot.clear()
         try:
@@ -162,18 +189,6 @@ class Writer:
                 self._connection.execute("ROLLBACK")
         except sqlite3.Error:
             logger.exception("rollback failed")
-
-
-def _fail(batch: Sequence[_Job], error: Exception) -> None:
-    logger.error("nothing was stored", extra={"jobs": len(batch), "error": repr(error)})
-    for job in batch:
-        job.result = None
-        if _is_busy(error):
-            job.error = StorageBusy()
-        elif _is_full(error):
-            job.error = StorageFull()
-        else:
-            job.error = error
 
 
 def _resolve(batch: Sequence[_Job]) -> None:

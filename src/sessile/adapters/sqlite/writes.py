@@ -37,6 +37,15 @@ class Known:
     session: Session
     turns: dict[TurnId, Turn] = field(default_factory=dict[TurnId, Turn])
 
+    def cool(self, *, queue_max: int) -> None:
+        """Keep the running turn, and those that wait where they are few."""
+        turns, running, queued = self.turns, self.head.running_turn_id, self.head.queued
+        self.turns = {}
+        if 0 < queued <= queue_max:
+            self.turns = {each: turn for each, turn in turns.items() if turn.status == "queued"}
+        if running is not None and running in turns:
+            self.turns[running] = turns[running]
+
 
 class Writes:
     """Rows hold what is known when they are flushed, not when they were gathered."""
