@@ -173,6 +173,26 @@ async def test_what_is_missing_or_wrong_is_told(site: Site) -> None:
     assert await client.history(session_id) == []
 
 
+async def test_a_session_is_told_at_its_birth_as_it_is_told_later(site: Site) -> None:
+    client = await logged_in(site)
+    half = "half of a pair: \ud83d"
+
+    opened = await client.open("customer", metadata={"note": half, "branch": [1, None]})
+    refused = [await client.posted(opened["sessionId"], half)]
+    for user_id in ("", half):
+        body = json.dumps({"userId": user_id})
+        refused.append(
+            await site.http.post("/api/sessions", content=body, headers=client.json_headers)
+        )
+
+    later = await site.http.get(
+        f"/v1/sessions/{opened['sessionId']}", headers={"Authorization": f"Bearer {site.admin}"}
+    )
+    assert opened["chatSession"]["metadata"] == later.json()["metadata"]
+    assert later.json()["metadata"]["note"] == "half of a pair: \ufffd"
+    assert [reply.status_code for reply in refused] == [422, 422, 422]
+
+
 async def test_two_session_headers_that_disagree_are_refused(site: Site) -> None:
     client = await logged_in(site)
     first, second = [(await client.open("customer"))["sessionId"] for _ in range(2)]
