@@ -308,6 +308,30 @@ async def test_killed_in_the_middle_of_a_reply_the_turn_completes_once(
     assert "session" in capsys.readouterr().out
 
 
+async def test_killed_between_two_messages_the_session_goes_on(tmp_path: Path) -> None:
+    with Process(tmp_path, str(APP), STEP_SECONDS="0.01") as process:
+        await asyncio.to_thread(process.ready)
+        async with reaching(process.url) as site:
+            token = (await site.http.post("/api/auth/login", json=MANAGER)).json()["token"]
+            client = Client(site, token)
+            session_id = (await client.open("customer"))["sessionId"]
+            first = await client.say(session_id, "The balance of account 1234?")
+            process.process.kill()
+            process.end()
+    with Process(tmp_path, str(APP), STEP_SECONDS="0.01") as process:
+        await asyncio.to_thread(process.ready)
+        async with reaching(process.url) as site:
+            client = Client(site, token)
+            before = await client.history(session_id)
+            again = await client.say(session_id, "The balance again?")
+            history = await client.history(session_id)
+
+    assert [message["content"] for message in before[1:]] == [first["reply"]]
+    assert again["reply"] == first["reply"]
+    assert history[:2] == before
+    assert len(history) == 4
+
+
 async def killed_mid_reply(directory: Path) -> tuple[str, str]:
     """A session whose server is lost while it answers, and the token of whoever asked."""
     with Process(directory, str(APP), STEP_SECONDS=str(MID_REPLY_SECONDS)) as process:
