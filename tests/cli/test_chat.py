@@ -166,6 +166,50 @@ def test_ctrl_c_in_a_pipe_cancels_the_turn(slow: Serve) -> None:
     assert ask(slow, place).json()["status"] == "cancelled"
 
 
+def test_the_line_behind_a_call_that_waits_is_the_answer(demo: Serve) -> None:
+    code, out, err = piped(demo, "Refund orders 7 and 8\ny\nNo\nWho are you?\n")
+
+    assert code == 0
+    first, second = out.splitlines()
+    assert first.startswith("Order 7 is refunded: 55.3 EUR. The tool orders_refund did not succeed")
+    assert second.startswith("I am Sessile's demo assistant.")
+    assert [line for line in err.splitlines() if "completed" not in line] == [
+        "[orders.refund number=7] may it? y or n",
+        "[orders.refund number=7] approved",
+        "[orders.refund number=8] may it? y or n",
+        "[orders.refund number=8] denied",
+        "[orders.refund number=8] refused: The user did not approve it.",
+    ]
+
+
+def test_what_is_no_answer_leaves_the_call_waiting_and_another_chat_answers_it(
+    demo: Serve,
+) -> None:
+    code, out, err = piped(demo, "Refund order 7\nperhaps\n")
+    session_id = sessions(demo)[0]
+
+    assert (code, out) == (1, "")
+    assert "waits for an approval: say y or n" in err
+    assert f"sessile chat --session {session_id}" in err
+    with Terminal(
+        "chat", "--session", session_id, "--url", demo.url, cwd=demo.directory
+    ) as terminal:
+        terminal.wait_for(r"\? orders\.refund number=7 may it\? y or n")
+        terminal.wait_for("a call waits for y or n")
+        terminal.type("/deny not today\r")
+        terminal.wait_for(r"⊘ orders\.refund .*not today")
+        terminal.type("/approve\r")
+        terminal.wait_for("No call waits")
+        terminal.type("refund order 8\r")
+        terminal.wait_for("a call waits for y or n")
+        terminal.type("y\r")
+        terminal.wait_for(r"✓ orders\.refund number=8")
+        terminal.wait_for(r"Order 8 is refunded: 63\.2 EUR\.")
+        assert "server was lost" not in terminal.drawn
+        terminal.type("\x04")
+        assert terminal.end() == 0
+
+
 def test_a_terminal_shows_a_turn_as_it_happens(demo: Serve) -> None:
     with Terminal("chat", "--url", demo.url, cwd=demo.directory) as terminal:
         terminal.wait_for("a new session")

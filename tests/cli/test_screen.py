@@ -73,6 +73,14 @@ def test_failed_refused_and_interrupted_cards_say_so(shown: Shown) -> None:
     assert "! look n=7 interrupted: the server was lost" in printed
 
 
+def test_a_call_that_waits_asks_for_an_answer(shown: Shown) -> None:
+    shown.log.started()
+    shown.log.approval("requested")
+
+    assert shown.bottom()[0] == "  ? look n=7 may it? y or n"
+    assert shown.scrolled().strip() == ""
+
+
 def test_progress_is_a_bar_with_iterations_and_tokens(shown: Shown) -> None:
     shown.log.started()
     numbers = NUMBERS | {"current_iteration": 3, "total_iterations": 10, "tokens_used": 1234}

@@ -34,6 +34,10 @@ class Log:
     def tool(self, what: str, call_id: str = "call_1", **body: Any) -> None:
         self.add(f"tool.{what}", call_id=call_id, name="look", arguments={"n": 7}, **body)
 
+    def approval(self, what: str, call_id: str = "call_1", **body: Any) -> None:
+        asked = {"message_id": "msg_9", "name": "look", "arguments": {"n": 7}}
+        self.add(f"approval.{what}", call_id=call_id, **(asked if what == "requested" else body))
+
     def completed(self, turn_id: str = "trn_1") -> None:
         self.add("turn.completed", turn_id, output="", **NUMBERS)
 
@@ -235,6 +239,57 @@ def test_a_second_attempt_says_that_the_server_was_lost() -> None:
     assert log.notes == ["The server was lost; the turn goes on."]
 
 
+def test_a_call_waits_until_it_is_answered_and_is_one_card() -> None:
+    log = Log()
+    log.started()
+    log.approval("requested")
+    log.add("turn.awaiting", call_ids=["call_1"], expires_at_ms=0, calls=[], output="")
+    assert (log.card.status, log.card.done) == ("waiting", False)
+    assert log.view.waiting is log.card
+
+    log.approval("granted", by="ann", unanswered=0)
+    assert log.view.waiting is None
+    log.started(attempt=2)
+    log.tool("started")
+    log.tool("completed", result="shipped")
+
+    assert (log.card.status, log.card.outcome) == ("completed", "shipped")
+    assert log.notes == []
+
+
+def test_a_call_that_is_denied_says_why() -> None:
+    log = Log()
+    log.started()
+    log.approval("requested")
+
+    log.approval("denied", by="ann", unanswered=0, reason="no")
+    log.tool("refused", verdict="denied", reason="The user did not approve it: no")
+
+    assert (log.card.status, log.card.outcome) == ("refused", "The user did not approve it: no")
+
+
+def test_the_first_of_several_calls_that_wait_is_asked_for_first() -> None:
+    log = Log()
+    log.started()
+    log.approval("requested", "call_1")
+    log.approval("requested", "call_2")
+    asked = [log.view.waiting]
+    log.approval("granted", "call_1", by="ann", unanswered=1)
+    asked.append(log.view.waiting)
+
+    assert [card and card.call_id for card in asked] == ["call_1", "call_2"]
+
+
+def test_a_turn_that_ends_while_it_waits_asks_for_nothing() -> None:
+    log = Log()
+    log.started()
+    log.approval("requested")
+
+    log.add("turn.cancelled", reason="asked", by="ann", output="", **NUMBERS)
+
+    assert log.view.waiting is None
+
+
 def test_kinds_that_are_not_known_are_passed_over() -> None:
     log = Log()
 
@@ -260,7 +315,12 @@ def test_a_snapshot_takes_the_place_of_everything() -> None:
     log.view.begin(
         {
             "session": {"head": 40},
-            "running_turn": {"turn_id": "trn_5", **NUMBERS, "current_iteration": 2},
+            "running_turn": {
+                "turn_id": "trn_5",
+                "status": "running",
+                **NUMBERS,
+                "current_iteration": 2,
+            },
             "queued_turns": [{"turn_id": "trn_6", "input": {"type": "message", "text": "next"}}],
             "messages": [
                 {
@@ -286,6 +346,31 @@ def test_a_snapshot_takes_the_place_of_everything() -> None:
     assert log.view.queue == {"trn_6": "next"}
     assert log.view.running is not None
     assert log.view.running.current_iteration == 2
+
+
+def test_a_snapshot_of_a_session_that_waits_has_its_calls() -> None:
+    log = Log()
+    running = {"turn_id": "trn_1", "status": "awaiting", **NUMBERS}
+    snapshot = {
+        "session": {"head": 9},
+        "running_turn": running,
+        "queued_turns": [],
+        "messages": [],
+    }
+    body = {"call_id": "call_1", "message_id": "msg_9", "name": "look", "arguments": {"n": 7}}
+    other = {**body, "call_id": "call_2"}
+    approvals = [
+        Entry(6, "approval.requested", "trn_1", "", body),
+        Entry(7, "approval.requested", "trn_1", "", other),
+        Entry(9, "approval.granted", "trn_1", "", {"call_id": "call_1"}),
+    ]
+
+    log.view.begin(snapshot, approvals)
+    assert log.view.waiting is not None
+    assert log.view.waiting.call_id == "call_2"
+    log.started(attempt=2)
+
+    assert log.notes == []
 
 
 def test_control_characters_of_a_tool_stay_in_its_line() -> None:

@@ -2,6 +2,7 @@
 check raises an AssertionError that names what is broken."""
 
 import asyncio
+import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -22,10 +23,14 @@ class Client:
         self._http = site.http
         self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
 
+    @property
+    def json_headers(self) -> dict[str, str]:
+        return {**self._headers, "Content-Type": "application/json"}
+
     async def open(self, user_id: str, **body: Any) -> Record:
-        reply = await self._http.post(
-            "/api/sessions", json={"userId": user_id, **body}, headers=self._headers
-        )
+        # Any text can be written in ASCII, by escapes.
+        content = json.dumps({"userId": user_id, **body})
+        reply = await self._http.post("/api/sessions", content=content, headers=self.json_headers)
         assert reply.status_code == 201, f"a session is refused: {reply.text}"
         opened: Record = reply.json()
         return opened
@@ -37,7 +42,9 @@ class Client:
         named = {"X-Session-ID": session_id, "Idempotency-Key": key}
         given = {name: value for name, value in named.items() if value is not None}
         return await self._http.post(
-            "/api/chat/message", json={"content": content}, headers={**self._headers, **given}
+            "/api/chat/message",
+            content=json.dumps({"content": content}),
+            headers={**self.json_headers, **given},
         )
 
     async def say(self, session_id: str, content: str, *, key: str | None = None) -> Record:

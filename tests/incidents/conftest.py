@@ -19,6 +19,7 @@ from typing import Any
 import httpx2
 import pytest
 import uvicorn
+from tests.cli.conftest import Serve as Process
 
 from sessile import Assistant, Server, Settings
 from sessile.http.listener import Listener
@@ -77,6 +78,15 @@ def serve(tmp_path: Path) -> Serve:
     """`async with serve(assistants, router, …, **settings) as site`: in this process. Again, it
     is the same database."""
     return partial(serving, tmp_path / "data")
+
+
+@pytest.fixture
+async def plain(tmp_path: Path) -> AsyncIterator[Site]:
+    """`sessile serve` without anything to serve, which serves all the systems."""
+    with Process(tmp_path) as process:
+        await asyncio.to_thread(process.ready)
+        async with reaching(process.url, process.token) as site:
+            yield site
 
 
 @asynccontextmanager

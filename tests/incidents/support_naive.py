@@ -40,7 +40,6 @@ class Action:
     def _show(self, message_id: str, status: str, result: Wire | None) -> None:
         event = {
             "sessionId": self._session_id,
-            "companyId": self._backend.companies[self._session_id],
             "messageId": message_id,
             "action": "debug.getSessionInfo",
             "status": status,

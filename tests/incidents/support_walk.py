@@ -13,9 +13,8 @@ from typing import Any, Literal, Protocol
 from tests.guarantees.callers import ENDS, Caller, Record
 from tests.incidents.conftest import PATIENCE_SECONDS, Site
 
-from sessile.core.events import Entry
-from sessile.core.ids import Seq, SessionId, TenantId, TurnId
-from sessile.demo.support import support_event
+from sessile import SessionId
+from sessile.demo import support
 
 Shown = dict[str, Any]
 """The data of an event, as the front end gets it."""
@@ -86,7 +85,7 @@ def _of_channel(shown: list[Shown], company: str, session_id: str, *, actions: i
         where = event["result"] or {"session_id": session_id, "company": company}
         if {event["sessionId"], where["session_id"]} != {session_id}:
             faults.add("an event names another session than its channel's")
-        if {event["companyId"], where["company"]} != {company}:
+        if where["company"] != company:
             faults.add("an event names another company than its channel's")
     return faults
 
@@ -101,7 +100,7 @@ def cards(shown: list[Shown]) -> dict[str, list[str]]:
 
 @dataclass(frozen=True)
 class LogFront:
-    """A front end that is fed from the log, by `support_event`."""
+    """A front end that is fed from the log, by `support.shown`."""
 
     caller: Caller
     assistant: str = "support"
@@ -124,26 +123,19 @@ class LogFront:
 
     async def shown(self, session_id: str) -> list[Shown]:
         """What was shown until now."""
-        shown = [self._event(session_id, entry) for entry in await self.caller.log(session_id)]
-        return [event for event in shown if event is not None]
+        entries = await self.caller.log(session_id)
+        return [event for entry in entries for event in _shown(session_id, entry)]
 
     async def _channel(self, session_id: str, entries: AsyncIterator[Record]) -> Channel:
         async for entry in entries:
-            if (event := self._event(session_id, entry)) is not None:
+            for event in _shown(session_id, entry):
                 yield event
-            elif entry["kind"] in ENDS:
+            if entry["kind"] in ENDS:
                 yield "replied"
 
-    def _event(self, session_id: str, wire: Record) -> Shown | None:
-        entry = Entry(
-            Seq(wire["seq"]),
-            wire["kind"],
-            TurnId(wire["turn_id"]),
-            0,
-            json.dumps(wire["body"]),
-        )
-        shown = support_event(TenantId(self.company), SessionId(session_id), entry)
-        return None if shown is None else shown[1]
+
+def _shown(session_id: str, entry: Record) -> list[Shown]:
+    return [dict(data) for _, data in support.shown(SessionId(session_id), entry)]
 
 
 @dataclass(frozen=True)

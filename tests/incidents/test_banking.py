@@ -84,17 +84,17 @@ async def test_what_catches_them_has_nothing_against_the_same_backend_without_th
             await check_all(site, tmp_path / "naive.db")
 
 
-async def test_by_curl(site: Site) -> None:
-    status, login = await site.curl(LOGIN)
+async def test_by_curl_against_a_plain_server(plain: Site) -> None:
+    status, login = await plain.curl(LOGIN)
     assert status == 200
     assert login["user"] == {"username": "manager"}
-    status, opened = await site.curl(OPEN, TOKEN=login["token"])
+    status, opened = await plain.curl(OPEN, TOKEN=login["token"])
     assert status == 201
     session_id = check_opened(opened, user_id="test-user-123")
-    status, said = await site.curl(SAY, TOKEN=login["token"], SID=session_id)
+    status, said = await plain.curl(SAY, TOKEN=login["token"], SID=session_id)
     assert status == 200
     assert said["sessionId"] == session_id
-    status, history = await site.curl(HISTORY, TOKEN=login["token"], SID=session_id)
+    status, history = await plain.curl(HISTORY, TOKEN=login["token"], SID=session_id)
     assert status == 200
 
     assert history["sessionId"] == session_id
@@ -171,6 +171,26 @@ async def test_what_is_missing_or_wrong_is_told(site: Site) -> None:
         assert reply.headers["www-authenticate"].startswith("Bearer")
         assert reply.json()["detail"]
     assert await client.history(session_id) == []
+
+
+async def test_a_session_is_told_at_its_birth_as_it_is_told_later(site: Site) -> None:
+    client = await logged_in(site)
+    half = "half of a pair: \ud83d"
+
+    opened = await client.open("customer", metadata={"note": half, "branch": [1, None]})
+    refused = [await client.posted(opened["sessionId"], half)]
+    for user_id in ("", half):
+        body = json.dumps({"userId": user_id})
+        refused.append(
+            await site.http.post("/api/sessions", content=body, headers=client.json_headers)
+        )
+
+    later = await site.http.get(
+        f"/v1/sessions/{opened['sessionId']}", headers={"Authorization": f"Bearer {site.admin}"}
+    )
+    assert opened["chatSession"]["metadata"] == later.json()["metadata"]
+    assert later.json()["metadata"]["note"] == "half of a pair: \ufffd"
+    assert [reply.status_code for reply in refused] == [422, 422, 422]
 
 
 async def test_two_session_headers_that_disagree_are_refused(site: Site) -> None:
@@ -286,6 +306,30 @@ async def test_killed_in_the_middle_of_a_reply_the_turn_completes_once(
         main(["doctor", "--data-dir", str(tmp_path / "sessile-data")])
     assert ended.value.code in (0, None)
     assert "session" in capsys.readouterr().out
+
+
+async def test_killed_between_two_messages_the_session_goes_on(tmp_path: Path) -> None:
+    with Process(tmp_path, str(APP), STEP_SECONDS="0.01") as process:
+        await asyncio.to_thread(process.ready)
+        async with reaching(process.url) as site:
+            token = (await site.http.post("/api/auth/login", json=MANAGER)).json()["token"]
+            client = Client(site, token)
+            session_id = (await client.open("customer"))["sessionId"]
+            first = await client.say(session_id, "The balance of account 1234?")
+            process.process.kill()
+            process.end()
+    with Process(tmp_path, str(APP), STEP_SECONDS="0.01") as process:
+        await asyncio.to_thread(process.ready)
+        async with reaching(process.url) as site:
+            client = Client(site, token)
+            before = await client.history(session_id)
+            again = await client.say(session_id, "The balance again?")
+            history = await client.history(session_id)
+
+    assert [message["content"] for message in before[1:]] == [first["reply"]]
+    assert again["reply"] == first["reply"]
+    assert history[:2] == before
+    assert len(history) == 4
 
 
 async def killed_mid_reply(directory: Path) -> tuple[str, str]:

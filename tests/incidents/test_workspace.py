@@ -237,6 +237,7 @@ async def test_without_the_grant_the_context_tools_say_how_to_get_it(serve: Serv
     }
     for name in ("context_status", "context_summarize"):
         assert GRANT in listed[name]["reason"]
+        assert "PUT /v1/sessions/{session_id}/grants" in listed[name]["reason"]
     assert refusals(entries) == [("context_status", "needs_grant")]
     assert asked["status"] == "completed"
     assert listed["context_status"]["reason"] in asked["output"]

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.integrations.models import Script, call
+from tests.integrations.models import Script, call, shape
 from tests.runtime.rig import ANN, House, Rig, virtual
 
 from sessile.core.codec import decode
@@ -348,3 +348,111 @@ async def test_a_handed_off_turn_that_is_lost_is_decided_by_whom_it_went_to(hous
     turn = await house.ended(session, submitted.turn.turn_id)
     assert turn.output == "cards: blocked"
     assert decisions(house, session) == [("intent", "cards"), ("intent", "block")]
+
+
+def desks(ran: list[tuple[SessionId, int]], *, model: bool) -> tuple[Assistant, Assistant]:
+    """A press goes through every stage of the first and is handed on, through those of the second,
+    to its agent; each of them calls a tool that may not be run twice."""
+    desk, cards = Assistant("desk", model=Script("never asked").model()), Assistant("cards")
+    if model:
+        five = ("order", {"number": 5})
+
+        def step(said: list[Any]) -> Any:
+            made = [said[:2] for kind, said in shape(said) if kind == "tool-call"]
+            return "cards: done" if five in made else [call(*five)]
+
+        script = Script(step)
+        cards = Assistant("cards", model=script.model())
+    else:
+
+        @cards.agent
+        async def answer(turn: TurnContext, history: History, tools: Tools) -> str:
+            await tools.call("order", {"number": 5})
+            return "cards: done"
+
+    async def order(turn: TurnContext, number: int) -> str:
+        ran.append((turn.session_id, number))
+        return f"order {number}"
+
+    desk.tool(order)
+    cards.tool(order)
+
+    @desk.button("view")
+    async def view(turn: TurnContext, payload: dict[str, int]) -> Answer:
+        await turn.call("order", number=1)
+        return None
+
+    @desk.direct
+    async def fails(turn: TurnContext) -> Answer:
+        await turn.call("order", number=2)
+        raise ConnectionError
+
+    @desk.intent("view", phrases=("view",))
+    async def hands_on(turn: TurnContext, intent: Intent) -> Answer:
+        await turn.call("order", number=3)
+        await turn.hand_off("cards")
+        return None
+
+    @cards.direct
+    async def none(turn: TurnContext) -> Answer:
+        await turn.call("order", number=4)
+        return None
+
+    return desk, cards
+
+
+@virtual
+@pytest.mark.parametrize("model", [False, True])
+@pytest.mark.parametrize("where", ["before", "after"])
+async def test_wherever_a_passage_is_lost_each_of_its_calls_is_made_once(
+    house: House, model: bool, where: Any
+) -> None:
+    """Its node is lost at the first append of the turn, at the second, and so on to its end."""
+    ran: list[tuple[SessionId, int]] = []
+    node = await house.node(*desks(ran, model=model))
+    cuts = 0
+    while True:
+        session = await house.open(node)
+        left = iter(range(cuts, -1, -1))
+        hold = house.gate.hold(
+            "append",
+            where=where,
+            matches=lambda holding, *_, mine=session, left=left: (
+                holding.key.session_id == mine and next(left, None) == 0
+            ),
+        )
+        submitted = await press(house, node, session, "view")
+        turn_id = submitted.turn.turn_id
+        await house.until(
+            lambda hold=hold, session=session, turn_id=turn_id: (
+                hold.arrived.is_set() or house.turn(session, turn_id).ended
+            )
+        )
+        lost = hold.arrived.is_set()
+        if lost:
+            house.kill(node)
+            hold.go()
+            node = await house.node(*desks(ran, model=model))
+        turn = await house.ended(session, turn_id)
+
+        assert (turn.status, turn.output) == ("completed", "cards: done"), cuts
+        # A call that may have run is not made again, and the log says that it is not known.
+        made = [number for mine, number in ran if mine == session]
+        outcomes = [
+            part
+            for message in house.messages(session)
+            for part in message.parts
+            if part["type"] == "tool_result"
+        ]
+        unsure = {
+            part["arguments"]["number"] for part in outcomes if part["status"] == "interrupted"
+        }
+        assert made == sorted(set(made)), cuts
+        assert {1, 2, 3, 4, 5} - set(made) <= unsure, cuts
+        assert len(unsure) <= lost, cuts
+        assert [part["arguments"]["number"] for part in outcomes] == [1, 2, 3, 4, 5], cuts
+        assert decisions(house, session)[-1][0] == "agent", cuts
+        if not lost:
+            break
+        cuts += 1
+    assert cuts > 8

@@ -31,7 +31,7 @@ from sessile.cli.keys import Editor, Leave, Line, Wish
 from sessile.cli.piped import pipe
 from sessile.cli.plain import cut, one_line
 from sessile.cli.screen import Screen
-from sessile.cli.talk import HELP, Talk
+from sessile.cli.talk import ANSWERS, HELP, Talk
 from sessile.cli.view import Note
 
 READ_BYTES = 65_536
@@ -171,6 +171,9 @@ class _Terminal:
     async def _line(self, text: str) -> None:
         if not text.strip():
             return
+        if (granted := ANSWERS.get(text.strip().lower())) is not None and self._talk.view.waiting:
+            await self._talk.answer(granted=granted)
+            return
         if not text.startswith("/") or text.startswith("//"):
             await self._talk.say(text.removeprefix("/") if text.startswith("//") else text)
             return
@@ -192,6 +195,9 @@ class _Terminal:
             case "/cancel":
                 if not await self._talk.cancel():
                     self._note("No turn runs.")
+            case "/approve" | "/deny":
+                if not await self._talk.answer(granted=name == "/approve", reason=rest):
+                    self._note("No call waits.")
             case "/steer" if rest:
                 await self._talk.say(rest, when_busy="steer")
             case "/interrupt" if rest:
@@ -265,7 +271,8 @@ class _Terminal:
         where = [talk.assistant or "the first assistant", talk.session_id or "a new session"]
         if talk.view.running is not None:
             again = "again leaves" if talk.view.running.cancelling else "stops it"
-            where.append(f"a turn runs, Ctrl-C {again}")
+            what = "a call waits for y or n" if talk.view.waiting else "a turn runs"
+            where.append(f"{what}, Ctrl-C {again}")
         return " · ".join(where)
 
 

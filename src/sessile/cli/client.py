@@ -119,6 +119,15 @@ class Client:
     async def cancel(self, session_id: str, turn_id: str) -> JsonObject:
         return await self._ask("POST", f"{_at(session_id)}/turns/{turn_id}/cancel", {})
 
+    async def answer(
+        self, session_id: str, call_id: str, *, granted: bool, reason: str = ""
+    ) -> JsonObject:
+        """Approve or deny a call that waits."""
+        call = f"{_at(session_id)}/calls/{quote(call_id, safe='')}"
+        if granted:
+            return await self._ask("POST", f"{call}/approve", {})
+        return await self._ask("POST", f"{call}/deny", {"reason": reason})
+
     async def entries(self, session_id: str, *, after: int) -> AsyncIterator[Entry]:
         """The log behind the cursor, as far as it goes now."""
         while True:

@@ -10,7 +10,7 @@ from contextlib import aclosing, suppress
 from sessile.cli.client import Ended, Lost, Refused, Unreachable, told
 from sessile.cli.failure import FAILED, CommandFailed
 from sessile.cli.plain import lines, one_line
-from sessile.cli.talk import HELP, Talk
+from sessile.cli.talk import ANSWERS, HELP, Talk
 from sessile.cli.view import Card, Note, Said
 
 LINES_AHEAD_MAX = 100
@@ -18,8 +18,8 @@ INTERRUPTED = 130
 
 
 async def pipe(talk: Talk, url: str) -> None:
-    """Say each line, and print its reply before the next is said. Raises CommandFailed where a
-    turn does not complete."""
+    """Say each line, and print its reply before the next is said; where a call waits for an
+    approval, the next line is the answer. Raises CommandFailed where a turn does not complete."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGINT, stop.set)
@@ -35,16 +35,16 @@ async def pipe(talk: Talk, url: str) -> None:
 
 
 async def _pipe(talk: Talk, url: str) -> None:
+    coming = _lines()
     try:
-        async for line in _lines():
-            text = line.removesuffix("\n").removesuffix("\r")
+        async for text in coming:
             if text.startswith("/") and not text.startswith("//"):
                 if not await _command(talk, text):
                     return
             elif text.strip():
                 turn = await talk.say(text[1:] if text.startswith("//") else text)
                 talk.view.settled()  # what was said before is not printed again
-                await _printed(talk, turn["turn_id"])
+                await _printed(talk, turn["turn_id"], coming)
     except (Refused, Unreachable) as error:
         raise told(error, url) from error
 
@@ -73,7 +73,7 @@ async def _command(talk: Talk, text: str) -> bool:
     return True
 
 
-async def _printed(talk: Talk, turn_id: str) -> None:
+async def _printed(talk: Talk, turn_id: str, lines_coming: AsyncIterator[str]) -> None:
     """Print what the session does until the turn has ended."""
     view = talk.view
     if turn_id not in view.ended:
@@ -86,11 +86,25 @@ async def _printed(talk: Talk, turn_id: str) -> None:
                         raise CommandFailed(f"the session is {reason}", code=FAILED)
                     case _:
                         _print_new(talk)
+                        while (card := view.waiting) is not None:
+                            await _answer(talk, card, lines_coming)
                 if turn_id in view.ended:
                     break
     status = view.ended[turn_id]
     if status != "completed":
         raise CommandFailed(f"the turn {turn_id} was not completed: {status}", code=FAILED)
+
+
+async def _answer(talk: Talk, card: Card, lines_coming: AsyncIterator[str]) -> None:
+    """By the next line. Raises CommandFailed where that is no answer."""
+    call = f"{card.name} {card.arguments}".rstrip()
+    _err(f"[{call}] may it? y or n")
+    granted = ANSWERS.get((await anext(lines_coming, "")).strip().lower())
+    if granted is None:
+        again = f"sessile chat --session {talk.session_id}"
+        raise CommandFailed(f"{call} waits for an approval: say y or n; {again}", code=FAILED)
+    await talk.answer(granted=granted)
+    _err(f"[{call}] {'approved' if granted else 'denied'}")
 
 
 def _print_new(talk: Talk) -> None:
@@ -128,7 +142,7 @@ async def _lines() -> AsyncIterator[str]:
     threading.Thread(target=read, name="stdin", daemon=True).start()
     while (line := await queue.get()) is not None:
         room.release()
-        yield line
+        yield line.removesuffix("\n").removesuffix("\r")
 
 
 def _out(text: str) -> None:

@@ -19,6 +19,7 @@ from sessile.cli.view import QUEUE_CHARS_MAX, Block, Card, Note, Running, Said, 
 QUEUE_SHOWN_MAX = 5
 BAR_WIDTH = 24
 MARKS = {
+    "waiting": ("?", "yellow"),
     "completed": ("✓", "green"),
     "failed": ("✗", "red"),
     "interrupted": ("!", "yellow"),
@@ -171,7 +172,7 @@ def _thinking(text: str) -> RenderableType:
 
 def _card(card: Card, spinner: Spinner, now_seconds: float) -> RenderableType:
     said = Text()
-    if card.done:
+    if card.status in MARKS:
         mark, style = MARKS[card.status]
         said.append(f"{mark} ", style=style)
     else:
@@ -181,6 +182,8 @@ def _card(card: Card, spinner: Spinner, now_seconds: float) -> RenderableType:
     said.append(card.name, style="bold")
     if card.arguments:
         said.append(f" {card.arguments}", style="dim")
+    if card.status == "waiting":
+        said.append(" may it? y or n", style=style)
     if card.outcome:
         before = " → " if card.status == "completed" else f" {card.status}: "
         said.append(f"{before}{card.outcome}", style=style)

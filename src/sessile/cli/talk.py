@@ -11,6 +11,9 @@ from sessile.cli.view import Block, View, blocks_of
 HISTORY_MESSAGES = 20
 GREETING_MESSAGES = 6
 SESSIONS_SHOWN = 20
+APPROVAL_ENTRIES = 500
+"""How far back a call is looked for that waits, where one comes to a session that waits."""
+ANSWERS = {"y": True, "yes": True, "n": False, "no": False}
 
 HELP = """\
 /new [ASSISTANT]  begin a new session
@@ -18,6 +21,8 @@ HELP = """\
 /open SESSION     go on in another session
 /history          what was said last
 /cancel           stop the turn that runs
+/approve          let the call that waits be made; or say y
+/deny [REASON]    have it refused; or say n
 /steer TEXT       say it to the turn that runs, at its next step
 /interrupt TEXT   stop what runs and waits, and say this
 /quit             leave; a turn that runs goes on
@@ -49,7 +54,16 @@ class Talk:
             "queued_turns": await client.queued(session_id),
             "messages": await client.messages(session_id, limit=GREETING_MESSAGES),
         }
-        self.view.begin(snapshot)
+        approvals: list[LogEntry] = []
+        if session["blocked_by"]:
+            after = max(0, session["head"] - APPROVAL_ENTRIES)
+            entries = client.entries(session_id, after=after)
+            approvals = [
+                entry
+                async for entry in entries
+                if entry.kind.startswith("approval.") and entry.turn_id == running_turn_id
+            ]
+        self.view.begin(snapshot, approvals)
         self._in(session)
 
     def leave(self, assistant: str | None) -> None:
@@ -80,6 +94,19 @@ class Talk:
         except Refused as refused:
             if refused.code != "turn_ended":
                 raise
+        return True
+
+    async def answer(self, *, granted: bool, reason: str = "") -> bool:
+        """Whether there was a call that waited for one."""
+        card = self.view.waiting
+        if self.session_id is None or card is None:
+            return False
+        try:
+            await self._client.answer(self.session_id, card.call_id, granted=granted, reason=reason)
+        except Refused as refused:
+            if refused.code != "approval_answered":
+                raise
+        card.status = "started"
         return True
 
     async def history(self) -> list[Block]:

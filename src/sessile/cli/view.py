@@ -15,7 +15,7 @@ CARD_CHARS_MAX = 160
 QUEUE_CHARS_MAX = 60
 ENDED_MAX = 1_000
 
-CardStatus = Literal["started", "completed", "failed", "interrupted", "refused"]
+CardStatus = Literal["started", "waiting", "completed", "failed", "interrupted", "refused"]
 
 
 @dataclass(slots=True)
@@ -33,7 +33,7 @@ class Said:
 
 @dataclass(slots=True)
 class Card:
-    """A tool call, updated in place."""
+    """A tool call, updated in place. It is `waiting` until a person approves or denies it."""
 
     call_id: str
     name: str
@@ -44,7 +44,7 @@ class Card:
 
     @property
     def done(self) -> bool:
-        return self.status != "started"
+        return self.status not in ("started", "waiting")
 
 
 @dataclass(slots=True)
@@ -70,6 +70,8 @@ class Running:
     total_tokens: int = 0
     note: str = ""
     cancelling: bool = False
+    awaiting: bool = False
+    """Nobody runs it: it waits for approvals."""
 
     def raise_to(self, numbers: JsonObject) -> None:
         self.current_iteration = max(self.current_iteration, numbers["current_iteration"])
@@ -89,16 +91,27 @@ class View:
     ended: dict[str, str] = field(default_factory=dict[str, str])
     """How the turns ended that ended while one looked."""
 
-    def begin(self, snapshot: JsonObject) -> None:
-        """Forget everything, and go on from this state. Its messages are blocks that are done."""
+    @property
+    def waiting(self) -> Card | None:
+        """The first call that waits to be approved or denied."""
+        cards = (block for block in self.blocks if isinstance(block, Card))
+        return next((card for card in cards if card.status == "waiting"), None)
+
+    def begin(self, snapshot: JsonObject, approvals: Iterable[Entry] = ()) -> None:
+        """Forget everything, and go on from this state. Its messages are blocks that are done.
+
+        `approvals`: the entries that say what its turn waits for.
+        """
         session, running = snapshot["session"], snapshot["running_turn"]
         self.cursor = session["head"]
         self.blocks = [block for wire in snapshot["messages"] for block in blocks_of(wire)]
         self.queue = {turn["turn_id"]: _asked(turn["input"]) for turn in snapshot["queued_turns"]}
         self.running = None
         if running is not None:
-            self.running = Running(running["turn_id"])
+            self.running = Running(running["turn_id"], awaiting=running["status"] == "awaiting")
             self.running.raise_to(running)
+        for entry in approvals:
+            self._of_approval(entry.kind.partition(".")[2], entry.body)
 
     def begin_new(self) -> None:
         """Forget everything: there is no session yet."""
@@ -118,6 +131,8 @@ class View:
                 self._of_message(what, body)
             case ["tool", what]:
                 self._of_tool(what, body)
+            case ["approval", what]:
+                self._of_approval(what, body)
             case ["session", "closed"]:
                 self.blocks.append(Note("The session was closed."))
             case ["session", "handed_off"]:
@@ -139,12 +154,15 @@ class View:
                 self.queue[turn_id] = _asked(body["input"])
             case "started":
                 self.queue.pop(turn_id, None)
+                waited = self.running is not None and self.running.awaiting
                 self.running = Running(turn_id)
-                if body["attempt"] > 1:
+                if body["attempt"] > 1 and not waited:
                     self.blocks.append(Note("The server was lost; the turn goes on."))
             case "progress" if self.running is not None:
                 self.running.raise_to(body)
                 self.running.note = one_line(body["note"])
+            case "awaiting" if self.running is not None:
+                self.running.awaiting = True
             case "cancel_requested" if self.running is not None:
                 self.running.cancelling = True
             case "steered":
@@ -205,14 +223,26 @@ class View:
             case _:
                 pass
 
-    def _of_tool(self, what: str, body: JsonObject) -> None:
-        card = next(
-            (b for b in self.blocks if isinstance(b, Card) and b.call_id == body["call_id"]), None
-        )
+    def _of_approval(self, what: str, body: JsonObject) -> None:
+        if what == "requested":
+            self._card(body).status = "waiting"
+        elif (card := self._card_of(body["call_id"])) is not None:
+            card.status = "started"  # denied or not: its outcome comes when the turn goes on
+
+    def _card_of(self, call_id: str) -> Card | None:
+        cards = (block for block in self.blocks if isinstance(block, Card))
+        return next((card for card in cards if card.call_id == call_id), None)
+
+    def _card(self, body: JsonObject) -> Card:
+        card = self._card_of(body["call_id"])
         if card is None:
             card = Card(body["call_id"], one_line(body["name"]), _arguments(body["arguments"]))
             card.nested = body.get("parent_call_id") is not None
             self.blocks.append(card)
+        return card
+
+    def _of_tool(self, what: str, body: JsonObject) -> None:
+        card = self._card(body)
         match what:
             case "completed":
                 card.status, card.outcome = "completed", _short(body["result"])

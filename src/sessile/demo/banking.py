@@ -211,7 +211,7 @@ def router(server: Server) -> APIRouter:
     @routes.post("/sessions", status_code=201)
     async def open_session(
         who: Annotated[Principal, caller],
-        user_id: Annotated[str | None, Body(alias="userId")] = None,
+        user_id: Annotated[str | None, Body(alias="userId", pattern=r"\S")] = None,
         metadata: Annotated[dict[str, Any] | None, Body()] = None,
         idempotency_key: IdempotencyKey = None,
     ) -> dict[str, Any]:

@@ -3,18 +3,18 @@ happen.
 
 Companies are tenants. The actions are made once and shared by all sessions and both assistants;
 each call is given the turn that asks. It speaks the public API alone: `/v1`, and Pusher channels,
-to which `support_event` says what an entry of the log is there.
+on which `shown` says what an entry of the log is.
 """
 
 import asyncio
 import json
 import logging
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sessile import Assistant, SessionId, TenantId, ToolError, ToolResult, TurnContext
-from sessile.core.events import Entry
+from sessile import Assistant, SessionId, ToolError, ToolResult, TurnContext
 
 logger = logging.getLogger(__name__)
 
@@ -174,22 +174,22 @@ def _said(result: ToolResult) -> str:
     return f"{result.name}: {json.dumps(result.value)}"
 
 
-def support_event(
-    company: TenantId, session_id: SessionId, entry: Entry
-) -> tuple[str, dict[str, Any]] | None:
-    """What the front end is shown of an entry of this session: the name of an event and its data,
-    or None. An action has one `messageId` from its start to its end."""
-    status = SHOWN_AS.get(entry.kind)
-    if status is None:
-        return None
-    body = json.loads(entry.body)
-    return "action", {
-        "sessionId": session_id,
-        "companyId": company,
-        "messageId": body["message_id"],
-        "turnId": entry.turn_id,
-        "action": body["name"],
-        "status": status,
-        "result": body.get("result"),
-        "reason": body.get("reason", body.get("error")),
-    }
+def shown(
+    session_id: SessionId, entry: Mapping[str, Any]
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """What the front end is shown of an entry of this session: an event's name and its data. An
+    action has one `messageId` from its start to its end."""
+    if (status := SHOWN_AS.get(entry["kind"])) is not None:
+        body = entry["body"]
+        yield (
+            "action",
+            {
+                "sessionId": session_id,
+                "messageId": body["message_id"],
+                "turnId": entry["turn_id"],
+                "action": body["name"],
+                "status": status,
+                "result": body.get("result"),
+                "reason": body.get("reason", body.get("error")),
+            },
+        )

@@ -198,7 +198,8 @@ async def _started(server: Server, body: NewTask, idempotency_key: str | None) -
         opened = await server.open(CALLER, assistant=assistant, idempotency_key=idempotency_key)
         session_id = opened.found.session.key.session_id
     else:
-        session_id = SessionId(body.session_id)
+        # No id has another character: what has names nothing, and is not stored anywhere.
+        session_id = SessionId(body.session_id if body.session_id.isascii() else "")
     metadata = {} if assistant is None else {"assistant": assistant}
     submitted = await server.sessions.submit(
         CALLER,

@@ -1,5 +1,6 @@
 """What an input, a title and metadata have to be, whichever surface they came by."""
 
+import json
 import re
 from collections.abc import Mapping
 from typing import cast
@@ -50,11 +51,13 @@ def checked_title(title: str | None, settings: Settings) -> str | None:
 def checked_metadata(
     metadata: JsonObject, settings: Settings, *, field: str = "metadata"
 ) -> JsonObject:
-    """Raises InvalidInput, with the field."""
+    """As it is stored and will be read. Raises InvalidInput, with the field."""
     bytes_max = settings.metadata_bytes_max
-    if len(_as_json(metadata, field=field).encode()) > bytes_max:
+    text = _as_json(metadata, field=field)
+    if len(text.encode()) > bytes_max:
         raise InvalidInput(f"{field} has at most {bytes_max} bytes as JSON", field=field)
-    return metadata
+    stored: JsonObject = json.loads(text)
+    return stored
 
 
 def check_press(given: JsonObject, settings: Settings) -> None:
