@@ -10,6 +10,7 @@ from tests.integrations.journal import Door, Journal, identity
 from sessile.core.context import TurnContext
 from sessile.core.events import SessionSummarized
 from sessile.core.ids import Seq
+from sessile.integrations.functions import FunctionLoop
 from sessile.kit.assistant import Assistant
 from sessile.ports.agent import Tool, ToolError
 
@@ -38,7 +39,10 @@ class Listens(Door):
 
 
 def tools_of(assistant: Assistant) -> dict[str, Tool]:
-    return {tool.name: tool for tool in assistant.tools}
+    return {tool.name: tool for tool in assistant.driven_by(FunctionLoop(_silent)).tools}
+
+
+async def _silent(turn: TurnContext) -> None: ...
 
 
 def context_of(journal: Journal, door: Door, **more: Any) -> TurnContext:

@@ -15,6 +15,7 @@ from sessile.core.ids import TenantId, UserId
 
 ABSENT = "ses_" + "0" * 32
 ABSENT_TURN = "trn_" + "0" * 32
+ABSENT_CALL = "call_" + "0" * 32
 
 # Every route with a session in its path; `test_no_route_is_forgotten` compares with OpenAPI.
 ROUTES: dict[tuple[str, str], Any] = {
@@ -33,13 +34,16 @@ ROUTES: dict[tuple[str, str], Any] = {
     ("GET", "/v1/sessions/{session_id}/turns/{turn_id}"): None,
     ("PATCH", "/v1/sessions/{session_id}/turns/{turn_id}"): message("changed"),
     ("POST", "/v1/sessions/{session_id}/turns/{turn_id}/cancel"): {},
+    ("PUT", "/v1/sessions/{session_id}/grants"): {"grants": ["manage_sessions"]},
+    ("POST", "/v1/sessions/{session_id}/calls/{call_id}/approve"): {},
+    ("POST", "/v1/sessions/{session_id}/calls/{call_id}/deny"): {},
 }
 
 
 async def request(
     client: httpx2.AsyncClient, method: str, path: str, body: Any, session_id: str, turn_id: str
 ) -> httpx2.Response:
-    path = path.format(session_id=session_id, turn_id=turn_id)
+    path = path.format(session_id=session_id, turn_id=turn_id, call_id=ABSENT_CALL)
     if body is None:
         return await client.request(method, path)
     content = json.dumps(body).replace("{turn_id}", turn_id)
@@ -103,7 +107,7 @@ async def test_without_a_token_nothing_is_told(walk: Walk, token: str) -> None:
     for (method, path), body in ROUTES.items():
         replies = []
         for each in (session_id, ABSENT):
-            url = path.format(session_id=each, turn_id=ended)
+            url = path.format(session_id=each, turn_id=ended, call_id=ABSENT_CALL)
             replies.append(await walk.nobody.request(method, url, json=body, headers=headers))
         problem(replies[0], 401, "unauthenticated")
         assert replies[0].headers["www-authenticate"] == 'Bearer realm="sessile"'
@@ -169,7 +173,10 @@ async def test_an_admin_reaches_every_session_of_its_tenant(walk: Walk) -> None:
             continue
         turn_id = waiting if method in ("PATCH", "POST") and "fork" not in path else ended
         reply = await request(walk.admin, method, path, body, session_id, turn_id)
-        assert reply.status_code < 300, (method, path, reply.text)
+        if "{call_id}" in path:
+            assert reply.json()["code"] == "call_not_found", "it is the call that is not there"
+        else:
+            assert reply.status_code < 300, (method, path, reply.text)
     walk.holds.go(session_id)
 
 

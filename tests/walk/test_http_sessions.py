@@ -210,6 +210,8 @@ async def test_every_tool_says_whether_it_may_be_used_and_why_not(walk: Walk) ->
     assert {each["tool"]: each["status"] for each in page["items"]} == {
         "notes.find": "allowed",
         "wipe": "denied",
+        "context_status": "denied",
+        "context_summarize": "denied",
     }
     assert all(each["reason"] for each in page["items"])
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import cached_property
 from types import SimpleNamespace
 from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
@@ -59,23 +60,31 @@ class Pusher:
         if not (settings.pusher_app_id.isascii() and settings.pusher_app_id.isdigit()):
             raise ValueError(f"pusher_app_id: {settings.pusher_app_id!r} is not digits alone")
         self._settings = settings
-        self._hub = served.hub
+        self._served = served
+        self._authenticator = authenticator
         self._keys = keys
         self._clock = clock
         self._new_socket_id = new_socket_id
-        self._gate = Gate(
-            hub=served.hub,
-            keys=keys,
-            reads=served.reads,
-            authenticator=authenticator,
-            clock=clock,
-            settings=settings,
-        )
         names = (each.strip().lower() for each in settings.pusher_origins.split(","))
         self._origins = frozenset(name for name in names if name)
         self._endpoints = tuple(
             (method, template, re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", template)), endpoint)
             for method, template, endpoint in self._routes()
+        )
+
+    @property
+    def _hub(self) -> Hub:
+        return self._served.hub  # there once the server is open, which it need not be yet
+
+    @cached_property
+    def _gate(self) -> Gate:
+        return Gate(
+            hub=self._served.hub,
+            keys=self._keys,
+            reads=self._served.reads,
+            authenticator=self._authenticator,
+            clock=self._clock,
+            settings=self._settings,
         )
 
     def _routes(self) -> Iterable[tuple[str, str, Endpoint]]:
