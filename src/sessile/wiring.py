@@ -208,13 +208,14 @@ class Server:
         node = self.node_id.rpartition("_")[2]
         return create_app(self, known, node=node, surfaces=(pusher,))
 
-    def project(self, projection: Projection, *, assistant: str | None = None) -> None:
+    def project(self, projection: Projection, *, assistant: str | None = None) -> Projection:
         """Tell the channels of sessions, or of one assistant's, entries in another shape besides.
 
         `projection(session_id, entry)` answers names and data of events for an entry, which is as
         in `GET …/events`. They follow the entry's own event, and `seq` is added to their data.
         """
         self._projections.add(projection, assistant=assistant)
+        return projection
 
     def mount(self, router: Any) -> None:
         """Add a FastAPI router of your own to the HTTP surface, before it is served."""
