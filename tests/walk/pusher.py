@@ -4,7 +4,7 @@ never send."""
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from tests.pusher.browser import Browser, Client, browsing
 from tests.walk.listening import QuietListener, listening
 from tests.walk.people import Walk, walking
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 
 import pusher
 from sessile.pusher.signing import AppKeys
@@ -96,8 +97,9 @@ class Plain:
     async def closed(self) -> int:
         """The code that the server closes with; frames before it are passed over."""
         async with asyncio.timeout(PATIENCE_SECONDS):
-            async for _ in self.socket:
-                pass
+            with suppress(ConnectionClosed):
+                while True:
+                    await self.socket.recv()
             await self.socket.wait_closed()
         assert self.socket.close_code is not None
         return self.socket.close_code
@@ -111,10 +113,12 @@ async def signed(walk: Walk, socket_id: str, channel: str, *, user: str = "alice
 
 
 @asynccontextmanager
-async def channels(data_dir: Path, **settings: Any) -> AsyncIterator[Channels]:
+async def channels(
+    data_dir: Path, *, buffer_bytes: int | None = None, **settings: Any
+) -> AsyncIterator[Channels]:
     async with AsyncExitStack() as stack:
         walk = await stack.enter_async_context(walking(data_dir=data_dir, **settings))
-        listener, port = await stack.enter_async_context(listening(walk))
+        listener, port = await stack.enter_async_context(listening(walk, buffer_bytes=buffer_bytes))
         yield Channels(walk, listener, port, pusher_keys(walk.server.settings))
 
 

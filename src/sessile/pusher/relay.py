@@ -1,0 +1,217 @@
+"""Sessions' logs on a hosted Pusher-compatible service: what a node of ours would tell a channel
+is published there, at least once and in order."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Collection
+from typing import Any, Protocol, Self
+
+from sessile.core.codec import entry_json, timestamp, to_json
+from sessile.core.context import Principal
+from sessile.core.errors import CursorAhead, NotFound, SessileError
+from sessile.core.events import Entry
+from sessile.core.ids import Seq, SessionId, SessionKey, TenantId, UserId
+from sessile.ports.notifier import Hint, Notifier
+from sessile.pusher.channels import session_channel
+from sessile.pusher.projections import Projections
+from sessile.runtime.reads import Reads
+
+logger = logging.getLogger(__name__)
+
+SESSIONS_AT_ONCE = 8
+PAGE = 100
+DATA_BYTES_MAX = 10_240
+"""What hosted services take as an event's data."""
+RETRY_SECONDS, RETRY_SECONDS_MAX = 1.0, 60.0
+
+
+class Client(Protocol):
+    """What is used of `pusher.Pusher`. It may raise anything; then it is called again."""
+
+    def trigger(self, channels: Any, event_name: str, data: Any) -> Any: ...
+
+
+class Cursors(Protocol):
+    """How far each session was published: durable, and never ahead of what was."""
+
+    async def begun(self, tenant_id: TenantId) -> bool:
+        """Whether `begin` was done for this tenant."""
+        ...
+
+    async def begin(self, tenant_id: TenantId, cursors: dict[SessionId, Seq]) -> None:
+        """Where the sessions that are there now begin; all others begin at their first entry."""
+        ...
+
+    async def cursor(self, key: SessionKey) -> Seq:
+        """The last entry that was published; 0 for none."""
+        ...
+
+    async def advance(self, key: SessionKey, seq: Seq) -> None:
+        """The entry was published."""
+        ...
+
+    async def forget(self, key: SessionKey) -> None:
+        """The session is no more."""
+        ...
+
+
+class PusherRelay:
+    """`async with PusherRelay(…)`: follows all sessions of some tenants.
+
+    Sessions that are there when a tenant is relayed for the first time begin at their end. An
+    entry is published after the one before it was; one that the service does not take is tried
+    again, and holds back its own session alone. Run one relay for a tenant: two would publish
+    everything twice.
+    """
+
+    def __init__(
+        self,
+        *,
+        client: Client,
+        tenants: Collection[TenantId],
+        cursors: Cursors,
+        reads: Reads,
+        notifier: Notifier,
+        projections: Projections,
+        retry_seconds: float = RETRY_SECONDS,
+    ) -> None:
+        self._client = client
+        self._readers = {tenant_id: _reader(tenant_id) for tenant_id in tenants}
+        self._cursors = cursors
+        self._reads = reads
+        self._notifier = notifier
+        self._projections = projections
+        self._retry_seconds = retry_seconds
+        self._queue: asyncio.Queue[SessionKey] = asyncio.Queue()
+        self._waiting: set[SessionKey] = set()
+        self._working: dict[SessionKey, bool] = {}
+        """Whether the session has grown since its work began."""
+        self._delays: dict[SessionKey, float] = {}
+        """Those that failed: how long they wait when they fail again."""
+        self._tasks = asyncio.TaskGroup()
+        self._loops: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        # Before the sessions are looked through: what grows meanwhile is not missed.
+        self._stop_listening = self._notifier.listen(self._on_hint)
+        for tenant_id, reader in self._readers.items():
+            heads = {key: head async for key, head in self._heads(reader)}
+            if not await self._cursors.begun(tenant_id):
+                here = {key.session_id: head for key, head in heads.items()}
+                await self._cursors.begin(tenant_id, here)
+            for key, head in heads.items():
+                if await self._cursors.cursor(key) < head:
+                    self._wake(key)
+        await self._tasks.__aenter__()
+        self._loops = [
+            self._tasks.create_task(self._work_for_ever(), name="pusher relay")
+            for _ in range(SESSIONS_AT_ONCE)
+        ]
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._stop_listening()
+        for task in self._loops:
+            task.cancel()
+        await self._tasks.__aexit__(None, None, None)
+
+    async def _heads(self, reader: Principal) -> AsyncIterator[tuple[SessionKey, Seq]]:
+        before: SessionId | None = None
+        while page := await self._reads.sessions(reader, before=before, limit=PAGE):
+            for found in page:
+                yield found.head.key, found.head.head
+            before = page[-1].head.key.session_id
+
+    def _on_hint(self, hint: Hint) -> None:
+        if hint.key.tenant_id in self._readers and hint.key not in self._delays:
+            self._wake(hint.key)
+
+    def _wake(self, key: SessionKey) -> None:
+        if key in self._working:
+            self._working[key] = True
+        elif key not in self._waiting:
+            self._waiting.add(key)
+            self._queue.put_nowait(key)
+
+    async def _work_for_ever(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            key = await self._queue.get()
+            self._waiting.discard(key)
+            self._working[key] = False
+            caught_up = await self._caught_up(key)
+            grown = self._working.pop(key)
+            if not caught_up:
+                # Others are worked at meanwhile; its own hints wait, too.
+                delay = self._delays.get(key, self._retry_seconds)
+                self._delays[key] = min(2 * delay, RETRY_SECONDS_MAX)
+                loop.call_later(delay, self._wake, key)
+                continue
+            self._delays.pop(key, None)
+            if grown:
+                self._wake(key)
+
+    async def _caught_up(self, key: SessionKey) -> bool:
+        try:
+            await self._catch_up(key)
+        except NotFound:
+            await self._cursors.forget(key)
+        except CursorAhead as ahead:
+            # The log was restored to an earlier time.
+            about = {"session_id": key.session_id, **ahead.details}
+            logger.warning("the log is behind what was published", extra=about)
+        except SessileError as error:
+            about = {"session_id": key.session_id, "code": error.code}
+            logger.warning("could not read what is to be published", extra=about)
+            return False
+        except Exception:
+            # The client is a guest, and so are the service and all that lies between.
+            logger.warning(
+                "could not publish; it is tried again",
+                extra={"session_id": key.session_id},
+                exc_info=True,
+            )
+            return False
+        return True
+
+    async def _catch_up(self, key: SessionKey) -> None:
+        reader = self._readers[key.tenant_id]
+        found = await self._reads.found(reader, key.session_id)
+        after = await self._cursors.cursor(key)
+        while True:
+            page = await self._reads.entries(reader, key.session_id, after=after, limit=PAGE)
+            for entry in page.items:
+                await self._publish(key, found.session.assistant, entry)
+                await self._cursors.advance(key, entry.seq)
+                after = entry.seq
+            if not page.more:
+                return
+
+    async def _publish(self, key: SessionKey, assistant: str, entry: Entry) -> None:
+        channel = session_channel(key.session_id)
+        await self._trigger(channel, entry.kind, _data(entry))
+        for name, data in self._projections.of(key.session_id, assistant, entry):
+            await self._trigger(channel, name, to_json({**data, "seq": entry.seq}))
+
+    async def _trigger(self, channel: str, event: str, data: str) -> None:
+        await asyncio.to_thread(self._client.trigger, channel, event, data)
+
+
+def _reader(tenant_id: TenantId) -> Principal:
+    return Principal(tenant_id=tenant_id, user_id=UserId("relay"), roles=frozenset({"admin"}))
+
+
+def _data(entry: Entry) -> str:
+    """The entry; one that is too large without its body, which the client reads over HTTP."""
+    data = entry_json(entry)
+    if len(data.encode()) <= DATA_BYTES_MAX:
+        return data
+    return to_json(
+        {
+            "seq": entry.seq,
+            "kind": entry.kind,
+            "turn_id": entry.turn_id,
+            "at": timestamp(entry.at_ms),
+            "body": None,
+        }
+    )

@@ -1,0 +1,165 @@
+"""Logs on a hosted service: each entry at least once, in order, in its own session's channel."""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.walk.hosted import Hosted, hosted
+from tests.walk.people import Walk, walking
+
+import pusher
+from sessile import Server
+from sessile.pusher import relay
+
+PATIENCE_SECONDS = 20.0
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hosted]:
+    monkeypatch.setattr(relay, "RETRY_SECONDS_MAX", 0.05)
+    with hosted() as service:
+        yield service
+
+
+def relayed(service: Hosted, *tenants: str) -> Callable[[Server], None]:
+    client = pusher.Pusher(
+        app_id="1", key="k", secret="s", ssl=False, host="127.0.0.1", port=service.port
+    )
+    return lambda server: server.relay(client, tenants=tenants or ("demo",))
+
+
+def channel_of(session_id: str) -> str:
+    return f"private-sb-{session_id}"
+
+
+async def until(service: Hosted, wanted: Callable[[], bool]) -> None:
+    loop, grown = asyncio.get_running_loop(), asyncio.Event()
+    service.told = lambda: loop.call_soon_threadsafe(grown.set)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            grown.clear()
+            if wanted():
+                return
+            await grown.wait()
+
+
+async def published(service: Hosted, walk: Walk, session_id: str, begin: int = 0) -> None:
+    """All of the log behind `begin` is there, in order; some of it may be there twice."""
+    log = (await walk.log(session_id))[begin:]
+    channel = channel_of(session_id)
+    await until(service, lambda: bool(service.of(channel)) and service.of(channel)[-1] == log[-1])
+    seqs = [each["seq"] for each in service.of(channel)]
+    first_times = [
+        each for n, each in enumerate(service.of(channel)) if each["seq"] not in seqs[:n]
+    ]
+    assert first_times == log
+
+
+async def test_every_entry_is_published_in_its_session_s_channel(
+    tmp_path: Path, service: Hosted
+) -> None:
+    async with walking(data_dir=tmp_path, mount=relayed(service)) as walk:
+        sessions = [await walk.opened() for _ in range(5)]
+
+        await asyncio.gather(*(walk.said(each, f"to {each}") for each in sessions))
+
+        for session_id in sessions:
+            await published(service, walk, session_id)
+            for other in sessions:
+                if other != session_id:
+                    assert session_id not in json.dumps(service.of(channel_of(other)))
+        events = {each["name"] for each in service.took}
+        assert {"turn.queued", "message.added", "turn.completed"} <= events
+
+
+async def test_what_fails_is_tried_again_and_holds_back_its_own_session_alone(
+    tmp_path: Path, service: Hosted
+) -> None:
+    async with walking(data_dir=tmp_path, mount=relayed(service)) as walk:
+        bad, good = await walk.opened(), await walk.opened()
+        service.refuses = [channel_of(bad)]
+
+        await walk.said(bad, "hello")
+        await walk.said(good, "hello")
+        await published(service, walk, good)
+        assert {each["seq"] for each in service.of(channel_of(bad))} <= {1}
+        service.refuses = []
+
+        await published(service, walk, bad)
+
+
+async def test_after_a_restart_it_goes_on_where_it_was(tmp_path: Path, service: Hosted) -> None:
+    mount = relayed(service)
+    async with walking(data_dir=tmp_path, store_url="sqlite") as walk:
+        before = await walk.opened()
+        await walk.said(before, "nobody relayed this")
+        head = len(await walk.log(before))
+    async with walking(data_dir=tmp_path, store_url="sqlite", mount=mount) as walk:
+        session_id = await walk.opened()
+        await walk.said(session_id, "one")
+        await published(service, walk, session_id)
+        service.refuses = [channel_of(session_id)]
+        await walk.said(session_id, "two")
+        await walk.said(before, "and now")
+        await published(service, walk, before, head)
+    service.refuses = []
+
+    async with walking(data_dir=tmp_path, store_url="sqlite", mount=mount) as walk:
+        await published(service, walk, session_id)
+        await published(service, walk, before, head)
+        taken = len(service.took)
+
+    async with walking(data_dir=tmp_path, store_url="sqlite", mount=mount):
+        assert len(service.took) == taken
+
+
+async def test_another_tenant_s_sessions_are_not_relayed(tmp_path: Path, service: Hosted) -> None:
+    async with walking(data_dir=tmp_path, mount=relayed(service, "other")) as walk:
+        mine = await walk.opened()
+        theirs = (await walk.bob.post("/v1/sessions", json={})).json()["session_id"]
+        await walk.said(mine, "hello")
+        await walk.bob.post(
+            f"/v1/sessions/{theirs}/turns",
+            json={"input": {"type": "message", "text": "hello"}},
+            params={"wait": 30},
+        )
+
+        await until(service, lambda: len(service.of(channel_of(theirs))) == 6)
+
+        assert service.of(channel_of(mine)) == []
+
+
+async def test_an_entry_that_is_too_large_is_told_without_its_body(
+    tmp_path: Path, service: Hosted
+) -> None:
+    def cards(session_id: str, entry: Any) -> Any:
+        if entry["kind"] == "turn.completed":
+            yield "card", {"sessionId": session_id}
+
+    async with walking(data_dir=tmp_path, mount=relayed(service)) as walk:
+        walk.server.project(cards)
+        session_id = await walk.opened()
+        await walk.said(session_id, "a" * 11_000)
+
+        channel = channel_of(session_id)
+        await until(service, lambda: [each["name"] for each in service.took][-1:] == ["card"])
+
+        told = service.of(channel)
+        assert [each["seq"] for each in told] == [1, 2, 3, 4, 5, 6, 6]
+        assert [each["body"] is None for each in told[:-1]] == [False, True, False] + [True] * 3
+        assert told[-1] == {"sessionId": session_id, "seq": 6}
+
+
+async def test_a_session_that_was_deleted_is_forgotten(tmp_path: Path, service: Hosted) -> None:
+    async with walking(data_dir=tmp_path, mount=relayed(service)) as walk:
+        session_id, other = await walk.opened(), await walk.opened()
+        await published(service, walk, session_id)
+        await walk.alice.delete(f"/v1/sessions/{session_id}")
+
+        await walk.said(other, "hello")
+
+        await published(service, walk, other)
+        assert len(service.of(channel_of(session_id))) == 1
