@@ -278,27 +278,3 @@ async def test_a_tool_whose_calls_outlive_it_leaves_each_with_one_outcome(
 
     assert (await house.ended(session, turn.turn_id)).output == "failed completed"
     assert house.gate.count("transact", FinishTurn) == 1 + finishes
-
-
-@virtual
-async def test_a_thread_that_outlives_its_call_keeps_no_turn_from_waiting(house: House) -> None:
-    async def act(turn: TurnContext, history: History, tools: Tools) -> str:
-        grinded, paid = await asyncio.gather(tools.call("grind"), tools.call("pay", {"amount": 3}))
-        return f"{grinded.status} {paid.status}"
-
-    paid: list[int] = []
-    assistant = desk(paid)
-    assistant.brought = None
-    assistant.agent(act)
-
-    @assistant.tool(timeout_seconds=1.0)
-    def grind(turn: TurnContext) -> None:
-        """In a thread."""
-
-    node = await house.node(assistant)
-    session = await house.open(node)
-    turn = (await house.submit(node, session)).turn
-    await approve(node, session, await waiting(house, session, turn))
-
-    assert (await house.ended(session, turn.turn_id)).status == "completed"
-    assert paid == [3]
