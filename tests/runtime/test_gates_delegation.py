@@ -8,6 +8,7 @@ from tests.runtime.rig import House, Rig, virtual
 
 from sessile.core.codec import decode
 from sessile.core.context import TurnContext
+from sessile.core.errors import ContextExpired, ContextMismatch
 from sessile.core.events import Progress, ToolStarted
 from sessile.core.ids import SessionId
 from sessile.core.session import Turn
@@ -310,3 +311,95 @@ async def test_an_agent_that_waits_for_another_is_not_silent(house: House, secon
     ended = await house.ended(session, turn.turn_id, within=300)
 
     assert ended.output == "found"
+
+
+@virtual
+async def test_a_delegated_question_goes_on_after_a_loss_with_what_its_tools_answered(
+    house: House,
+) -> None:
+    booked: list[int] = []
+    stuck: list[str] = ["for ever"]
+
+    def assistants() -> tuple[Assistant, Assistant]:
+        script = Script([call("ask_booking", {"question": "a room"})], "so")
+        front = Assistant("front", model=script.model())
+        model = Script([call("book", {"room": 1})], [call("look")], "Booked.").model()
+        asked = Assistant("booking", model=model)
+
+        @asked.tool
+        async def book(turn: TurnContext, room: int) -> int:
+            booked.append(room)
+            return room
+
+        @asked.tool(idempotent=True)
+        async def look(turn: TurnContext) -> str:
+            if stuck:
+                await asyncio.Event().wait()
+            return "there"
+
+        front.delegate(asked)
+        return front, asked
+
+    first = await house.node(*assistants())
+    session = await house.open(first)
+    turn = (await house.submit(first, session)).turn
+    await house.until(lambda: [e.name for e in started(house, session)][-1:] == ["look"])
+    house.kill(first)
+    stuck.clear()
+    await house.node(*assistants())
+
+    assert (await house.ended(session, turn.turn_id)).output == "so"
+    assert booked == [1]
+    results = {m.parts[0]["name"]: m.parts[0] for m in house.messages(session) if m.role == "tool"}
+    assert results["ask.booking"]["result"] == "Booked."
+    assert results["look"]["result"] == "there"
+
+
+@virtual
+@pytest.mark.parametrize("what", ["call", "ask", "hand_off", "summarize"])
+async def test_a_kept_context_does_nothing_in_another_turn_or_after_its_own(
+    house: House, what: str
+) -> None:
+    kept: list[TurnContext] = []
+    made: list[object] = []
+    go_on = asyncio.Event()
+
+    async def act(turn: TurnContext) -> str:
+        if not kept:
+            kept.append(turn)
+            made.append(do(turn))
+            await go_on.wait()
+            return "kept"
+        for attempt in (lambda: do(kept[0]), made.pop):
+            try:
+                await attempt()  # type: ignore[misc]
+            except (ContextExpired, ContextMismatch) as error:
+                raised.append(error.code)
+        return "tried"
+
+    def do(turn: TurnContext) -> object:
+        return getattr(turn, what)(
+            *{"call": ("noted",), "ask": ("keeper", "?")}.get(what, ("keeper",))
+        )
+
+    raised: list[str] = []
+    keeper = Assistant("keeper", agent=act)
+
+    @keeper.tool
+    async def noted(turn: TurnContext) -> None:
+        raise AssertionError("never")
+
+    node = await house.node(keeper)
+    session, other = await house.open(node), await house.open(node)
+    turn = (await house.submit(node, session)).turn
+    await house.until(lambda: kept)
+    if what in {"call", "hand_off"}:
+        assert (await said_by(house, node, other)).output == "tried"
+        go_on.set()
+    else:
+        go_on.set()
+        await house.ended(session, turn.turn_id)
+        assert (await said_by(house, node, other)).output == "tried"
+
+    expected = "context_mismatch" if what in {"call", "hand_off"} else "context_expired"
+    assert raised == [expected] * 2

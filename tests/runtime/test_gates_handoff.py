@@ -14,6 +14,9 @@ from sessile.kit.assistant import Assistant
 from sessile.kit.replies import Reply
 from sessile.ports.agent import Tools
 
+WORK_SECONDS = 1.0
+"""Of virtual time."""
+
 
 async def said_by(house: House, rig: Rig, session: SessionId, text: str = "hello") -> Turn:
     turn = (await house.submit(rig, session, text)).turn
@@ -298,3 +301,97 @@ async def test_a_fork_reads_behind_its_summary_what_its_source_does(house: House
 
     assert read[-2] == ["summary of fold 2", "fold 2", "ok", "next"]
     assert read[-1] == read[-2]
+
+
+@virtual
+async def test_no_call_waits_behind_a_hand_off(house: House) -> None:
+    async def act(turn: TurnContext, history: History, tools: Tools) -> str:
+        await turn.hand_off("cards")
+        return (await tools.call("pay")).reason or ""
+
+    front = Assistant("front", agent=act)
+
+    @front.tool(approval=True)
+    async def pay(turn: TurnContext) -> None:
+        raise AssertionError("never")
+
+    node = await house.node(front, reader([]))
+
+    ended = await said_by(house, node, await house.open(node))
+
+    assert ended.output == "The session is another assistant's by now."
+
+
+@virtual
+async def test_a_session_is_not_handed_off_while_a_call_waits(house: House) -> None:
+    calls = [call("pay", call_id="a"), call("to_cards", call_id="b")]
+    script = Script(calls, "Paid, and still here.")
+    front = Assistant("front", model=script.model())
+    paid: list[int] = []
+
+    @front.tool
+    async def to_cards(turn: TurnContext) -> None:
+        await asyncio.sleep(WORK_SECONDS)
+        await turn.hand_off("cards")
+
+    @front.tool(approval=True)
+    async def pay(turn: TurnContext) -> None:
+        paid.append(1)
+
+    node = await house.node(front, reader([]))
+    session = await house.open(node)
+    turn = (await house.submit(node, session)).turn
+    await house.until(lambda: house.turn(session, turn.turn_id).status == "awaiting")
+    awaited = house.turn(session, turn.turn_id).awaited
+    assert awaited is not None
+    await node.do(node.gates.answer(ANN, session, awaited.call_ids[0], granted=True))
+
+    ended = await house.ended(session, turn.turn_id)
+
+    assert (ended.output, paid) == ("Paid, and still here.", [1])
+    assert "session.handed_off" not in house.kinds(session)
+
+
+@virtual
+async def test_a_session_that_is_one_a_user_stays_it_when_it_is_handed_off(house: House) -> None:
+    async def act(turn: TurnContext) -> str:
+        await turn.hand_off("cards")
+        return ""
+
+    node = await house.node(Assistant("front", agent=act, exclusive=True), reader([]))
+    session = await house.open(node)
+    await said_by(house, node, session)
+
+    assert await house.open(node) == session
+    assert (await said_by(house, node, session)).output == "cards here"
+
+
+@virtual
+async def test_the_last_of_two_summaries_holds_for_what_is_steered_in_behind_them(
+    house: House,
+) -> None:
+    read: list[list[str]] = []
+    go_on = asyncio.Event()
+
+    async def act(turn: TurnContext, history: History) -> str:
+        read.append([m.text for m in history.messages])
+        if history.messages[-1].text == "fold":
+            await turn.summarize("first try")
+            await turn.summarize("all so far")
+            await go_on.wait()
+        return "ok"
+
+    node = await house.node(Assistant("folder", agent=act))
+    session = await house.open(node)
+    await said_by(house, node, session, "one")
+    turn = (await house.submit(node, session, "fold")).turn
+    await house.until(lambda: house.kinds(session).count("session.summarized") == 2)
+    await house.submit(node, session, "and now?", when_busy="steer")
+    go_on.set()
+    await house.ended(session, turn.turn_id)
+    await said_by(house, node, session, "two")
+
+    assert read[2:] == [
+        ["all so far", "fold", "ok", "and now?"],
+        ["all so far", "fold", "ok", "and now?", "ok", "two"],
+    ]

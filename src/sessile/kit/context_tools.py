@@ -78,4 +78,5 @@ def delegation(assistant: str, description: str) -> FunctionTool:
     Args:
         question: all that it needs to know: it sees nothing else of this conversation
     """
-    return FunctionTool(ask, name=f"ask.{assistant}")
+    # Asked again after a loss, it is told of its calls what the log says of them.
+    return FunctionTool(ask, name=f"ask.{assistant}", idempotent=True)

@@ -76,8 +76,8 @@ class Remains:
         """Take in further entries; those of other turns are passed over."""
         for entry in entries:
             if entry.kind == SessionHandedOff.kind:
-                self.run_again()
-                self.begun_at, self.decided = entry.seq, None
+                self.handed_off()
+                self.begun_at = entry.seq
             if entry.turn_id != turn_id:
                 continue
             event = decode(entry)
@@ -97,6 +97,11 @@ class Remains:
         self.calls.drawn.clear()
         self.calls.unnamed.clear()
         self.calls.asked.clear()
+
+    def handed_off(self) -> None:
+        """The run is another assistant's: nobody has decided who answers for it."""
+        self.run_again()
+        self.decided = None
 
     def read_again(self, made: int, *, passed: int) -> tuple[Message, ...]:
         """What the agent had read behind so many calls and messages, the first time."""

@@ -25,6 +25,7 @@ from sessile.ports.agent import (
     MessageEnd,
     TextDelta,
     ThinkingDelta,
+    ToolError,
 )
 from sessile.ports.store import Committed
 from sessile.runtime.calls import interrupted
@@ -83,8 +84,7 @@ class Steps:
             turn=started.turn, ids=node.ids, chars_max=node.settings.output_chars_max
         )
         journal.buffered = self.draft.take
-        # What remains is read from the log later.
-        journal.refused = lambda refusal: self.remains.calls.note(refusal)  # noqa: PLW0108
+        journal.refused = lambda call: self.remains.calls.note(call)  # noqa: PLW0108  read later
         self.door = TurnDoor(self, telemetry=node.telemetry)
         self._questions = Questions(
             node, self.door, self._identity, self._tools_of, on_tokens=self._count_asked
@@ -119,8 +119,7 @@ class Steps:
         if self._handed_to is not None:
             self._session = replace(self._session, assistant=self._handed_to)
             self._handed_to, self._history, self._fresh = None, None, ()
-            self.remains.run_again()
-            self.remains.decided = None
+            self.remains.handed_off()
 
     async def _ask_one(self) -> None:
         agent = self._node.agents.get(self._session.assistant)
@@ -276,16 +275,17 @@ class Steps:
         return await self._questions.ask(self._tools, assistant, text, parent)
 
     async def hand_off(self, assistant: str, reason: str) -> None:
-        """Raises UnknownAssistant."""
+        """Raises UnknownAssistant, and ToolError where a call waits: it is this assistant's."""
         known(self._node, assistant)
+        if self.remains.calls.waiting:
+            raise ToolError("A call waits for an approval: hand off when it was answered.")
         if assistant != (self._handed_to or self._session.assistant):
             self._handed_to = assistant  # also where who hands off is cancelled meanwhile
             await self._journal.write(SessionHandedOff(assistant=assistant, reason=reason))
 
     async def summarize(self, summary: str) -> None:
         first = self._fresh[0] if self._fresh else (await self._entries())[0]
-        upto = Seq(first.seq - 1)
-        await self._journal.write(SessionSummarized(summary=summary, upto_seq=upto))
+        await self._journal.write(SessionSummarized(summary=summary, upto_seq=Seq(first.seq - 1)))
 
     # -- parts
 
@@ -345,6 +345,6 @@ class Steps:
             self._journal.put(message)
 
     async def _entries(self) -> list[Entry]:
-        page = self._node.settings.page_entries_max
-        store, turn_id = self._node.store, self._turn.turn_id
+        store, page = self._node.store, self._node.settings.page_entries_max
+        turn_id = self._turn.turn_id
         return await patiently(lambda: turn_entries(store, self._key, turn_id, page=page))

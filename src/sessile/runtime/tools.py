@@ -202,6 +202,8 @@ class TurnTools:
             return said
         if begun.parent_call_id is not None or self._within is not None:
             return replace(said, reason="A call from within a tool cannot wait for an approval.")
+        if self._asking.handed_off:
+            return replace(said, reason="The session is another assistant's by now.")
         answer = self._calls.answers.get(begun.call_id)
         if answer is None:
             await self._wait(begun)
@@ -246,9 +248,8 @@ class TurnTools:
         body: Callable[[], Awaitable[Any]] | None,
     ) -> ToolOutcome:
         tool = self._tools.get(begun.name)
-        seconds = self._settings.tool_seconds_max
-        if tool is not None and tool.timeout_seconds is not None:
-            seconds = tool.timeout_seconds
+        own = None if tool is None else tool.timeout_seconds
+        seconds = self._settings.tool_seconds_max if own is None else own
         deadline = asyncio.timeout(seconds)
         try:
             async with deadline:
