@@ -103,10 +103,9 @@ async def serving(
     tokens = dev_tokens(server.settings)
     admin = next(login.token for login in tokens.logins if login.role == "admin")
     with port() as listening:
-        listener = Listener(server.app(tokens), server.settings)
         async with (
             server,
-            served(listener, listening),
+            served(Listener(server.app(tokens), server.settings), listening),
             reaching(url_of(listening), admin) as site,
         ):
             yield site

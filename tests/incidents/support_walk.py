@@ -6,12 +6,13 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from tests.guarantees.callers import ENDS, Caller, Record
 from tests.incidents.conftest import PATIENCE_SECONDS, Site
+from tests.pusher.browser import Browser, Client
 
 from sessile import SessionId
 from sessile.demo import support
@@ -46,8 +47,16 @@ async def walk(
         (front, await front.opened())
         for front in itertools.islice(itertools.cycle(fronts), sessions)
     ]
-    async with asyncio.timeout(PATIENCE_SECONDS), asyncio.TaskGroup() as tasks:
-        listening = [tasks.create_task(_heard(*home, replies=2)) for home in homes]
+    async with (
+        asyncio.timeout(PATIENCE_SECONDS),
+        AsyncExitStack() as stack,
+        asyncio.TaskGroup() as tasks,
+    ):
+        channels = [
+            await stack.enter_async_context(front.listens(session_id))
+            for front, session_id in homes
+        ]
+        listening = [tasks.create_task(_heard(channel, replies=2)) for channel in channels]
         asked = [
             await asyncio.gather(*(front.asks(session_id, text) for front, session_id in homes))
             for _ in range(2)
@@ -61,15 +70,14 @@ async def walk(
     return [f"{fault}, in {count} of {sessions} sessions" for fault, count in faults.items()]
 
 
-async def _heard(front: Front, session_id: str, *, replies: int) -> list[Shown]:
+async def _heard(channel: Channel, *, replies: int) -> list[Shown]:
     """What was shown until so many replies were."""
     shown: list[Shown] = []
-    async with front.listens(session_id) as channel:
-        async for event in channel:
-            if event != "replied":
-                shown.append(event)
-            elif not (replies := replies - 1):
-                break
+    async for event in channel:
+        if event != "replied":
+            shown.append(event)
+        elif not (replies := replies - 1):
+            break
     return shown
 
 
@@ -136,6 +144,47 @@ class LogFront:
 
 def _shown(session_id: str, entry: Record) -> list[Shown]:
     return [dict(data) for _, data in support.shown(SessionId(session_id), entry)]
+
+
+@dataclass(frozen=True)
+class PusherFront:
+    """A front end that listens by the real pusher-js, a client a session."""
+
+    log: LogFront
+    browser: Browser
+    key: str
+    url: str
+
+    @property
+    def company(self) -> str:
+        return self.log.company
+
+    async def opened(self) -> str:
+        return await self.log.opened()
+
+    async def asks(self, session_id: str, text: str) -> str:
+        return await self.log.asks(session_id, text)
+
+    @asynccontextmanager
+    async def listens(self, session_id: str) -> AsyncIterator[Channel]:
+        client = self.browser.client(session_id)
+        port = int(self.url.rpartition(":")[2])
+        client.do("connect", key=self.key, port=port, token=self.log.caller.login.token)
+        await client.state("connected")
+        answer = await client.subscribed(f"private-sb-{session_id}")
+        assert answer["event"] == "pusher:subscription_succeeded", answer
+        yield self._channel(client, f"private-sb-{session_id}")
+        client.do("disconnect")
+
+    async def _channel(self, client: Client, channel: str) -> Channel:
+        for place in itertools.count():
+            heard = await client.until(lambda _: True, after=place)
+            if heard["on"] == "event":
+                assert heard["channel"] == channel, heard
+                if heard["event"] == "action":
+                    yield heard["data"]
+                elif heard["event"] in ENDS:
+                    yield "replied"
 
 
 @dataclass(frozen=True)

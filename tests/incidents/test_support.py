@@ -5,18 +5,22 @@ import logging
 import threading
 from collections import defaultdict
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.guarantees.callers import Caller, assert_whole, of_kind, told
-from tests.guarantees.servers import World, serving
-from tests.incidents.conftest import naive
+from tests.guarantees.servers import World, asking, write_logins
+from tests.incidents.conftest import naive, port, served, url_of
 from tests.incidents.support_naive import Fault, backend
-from tests.incidents.support_walk import LogFront, NaiveFront, cards, walk
+from tests.incidents.support_walk import LogFront, NaiveFront, PusherFront, cards, walk
+from tests.pusher.browser import browsing
 
-from sessile import Assistant, TurnContext
+from sessile import Assistant, Server, Settings, TurnContext
 from sessile.demo import support
+from sessile.http.listener import Listener
+from sessile.wiring import pusher_keys
 
 SESSIONS = 50
 
@@ -52,11 +56,24 @@ def hops(assistant: Assistant) -> None:
         return first
 
 
+@asynccontextmanager
+async def supporting(directory: Path, *assistants: Assistant) -> AsyncIterator[World]:
+    write_logins(directory)
+    server = Server(*assistants, settings=Settings(data_dir=directory, drain_seconds_max=2.0))
+    for each in assistants:
+        server.project(support.shown, assistant=each.name)
+    with port() as listening:
+        async with server:
+            listener = Listener(server.app(), server.settings)
+            async with served(listener, listening), asking(url_of(listening)) as world:
+                yield world
+
+
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     desk, reader = support.assistants(step_seconds=0)
     hops(desk)
-    async with serving(tmp_path / "data", desk, reader) as world:
+    async with supporting(tmp_path, desk, reader) as world:
         yield world
 
 
@@ -73,6 +90,14 @@ async def test_fifty_sessions_of_two_companies_run_one_action_each_in_its_own(
     metrics = (await world.http.get("/metrics")).text.splitlines()
     zeros = [line.split() for line in metrics if "must_stay_zero_total " in line and line[0] != "#"]
     assert {float(value) for _, value in zeros} == {0.0}
+
+
+async def test_pusher_js_is_shown_each_session_its_own_actions(tmp_path: Path) -> None:
+    async with supporting(tmp_path, *support.assistants()) as world, browsing() as browser:
+        key = pusher_keys(Settings(data_dir=tmp_path)).key
+        listening = [PusherFront(each, browser, key, world.url) for each in fronts(world)]
+
+        assert await walk(listening, sessions=SESSIONS) == []
 
 
 @pytest.mark.parametrize(
@@ -237,8 +262,10 @@ async def test_the_log_lines_of_a_turn_name_one_session_from_request_to_publish(
 ) -> None:
     caplog.set_level(logging.DEBUG, "sessile")
 
-    async with serving(tmp_path / "data", *support.assistants(step_seconds=0)) as world:
-        assert await walk(fronts(world), sessions=12) == []
+    async with supporting(tmp_path, *support.assistants()) as world, browsing() as browser:
+        key = pusher_keys(Settings(data_dir=tmp_path)).key
+        listening = [PusherFront(each, browser, key, world.url) for each in fronts(world)]
+        assert await walk(listening, sessions=12) == []
 
     lines: dict[str, list[str]] = defaultdict(list)
     of_turn: dict[str, set[str]] = defaultdict(set)
@@ -249,12 +276,10 @@ async def test_the_log_lines_of_a_turn_name_one_session_from_request_to_publish(
             lines[session_id].append(f"{record.getMessage()} {route}".strip())
         if (turn_id := getattr(record, "turn_id", None)) is not None:
             of_turn[turn_id].add(str(session_id))
-    asked = "request /v1/sessions/{session_id}/turns"
-    told = "request /v1/sessions/{session_id}/events"
     for said in lines.values():
-        assert said.count(asked) == 2
+        assert said.count("request /v1/sessions/{session_id}/turns") == 2
         assert said.count("an action is asked for") == said.count("an action has ended") == 2
-        assert said.count(told) == 1
+        assert said.count("an action is shown") == 4
     assert len(lines) == 12
     assert len(of_turn) == 24
     assert {len(sessions) for sessions in of_turn.values()} == {1}

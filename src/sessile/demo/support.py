@@ -181,6 +181,8 @@ def shown(
     action has one `messageId` from its start to its end."""
     if (status := SHOWN_AS.get(entry["kind"])) is not None:
         body = entry["body"]
+        ids = {"session_id": session_id, "turn_id": entry["turn_id"], "call_id": body["call_id"]}
+        logger.info("an action is shown", extra=ids)
         yield (
             "action",
             {

@@ -20,6 +20,8 @@ def demo_server(settings: Settings) -> Server:
         *workspace.assistants(),
         settings=settings,
     )
+    for each in desk:
+        server.project(support.shown, assistant=each.name)
     if is_loopback(settings.host):
         for system in (sites, banking, tasks):
             server.mount(system.router(server))
