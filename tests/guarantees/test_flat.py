@@ -189,6 +189,7 @@ async def test_g14_an_idle_session_costs_no_memory(serve: Serve) -> None:
         after = await settled(world)
 
         blocks, objects, tasks = (late - early for late, early in zip(after, before, strict=True))
-        assert blocks < n // 2, f"{blocks / (n + used):.1f} blocks a session"
+        # One kept object a session would be n blocks; what else a process does moves it by less.
+        assert blocks < n * 3 // 4, f"{blocks / (n + used):.1f} blocks a session"
         assert objects < n // 4, f"{objects / (n + used):.1f} objects a session"
         assert tasks <= 5
