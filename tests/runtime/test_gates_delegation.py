@@ -42,7 +42,10 @@ async def test_a_tool_of_the_one_that_is_asked_calls_its_own_assistants_tools(
         result = await turn.call("rate")
         return f"{result.value} {(await turn.call('delete')).status}"
 
-    asking, asked = Assistant("front", agent=front), Assistant("rates", agent=rates)
+    asking, asked = (
+        Assistant("front", agent=front, tools_allowed=("r*",)),
+        Assistant("rates", agent=rates),
+    )
 
     @asking.tool("rate")
     async def wrong(turn: TurnContext) -> str:

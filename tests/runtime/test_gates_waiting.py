@@ -278,3 +278,34 @@ async def test_a_tool_whose_calls_outlive_it_leaves_each_with_one_outcome(
 
     assert (await house.ended(session, turn.turn_id)).output == "failed completed"
     assert house.gate.count("transact", FinishTurn) == 1 + finishes
+
+
+@virtual
+async def test_a_call_that_a_run_left_waiting_is_not_asked_for_by_the_next_run(
+    house: House,
+) -> None:
+    left: list[asyncio.Task[object]] = []
+    go_on = asyncio.Event()
+
+    async def act(turn: TurnContext, history: History, tools: Tools) -> str:
+        if left:
+            await asyncio.sleep(2 * WORK_SECONDS)
+            return "two"
+        loop = asyncio.get_running_loop()
+        left.append(loop.create_task(tools.call("look")))
+        left.append(loop.create_task(tools.call("pay", {"amount": 3})))
+        await go_on.wait()
+        return "one"
+
+    assistant = desk([], beside=WORK_SECONDS)
+    assistant.brought = None
+    assistant.agent(act)
+    node = await house.node(assistant)
+    session = await house.open(node)
+    turn = (await house.submit(node, session)).turn
+    await house.later(0.1)
+    await house.submit(node, session, "and?", when_busy="steer")
+    go_on.set()
+
+    assert (await house.ended(session, turn.turn_id)).output == "two"
+    assert requested(house, session) == []

@@ -5,14 +5,16 @@ import threading
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import suppress
 from contextvars import ContextVar, Token  # noqa: TID251
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from sessile.core.context import ToolResult
 from sessile.core.errors import ContextExpired, ContextMismatch
 from sessile.core.events import Progress
 from sessile.core.ids import CallId
-from sessile.ports.agent import AgentFailed
+from sessile.ports.agent import AgentFailed, ToolError
 from sessile.runtime.telemetry import Telemetry
+
+T = TypeVar("T")
 
 # A tripwire, not a source of identity: tools are given their context as an argument. This tells
 # only that code which runs for one turn used the context of another.
@@ -73,23 +75,29 @@ class TurnDoor:
     def emit(self, text: str) -> Awaitable[None]:
         return self._tell(self._inside.add_aside, text)
 
-    async def call(
+    def call(
         self, name: str, arguments: Mapping[str, Any], parent: CallId | None
-    ) -> ToolResult:
-        self.check()
-        return await self._inside.call(name, arguments, parent)
+    ) -> Awaitable[ToolResult]:
+        return self._awaited(lambda: self._inside.call(name, arguments, parent))
 
-    async def ask(self, assistant: str, text: str, parent: CallId | None) -> str:
-        self.check()
-        return await self._inside.ask_other(assistant, text, parent)
+    def ask(self, assistant: str, text: str, parent: CallId | None) -> Awaitable[str]:
+        return self._awaited(lambda: self._inside.ask_other(assistant, text, parent))
 
-    async def hand_off(self, assistant: str, reason: str) -> None:
-        self.check()
-        await self._inside.hand_off(assistant, reason)
+    def hand_off(self, assistant: str, reason: str) -> Awaitable[None]:
+        return self._awaited(lambda: self._inside.hand_off(assistant, reason))
 
-    async def summarize(self, summary: str) -> None:
-        self.check()
-        await self._inside.summarize(summary)
+    def summarize(self, summary: str) -> Awaitable[None]:
+        return self._awaited(lambda: self._inside.summarize(summary))
+
+    def _awaited(self, ask: Callable[[], Awaitable[T]]) -> Awaitable[T]:
+        """Raises ToolError in a tool's own thread, which cannot await it."""
+        if threading.get_ident() != self._thread:
+            raise ToolError("A tool that blocks cannot do this: it is for one that is async.")
+        return self._checked(ask)
+
+    async def _checked(self, ask: Callable[[], Awaitable[T]]) -> T:
+        self.check()  # again: it may be awaited later than it was asked for
+        return await ask()
 
     def _tell(self, tell: Callable[..., None], *what: object) -> Awaitable[None]:
         """At once in the event loop; from a tool's own thread, as soon as the loop comes to it."""

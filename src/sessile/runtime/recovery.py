@@ -97,6 +97,7 @@ class Remains:
         self.calls.drawn.clear()
         self.calls.unnamed.clear()
         self.calls.asked.clear()
+        self.calls.waiting.clear()
 
     def handed_off(self) -> None:
         """The run is another assistant's: nobody has decided who answers for it."""

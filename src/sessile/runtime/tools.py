@@ -145,10 +145,16 @@ class TurnTools:
         given: Arguments = json.loads(to_json(arguments or {}))
         tool = None if body is not None or within is not None else self._tools.get(name)
         safe = bool(idempotent) if tool is None else tool.idempotent
+        announced: CallId | None = None
         if self._within is not None:
             parent = parent or self._within.parent
-        if call_id is None or self._within is not None:
-            call_id = self._identified(name, given, call_id, idempotent=safe, parent=parent)
+            # None of its messages is in the log: ids of its own making would differ next time.
+            announced = call_id
+            call_id = None if announced is None else self._known_as.get(announced)
+        if call_id is None:
+            call_id = self._identified(name, given, idempotent=safe, parent=parent)
+            if announced is not None:
+                self._known_as[announced] = call_id
         if within is not None:
             body = partial(within, call_id)
         if parent is None:
@@ -170,9 +176,10 @@ class TurnTools:
             parent_call_id=parent,
             grant=None if tool is None else tool.grant,
         )
-        said = await self._judged(begun, tool, known=tool is not None or body is not None)
-        if said.status != "allowed":
-            return await self._end(refused(begun, said))
+        if within is None:  # which only the assistant's author can have asked for
+            said = await self._judged(begun, tool, known=tool is not None or body is not None)
+            if said.status != "allowed":
+                return await self._end(refused(begun, said))
         self._calls.running.add(call_id)
         try:
             if started is None and (refusal := await self._start(begun)) is not None:
@@ -311,23 +318,10 @@ class TurnTools:
         return result
 
     def _identified(
-        self,
-        name: str,
-        arguments: Arguments,
-        given_id: CallId | None,
-        *,
-        idempotent: bool,
-        parent: CallId | None,
+        self, name: str, arguments: Arguments, *, idempotent: bool, parent: CallId | None
     ) -> CallId:
-        """A call that no message of the log asked for is told by its question: the first of that
-        name and these arguments which was not asked again yet. Calls side by side come in any
-        order. Of an assistant that is asked no message is in the log: its ids are its own."""
-        if given_id is not None:
-            if given_id not in self._known_as:
-                self._known_as[given_id] = self._identified(
-                    name, arguments, None, idempotent=idempotent, parent=parent
-                )
-            return self._known_as[given_id]
+        """A call that no message asked for is told by its question: the first of that name and
+        these arguments which was not asked again yet. Calls side by side come in any order."""
         shown = to_json(arguments)
         asked_before = [
             each
