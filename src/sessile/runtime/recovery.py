@@ -148,7 +148,7 @@ class Remains:
             case IntentDecided():
                 self.decided = event.path
                 if event.path == "agent":
-                    # Its run begins here: what the stages called is no call of it.
+                    # What was called so far, the stages did: they are not gone through again.
                     self.begun = 0
                     calls.unnamed.clear()
             case _:
