@@ -174,9 +174,9 @@ def test_the_line_behind_a_call_that_waits_is_the_answer(demo: Serve) -> None:
     assert first.startswith("Order 7 is refunded: 55.3 EUR. The tool orders_refund did not succeed")
     assert second.startswith("I am Sessile's demo assistant.")
     assert [line for line in err.splitlines() if "completed" not in line] == [
-        "[orders.refund number=7] may it? y or n",
+        "[orders.refund number=7] may it run? y or n",
         "[orders.refund number=7] approved",
-        "[orders.refund number=8] may it? y or n",
+        "[orders.refund number=8] may it run? y or n",
         "[orders.refund number=8] denied",
         "[orders.refund number=8] refused: The user did not approve it.",
     ]
@@ -189,12 +189,12 @@ def test_what_is_no_answer_leaves_the_call_waiting_and_another_chat_answers_it(
     session_id = sessions(demo)[0]
 
     assert (code, out) == (1, "")
-    assert "waits for an approval: say y or n" in err
+    assert "orders.refund number=7 waits: say y or n" in err
     assert f"sessile chat --session {session_id}" in err
     with Terminal(
         "chat", "--session", session_id, "--url", demo.url, cwd=demo.directory
     ) as terminal:
-        terminal.wait_for(r"\? orders\.refund number=7 may it\? y or n")
+        terminal.wait_for(r"\? orders\.refund number=7 may it run\? y or n")
         terminal.wait_for("a call waits for y or n")
         terminal.type("/deny not today\r")
         terminal.wait_for(r"⊘ orders\.refund .*not today")

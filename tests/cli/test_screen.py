@@ -77,7 +77,7 @@ def test_a_call_that_waits_asks_for_an_answer(shown: Shown) -> None:
     shown.log.started()
     shown.log.approval("requested")
 
-    assert shown.bottom()[0] == "  ? look n=7 may it? y or n"
+    assert shown.bottom()[0] == "  ? look n=7 may it run? y or n"
     assert shown.scrolled().strip() == ""
 
 

@@ -239,6 +239,27 @@ def test_a_second_attempt_says_that_the_server_was_lost() -> None:
     assert log.notes == ["The server was lost; the turn goes on."]
 
 
+def test_the_buttons_of_a_message_stand_below_it() -> None:
+    log = Log()
+    parts = [
+        {"type": "text", "text": "Which?"},
+        {"type": "button", "button": "pick", "label": "Maple\nTower", "payload": {}},
+        {"type": "button", "button": "pick", "label": "Bridge", "payload": {}},
+    ]
+
+    log.add("message.added", message_id="msg_1", role="assistant", parts=parts, state="complete")
+
+    assert log.said.text == "Which?"
+    (buttons,) = log.notes
+    assert "Tower] [Bridge]" in buttons
+    assert "\n" not in buttons
+    wire = {"message_id": "msg_1", "role": "assistant", "text": "Which?", "state": "complete"}
+    said, note = blocks_of({**wire, "parts": parts})
+    assert isinstance(said, Said)
+    assert isinstance(note, Note)
+    assert note.text == buttons
+
+
 def test_a_call_waits_until_it_is_answered_and_is_one_card() -> None:
     log = Log()
     log.started()

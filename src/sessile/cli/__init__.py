@@ -86,7 +86,7 @@ def _sessile(
 ) -> None:
     """Sessile: a session server for AI agents and chat assistants.
 
-    [bold]sessile serve[/bold]                    the demo assistant, on http://localhost:3006
+    [bold]sessile serve[/bold]                    the demo assistants, on http://localhost:3006
     [bold]sessile serve app.py[/bold]             the assistants of your own file
     [bold]sessile chat[/bold]                     talk to it from another terminal
     [bold]echo Hello | sessile chat[/bold]        the same from a script
@@ -111,7 +111,7 @@ def serve(
 ) -> None:
     """Serve the assistants of a Python file, or the demo.
 
-    [bold]sessile serve[/bold]                      the demo assistant
+    [bold]sessile serve[/bold]                      the demo assistants
     [bold]sessile serve app.py --port 8000[/bold]   every Assistant at the top level of app.py
     [bold]sessile serve app.py:support[/bold]       one of them
 

@@ -98,11 +98,11 @@ async def _printed(talk: Talk, turn_id: str, lines_coming: AsyncIterator[str]) -
 async def _answer(talk: Talk, card: Card, lines_coming: AsyncIterator[str]) -> None:
     """By the next line. Raises CommandFailed where that is no answer."""
     call = f"{card.name} {card.arguments}".rstrip()
-    _err(f"[{call}] may it? y or n")
+    _err(f"[{call}] may it run? y or n")
     granted = ANSWERS.get((await anext(lines_coming, "")).strip().lower())
     if granted is None:
-        again = f"sessile chat --session {talk.session_id}"
-        raise CommandFailed(f"{call} waits for an approval: say y or n; {again}", code=FAILED)
+        again = f"`sessile chat --session {talk.session_id}`"
+        raise CommandFailed(f"{call} waits: say y or n, now or in {again}", code=FAILED)
     await talk.answer(granted=granted)
     _err(f"[{call}] {'approved' if granted else 'denied'}")
 

@@ -183,7 +183,7 @@ def _card(card: Card, spinner: Spinner, now_seconds: float) -> RenderableType:
     if card.arguments:
         said.append(f" {card.arguments}", style="dim")
     if card.status == "waiting":
-        said.append(" may it? y or n", style=style)
+        said.append(" may it run? y or n", style=style)
     if card.outcome:
         before = " → " if card.status == "completed" else f" {card.status}: "
         said.append(f"{before}{card.outcome}", style=style)

@@ -220,6 +220,7 @@ class View:
                 said.partial = body["state"] == "partial"
                 if not text and not said.thinking:
                     self.blocks.remove(said)
+                self.blocks.extend(_buttons(body["parts"]))
             case _:
                 pass
 
@@ -265,6 +266,13 @@ def blocks_of(wire: JsonObject) -> Iterable[Block]:
             yield Card(part["call_id"], one_line(part["name"]), arguments, status, _short(outcome))
     elif wire["text"]:
         yield Said(wire["message_id"], wire["role"], wire["text"], done=True, partial=partial)
+        yield from _buttons(wire["parts"])
+
+
+def _buttons(parts: Iterable[JsonObject]) -> Iterable[Note]:
+    labels = [f"[{one_line(part['label'])}]" for part in parts if part["type"] == "button"]
+    if labels:
+        yield Note(" ".join(labels))
 
 
 def _joined(text: str, delta: JsonObject) -> str:

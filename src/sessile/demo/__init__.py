@@ -1,1 +1,1 @@
-"""Assistants to try the server with, written on the public names alone."""
+"""Assistants and systems to try the server with, written on the public names alone."""
