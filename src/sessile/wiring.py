@@ -25,6 +25,7 @@ from sessile.kit.assistant import Assistant
 from sessile.ports.agent import Agent, AgentLoop
 from sessile.ports.auth import Authenticator
 from sessile.ports.clock import Clock, IdSource
+from sessile.ports.notifier import Notifier
 from sessile.ports.store import Store
 from sessile.pusher.hub import Hub
 from sessile.pusher.projections import Projection, Projections
@@ -123,31 +124,34 @@ class Server:
                 default_assistant=self._default,
             )
             await stack.enter_async_context(self.workers)
-            self.hub = await stack.enter_async_context(
-                Hub(
-                    feed=self.feed,
-                    reads=self.reads,
-                    clock=self._clock,
-                    settings=self.settings,
-                    telemetry=self.telemetry,
-                    projections=self._projections,
-                )
-            )
-            for client, tenants in self._relays:
-                cursors = await stack.enter_async_context(
-                    open_cursors(self.settings.data_dir / "pusher-relay.db")
-                )
-                relay = PusherRelay(
-                    client=client,
-                    tenants=tenants,
-                    cursors=cursors,
-                    reads=self.reads,
-                    notifier=notifier,
-                    projections=self._projections,
-                )
-                await stack.enter_async_context(relay)
+            await self._open_channels(stack, notifier)
             self._stack = stack.pop_all()
         return self
+
+    async def _open_channels(self, stack: AsyncExitStack, notifier: Notifier) -> None:
+        self.hub = await stack.enter_async_context(
+            Hub(
+                feed=self.feed,
+                reads=self.reads,
+                clock=self._clock,
+                settings=self.settings,
+                telemetry=self.telemetry,
+                projections=self._projections,
+            )
+        )
+        for client, tenants in self._relays:
+            cursors = await stack.enter_async_context(
+                open_cursors(self.settings.data_dir / "pusher-relay.db")
+            )
+            relay = PusherRelay(
+                client=client,
+                tenants=tenants,
+                cursors=cursors,
+                reads=self.reads,
+                notifier=notifier,
+                projections=self._projections,
+            )
+            await stack.enter_async_context(relay)
 
     async def __aexit__(self, *exc: object) -> None:
         await self._stack.aclose()

@@ -116,6 +116,13 @@ async def test_after_a_restart_it_goes_on_where_it_was(tmp_path: Path, service: 
         assert len(service.took) == taken
 
 
+async def test_a_relay_makes_the_directory_that_it_keeps_its_place_in(
+    tmp_path: Path, service: Hosted
+) -> None:
+    async with walking(data_dir=tmp_path / "new", mount=relayed(service)) as walk:
+        await published(service, walk, await walk.opened())
+
+
 async def test_another_tenant_s_sessions_are_not_relayed(tmp_path: Path, service: Hosted) -> None:
     async with walking(data_dir=tmp_path, mount=relayed(service, "other")) as walk:
         mine = await walk.opened()

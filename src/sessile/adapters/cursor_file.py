@@ -79,6 +79,7 @@ async def open_cursors(path: Path) -> AsyncGenerator[CursorFile, None]:
     """The file, made where there is none."""
 
     def connect() -> sqlite3.Connection:
+        path.parent.mkdir(parents=True, exist_ok=True)
         database = sqlite3.connect(path)
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")

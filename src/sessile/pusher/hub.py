@@ -4,9 +4,10 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self, assert_never
+from typing import Self, assert_never
 
 from prometheus_client import Gauge
+from starlette.types import Scope
 from starlette.types import Send as Sender
 
 from sessile.core.context import Principal
@@ -65,7 +66,6 @@ class Hub:
         self.draining = False
         self._sockets: dict[str, Socket] = {}
         self._writers: dict[str, asyncio.Task[None]] = {}
-        self._aborts: dict[str, Any] = {}
         self._followed: dict[str, _Followed] = {}
         self._emptied = asyncio.Event()
         self._tasks = asyncio.TaskGroup()
@@ -91,11 +91,14 @@ class Hub:
         """Whether it takes no more sockets."""
         return len(self._sockets) >= self._settings.pusher_sockets_max
 
-    def enter(self, socket_id: str, send: Sender, abort: Any) -> Socket:
+    def enter(self, socket_id: str, scope: Scope, send: Sender) -> Socket:
         """A connection begins: it is greeted. `leave` is owed for it."""
-        socket = Socket(socket_id, chars_max=self._settings.pusher_buffer_chars_max)
+        socket = Socket(
+            socket_id,
+            chars_max=self._settings.pusher_buffer_chars_max,
+            extensions=scope.get("extensions", {}),
+        )
         self._sockets[socket_id] = socket
-        self._aborts[socket_id] = abort
         self._writers[socket_id] = self._tasks.create_task(socket.write(send))
         self.perform(self.switchboard.open(socket_id, self._now()))
         return socket
@@ -104,7 +107,7 @@ class Hub:
         """The connection has ended, whoever ended it."""
         self.perform(self.switchboard.gone(socket_id))
         self._writers.pop(socket_id).cancel()
-        del self._sockets[socket_id], self._aborts[socket_id]
+        del self._sockets[socket_id]
         if not self._sockets:
             self._emptied.set()
 
@@ -249,7 +252,7 @@ class Hub:
             for socket_id, socket in tuple(self._sockets.items()):
                 if socket.cut_at is not None:
                     if socket.cut_at <= now:
-                        self._aborts[socket_id]()
+                        socket.abort()
                 elif socket.sending_since is not None and now - socket.sending_since >= most:
                     self._give_up(socket_id)
                 elif self.switchboard.due_at(socket_id) <= now:

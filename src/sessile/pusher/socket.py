@@ -2,11 +2,15 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from starlette.types import Send
 
 from sessile.pusher.admission import Admission
 
+ABORT, SEND_NOW = "sessile.abort", "sessile.send_now"
+"""ASGI extensions of `http.listener`; where there are none, what they are for is waited for."""
 GOODBYE_SECONDS_MAX = 2.0
 """How long a client has to take the frame that says why it is closed."""
 
@@ -15,12 +19,15 @@ class Socket:
     """What is put in is sent in that order, as the client takes it, and nothing after a close."""
 
     __slots__ = (
-        "_bell", "_chars", "_chars_max", "_closing", "_waiting", "admitted", "cut_at",
-        "sending_since", "socket_id", "tokens",
+        "_bell", "_chars", "_chars_max", "_closing", "_now", "_waiting", "abort", "admitted",
+        "cut_at", "sending_since", "socket_id", "tokens",
     )  # fmt: skip
 
-    def __init__(self, socket_id: str, *, chars_max: int) -> None:
+    def __init__(self, socket_id: str, *, chars_max: int, extensions: Mapping[str, Any]) -> None:
         self.socket_id = socket_id
+        self.abort: Callable[[], None] = extensions.get(ABORT, _nothing)
+        """Drops the connection of a client that takes nothing: closing it would wait for it."""
+        self._now: Callable[[str], bool] = extensions.get(SEND_NOW, _never)
         self.admitted: dict[str, Admission] = {}
         """By channel; some of them may have been left since."""
         self.tokens: dict[str, str] = {}
@@ -37,6 +44,9 @@ class Socket:
     def put(self, text: str) -> bool:
         """Whether there was room. One frame always has, however large it is."""
         if self._closing is None:
+            idle = not self._waiting and self.sending_since is None
+            if idle and self._now(text):
+                return True
             if self._waiting and self._chars + len(text) > self._chars_max:
                 return False
             self._waiting.append(text)
@@ -77,3 +87,11 @@ class Socket:
             # What ASGI has for a client that is not there any more, and what uvicorn has for one
             # whose connection it ended itself, for a frame that is none.
             return
+
+
+def _nothing() -> None:
+    pass
+
+
+def _never(_text: str) -> bool:
+    return False

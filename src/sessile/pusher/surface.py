@@ -24,8 +24,6 @@ from sessile.runtime.reads import Reads
 from sessile.settings import Settings
 
 SOCKET_PATH = re.compile(r"/app/([^/]+)")
-ABORT = "sessile.abort"
-"""The ASGI extension by which the listener lets a connection be dropped with what it buffers."""
 
 
 class Served(Protocol):
@@ -134,8 +132,7 @@ class Pusher:
             await send({"type": "websocket.close", "code": fault.code, "reason": fault.message})
             return
         hub, socket_id = self._hub, self._new_socket_id()
-        abort = scope.get("extensions", {}).get(ABORT, lambda: None)
-        socket = hub.enter(socket_id, send, abort)
+        socket = hub.enter(socket_id, scope, send)
         try:
             while (message := await receive())["type"] == "websocket.receive":
                 text: str | None = message.get("text")
