@@ -115,7 +115,7 @@ async def serving(
 async def naive(app: Any) -> AsyncIterator[Site]:
     """Any ASGI application, on a port of its own."""
     with port() as listening:
-        config = uvicorn.Config(app, log_level="warning", lifespan="off", ws="none")
+        config = uvicorn.Config(app, log_config=None, lifespan="off", ws="none")
         config.timeout_graceful_shutdown = 1
         async with served(uvicorn.Server(config), listening), reaching(url_of(listening)) as site:
             yield site
