@@ -82,7 +82,10 @@ class Hub:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        for task in (*self._loops, *(each.task for each in self._followed.values())):
+        """Connections that are open still are told nothing more, and no new one begins."""
+        self.draining = True
+        following = [each.task for each in self._followed.values()]
+        for task in (*self._loops, *self._writers.values(), *following):
             task.cancel()
         await self._tasks.__aexit__(None, None, None)
 
