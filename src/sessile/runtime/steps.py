@@ -117,15 +117,14 @@ class Steps:
         if agent is None:
             name = self._session.assistant
             raise AgentFailed("unknown_assistant", f"This server has no assistant {name!r}.")
-        if self._history is None:
+        tools = self._tools = self._tools_of(agent)
+        # A tool may look at the history too.
+        if self._history is None and (agent.reads_history or tools.offered):
             self._journal.said_since_here()
             begun_at = self.remains.begun_at if agent.restarts else None
-            self._whole = begun_at is None and agent.reads_history
-            self._history = (
-                await self._read_history(begun_at) if agent.reads_history else History(())
-            )
-        tools = self._tools = self._tools_of(agent)
-        stream = agent.run(self.context(None), self._history, tools)
+            self._whole = begun_at is None
+            self._history = await self._read_history(begun_at)
+        stream = agent.run(self.context(None), self._history or History(()), tools)
         watch = Watch(
             settings=self._node.settings,
             busy=lambda: tools.busy,
@@ -242,7 +241,7 @@ class Steps:
             reached=self.draft.progress,
             call_id=call_id,
         )
-        return TurnContext(identity, self.door, self._history or History(()))
+        return TurnContext(identity, self.door, self._history)
 
     def add_aside(self, text: str) -> None:
         """Text of a tool's, in the message that the agent writes."""
