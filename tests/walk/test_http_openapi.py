@@ -135,7 +135,7 @@ async def test_every_method_of_a_documented_path_is_routed(
 ) -> None:
     for method, path, _ in operations(document):
         if path.startswith("/v1"):
-            url = path.format(session_id="ses_1", turn_id="trn_1")
+            url = path.format(session_id="ses_1", turn_id="trn_1", call_id="call_1")
             reply = await walk.nobody.request(method, url)
             assert reply.status_code == 401, (method, path)
 
