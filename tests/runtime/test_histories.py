@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from tests.runtime.rig import House, virtual
 
 from sessile.core.context import TurnContext
@@ -41,3 +42,67 @@ async def test_who_is_handed_a_session_reads_all_of_it(house: House) -> None:
     await house.ended(session, third.turn.turn_id)
 
     assert read == [["one", "front: one", "cards", "front: cards", "three"]]
+
+
+@virtual
+@pytest.mark.parametrize("again", [False, True])
+async def test_a_tool_sees_the_history_though_its_agent_takes_none(
+    house: House, again: bool
+) -> None:
+    """Also where the agent is run again after a loss: what was said when the turn began."""
+    begun = asyncio.Event()
+    looks = Assistant("looks")
+
+    @looks.tool(idempotent=True)
+    async def look(turn: TurnContext) -> list[str]:
+        return [message.text for message in turn.history.messages]
+
+    @looks.agent
+    async def answer(turn: TurnContext) -> str:
+        if again and turn.attempt == 1 and turn.input["text"] == "two":
+            await turn.emit("half of it")
+            begun.set()
+            await asyncio.Event().wait()
+        seen = (await turn.call("look")).value
+        return f"{seen} {len(turn.history.messages)}"
+
+    node = await house.node(looks)
+    session = await house.open(node)
+    first = await house.submit(node, session, "one")
+    await house.ended(session, first.turn.turn_id)
+    second = await house.submit(node, session, "two")
+    if again:
+        await begun.wait()
+        await house.later(1.0)
+        house.kill(node)
+        await house.node(looks)
+    outputs = [(await house.ended(session, each.turn.turn_id)).output for each in (first, second)]
+
+    said = ["one", outputs[0], "two"]
+    before = [text for role, text in house.said(session) if role != "tool"]
+    assert before[:3] == said
+    assert outputs[0] == "['one'] 1"
+    assert outputs[1] is not None
+    assert outputs[1].startswith("['one', ")
+    assert outputs[1].endswith("'two'] 4")
+
+
+@virtual
+async def test_a_history_that_was_not_read_is_not_an_empty_one(house: House) -> None:
+    blind = Assistant("blind")
+    raised: list[str] = []
+
+    @blind.agent
+    async def answer(turn: TurnContext) -> str:
+        try:
+            return f"{len(turn.history.messages)} messages"
+        except AssertionError as error:
+            raised.append(str(error))
+            return "none"
+
+    node = await house.node(blind)
+    session = await house.open(node)
+    turn = (await house.submit(node, session)).turn
+
+    assert (await house.ended(session, turn.turn_id)).output == "none"
+    assert "takes it: `turn, history`" in raised[0]

@@ -94,7 +94,7 @@ class TurnContext:
 
     __slots__ = ("_door", "_history", "_identity")
 
-    def __init__(self, identity: Identity, door: Door, history: History) -> None:
+    def __init__(self, identity: Identity, door: Door, history: History | None) -> None:
         object.__setattr__(self, "_identity", identity)
         object.__setattr__(self, "_door", door)
         object.__setattr__(self, "_history", history)
@@ -161,9 +161,11 @@ class TurnContext:
 
     @property
     def history(self) -> History:
-        """The session's messages as they were when this step began."""
+        """The session's messages as they were when this step began. They are read for tools, for
+        handlers and for an agent that takes `turn, history`."""
         self._open()
-        history: History = self._history
+        history: History | None = self._history
+        assert history is not None, "an agent that reads the history takes it: `turn, history`"
         return history
 
     def progress(
@@ -223,4 +225,4 @@ class TurnContext:
 
     _identity: Identity
     _door: Door
-    _history: History
+    _history: History | None

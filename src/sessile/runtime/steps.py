@@ -126,16 +126,15 @@ class Steps:
         if agent is None:
             name = self._session.assistant
             raise AgentFailed("unknown_assistant", f"This server has no assistant {name!r}.")
-        if self._history is None:
+        tools = self._tools = self._tools_of(agent)
+        # A tool may look at the history too.
+        if self._history is None and (agent.reads_history or tools.offered):
             self._journal.said_since_here()
             begun_at = self.remains.begun_at if agent.restarts else None
-            self._whole = begun_at is None and agent.reads_history
-            self._history = (
-                await self._read_history(begun_at) if agent.reads_history else History(())
-            )
+            self._whole = begun_at is None
+            self._history = await self._read_history(begun_at)
         self._asked_tokens = 0
-        tools = self._tools = self._tools_of(agent)
-        stream = agent.run(self.context(None), self._history, tools)
+        stream = agent.run(self.context(None), self._history or History(()), tools)
         watch = Watch(
             settings=self._node.settings, busy=lambda: tools.busy, on_silence=self._on_silence
         )
@@ -234,7 +233,7 @@ class Steps:
 
     def context(self, call_id: CallId | None) -> TurnContext:
         self.door.check()
-        return TurnContext(self._identity(call_id), self.door, self._history or History(()))
+        return TurnContext(self._identity(call_id), self.door, self._history)
 
     def _identity(self, call_id: CallId | None) -> Identity:
         session, turn = self._session, self._turn
