@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pusher
 from tests.pusher.browser import Browser, Client, browsing
 from tests.walk.listening import QuietListener, listening
 from tests.walk.people import Walk, walking
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-import pusher
 from sessile.pusher.signing import AppKeys
 from sessile.wiring import pusher_keys
 

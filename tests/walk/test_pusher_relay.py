@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pusher
 import pytest
 from tests.walk.hosted import Hosted, hosted
 from tests.walk.people import Walk, walking
 
-import pusher
 from sessile import Server
 from sessile.pusher import relay
 
