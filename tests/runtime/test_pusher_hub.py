@@ -13,11 +13,13 @@ from tests.runtime.rig import ACME, ANN, BOB, House, Rig, virtual
 
 from sessile.core.errors import StorageBusy
 from sessile.core.ids import SessionId, SessionKey, TenantId
+from sessile.http.reply import ABORT as LISTENER_S_ABORT
+from sessile.http.websocket import SEND_NOW as LISTENER_S_SEND_NOW
 from sessile.pusher.admission import GOOD_SECONDS, Admission
 from sessile.pusher.hub import Hub
 from sessile.pusher.projections import Projections
 from sessile.pusher.protocol import Authorize
-from sessile.pusher.socket import GOODBYE_SECONDS_MAX, Socket
+from sessile.pusher.socket import ABORT, GOODBYE_SECONDS_MAX, SEND_NOW, Socket
 from sessile.settings import Settings
 
 
@@ -30,6 +32,12 @@ class Wire:
         self.aborted = False
         self.takes = asyncio.Event()
         self.takes.set()
+        self.at_once = False
+
+    def send_now(self, text: str) -> bool:
+        if self.at_once:
+            self.frames.append(json.loads(text))
+        return self.at_once
 
     async def send(self, message: Any) -> None:
         await self.takes.wait()
@@ -56,7 +64,7 @@ class Node:
     def connect(self) -> tuple[Socket, Wire]:
         wire = Wire()
         self._made += 1
-        scope = {"extensions": {"sessile.abort": wire.abort}}
+        scope = {"extensions": {ABORT: wire.abort, SEND_NOW: wire.send_now}}
         return self.hub.enter(f"1.{self._made}", scope, wire.send), wire
 
     async def join(
@@ -141,6 +149,28 @@ async def test_a_client_that_takes_nothing_is_cut_off(house: House) -> None:
 
         assert wire.aborted
         assert wire.closed is None
+
+
+def test_the_extensions_are_called_as_the_listener_calls_them() -> None:
+    assert (ABORT, SEND_NOW) == (LISTENER_S_ABORT, LISTENER_S_SEND_NOW)
+
+
+@virtual
+async def test_what_is_sent_at_once_never_overtakes_what_waits(house: House) -> None:
+    async with hubbed(house) as node:
+        socket, wire = node.connect()
+        await house.later(1)
+        wire.takes.clear()
+        socket.put('{"event":"first"}')
+        await house.later(1)
+
+        wire.at_once = True
+        socket.put('{"event":"second"}')
+        wire.takes.set()
+        await house.later(1)
+        socket.put('{"event":"third"}')
+
+        assert wire.events()[1:] == ["first", "second", "third"]
 
 
 @virtual

@@ -15,22 +15,22 @@ class Hosted:
         self.port = 0
         self.took: list[dict[str, Any]] = []
         self.refuses: list[str] = []
-        """Channels whose events it answers with 500, after it has taken every second of them."""
-        self.asked = 0
+        """Channels whose events it answers with 500, though it has taken every second of them."""
+        self.refused = 0
         self.told: Callable[[], object] = lambda: None
-        """Called, in a thread of its own, when it has taken something."""
+        """Called, in a thread of its own, when it was asked something."""
 
     def of(self, channel: str) -> list[dict[str, Any]]:
         """The data that a channel was told, in order."""
         return [json.loads(each["data"]) for each in self.took if channel in each["channels"]]
 
     def answer(self, event: dict[str, Any]) -> int:
-        self.asked += 1
-        refused = any(channel in self.refuses for channel in event["channels"])
-        if not refused or self.asked % 2:
+        refuses = any(channel in self.refuses for channel in event["channels"])
+        self.refused += refuses
+        if not refuses or self.refused % 2 == 0:
             self.took.append(event)
-            self.told()
-        return 500 if refused else 200
+        self.told()
+        return 500 if refuses else 200
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The page's own JavaScript, run as it stands there."""
 
 import asyncio
+import inspect
 import json
 import re
 from collections.abc import AsyncIterator
@@ -10,7 +11,8 @@ from pathlib import Path
 from tests.pusher.browser import HERE, install, node
 from tests.walk.pusher import PATIENCE_SECONDS, Channels, channels
 
-from sessile.pusher import frames
+from sessile.core.errors import SessileError
+from sessile.pusher import frames, gate, requests, signing
 
 PAGE = Path(__file__).parents[2] / "docs" / "pusher.md"
 AROUND = """
@@ -68,3 +70,24 @@ async def test_the_page_s_client_shows_each_entry_once_and_in_order(tmp_path: Pa
                 told.append(json.loads(await shown.readline()))
 
         assert told == log
+
+
+def test_every_code_of_the_surface_is_documented() -> None:
+    rows = set(
+        re.findall(r"^\| `(\w+)` \| (\d+) \|", (PAGE.parent / "errors.md").read_text(), re.M)
+    )
+    known = {
+        (cls.code, str(cls.status))
+        for module in (gate, requests, signing)
+        for _, cls in inspect.getmembers(module, inspect.isclass)
+        if issubclass(cls, SessileError) and cls.__module__ == module.__name__
+    }
+    closes = {
+        fault.code
+        for _, fault in inspect.getmembers(frames, lambda value: isinstance(value, frames.Fault))
+    }
+
+    told = {int(code) for code in re.findall(r"\b(\d{4})\b", PAGE.read_text())}
+    assert known
+    assert known <= rows
+    assert closes <= told

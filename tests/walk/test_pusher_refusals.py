@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -9,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.guarantees.servers import Process
 from tests.walk.pusher import PATIENCE_SECONDS, Channels, Plain, channels, signed
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from sessile import Principal
+from sessile import Principal, Settings
 from sessile.http.listener import MESSAGE_BYTES_MAX
 from sessile.http.websocket import FRAGMENTS_MAX
 from sessile.pusher import frames
+from sessile.wiring import pusher_keys
 
 
 @asynccontextmanager
@@ -279,3 +283,23 @@ async def test_a_client_that_takes_nothing_is_let_go_and_the_others_are_told(
 
             await witness.alive()
             assert hub.switchboard.registry.sockets_of("news") == (witness.socket_id,)
+
+
+async def test_a_server_that_is_stopped_sends_its_clients_elsewhere(tmp_path: Path) -> None:
+    process = Process(tmp_path)
+    await process.start()
+    try:
+        port = int(process.url.rpartition(":")[2])
+        keys = pusher_keys(Settings(data_dir=tmp_path))
+        async with connect(
+            f"ws://127.0.0.1:{port}/app/{keys.key}?protocol=7", proxy=None
+        ) as stopped:
+            plain = Plain(stopped)
+            await plain.hear("pusher:connection_established")
+
+            process.send(signal.SIGTERM)
+
+            assert await plain.closed() == 4200
+        assert keys.secret not in await process.gone()
+    finally:
+        await process.end()

@@ -73,7 +73,6 @@ class PusherRelay:
         reads: Reads,
         notifier: Notifier,
         projections: Projections,
-        retry_seconds: float = RETRY_SECONDS,
     ) -> None:
         self._client = client
         self._readers = {tenant_id: _reader(tenant_id) for tenant_id in tenants}
@@ -81,7 +80,6 @@ class PusherRelay:
         self._reads = reads
         self._notifier = notifier
         self._projections = projections
-        self._retry_seconds = retry_seconds
         self._queue: asyncio.Queue[SessionKey] = asyncio.Queue()
         self._waiting: set[SessionKey] = set()
         self._working: dict[SessionKey, bool] = {}
@@ -143,7 +141,7 @@ class PusherRelay:
             grown = self._working.pop(key)
             if not caught_up:
                 # Others are worked at meanwhile; its own hints wait, too.
-                delay = self._delays.get(key, self._retry_seconds)
+                delay = self._delays.get(key, RETRY_SECONDS)
                 self._delays[key] = min(2 * delay, RETRY_SECONDS_MAX)
                 loop.call_later(delay, self._wake, key)
                 continue
