@@ -11,7 +11,8 @@ from tests.walk.test_http_refusals import problem, same_but_for_its_id
 from tests.walk.wire import ask
 
 from sessile import Principal
-from sessile.core.ids import TenantId, UserId
+from sessile.core.errors import SessionNotFound
+from sessile.core.ids import SessionId, TenantId, TurnId, UserId
 
 ABSENT = "ses_" + "0" * 32
 ABSENT_TURN = "trn_" + "0" * 32
@@ -224,3 +225,22 @@ async def test_the_log_does_not_tell_its_reader_of_the_machine(walk: Walk) -> No
 
     assert nodes == [walk.server.node_id]
     assert re.fullmatch("node_[0-9a-f]{12}", nodes[0])
+
+
+@each_store
+@pytest.mark.parametrize("session_id", ["", "ses_", "ses_\ud800", "ses_a\0b", "x" * 5_000])
+async def test_what_cannot_be_an_id_is_no_session_to_whoever_embeds_the_server(
+    walk: Walk, session_id: str
+) -> None:
+    alice, nobodys = walk.principal("alice"), SessionId(session_id)
+    server = walk.server
+
+    for asked in (
+        server.submit(alice, nobodys, "hello"),
+        server.history(alice, nobodys),
+        server.cancel(alice, nobodys, TurnId(ABSENT_TURN)),
+        server.gates.grant(alice, nobodys, ["any"]),
+        anext(server.follow(alice, nobodys)),
+    ):
+        with pytest.raises(SessionNotFound):
+            await asked

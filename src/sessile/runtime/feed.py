@@ -13,6 +13,7 @@ from sessile.core.events import Entry
 from sessile.core.ids import Seq, SessionId, SessionKey
 from sessile.ports.notifier import Hint, Notifier
 from sessile.ports.store import Found, Store
+from sessile.runtime.inputs import session_key
 from sessile.runtime.telemetry import Telemetry
 from sessile.settings import Settings
 
@@ -262,7 +263,7 @@ class Feed:
     async def _subscribed(
         self, principal: Principal, session_id: SessionId, after: int
     ) -> AsyncGenerator[Reader, None]:
-        key = SessionKey(principal.tenant_id, session_id)
+        key = session_key(principal, session_id)
         tail = self._tails.get(key)
         if tail is None:
             tail = self._tails[key] = _Tail(

@@ -6,10 +6,10 @@ from sessile.core.commands import AnswerApproval, SetGrants
 from sessile.core.context import Principal
 from sessile.core.errors import InvalidInput
 from sessile.core.events import JsonObject
-from sessile.core.ids import CallId, SessionId, SessionKey
+from sessile.core.ids import CallId, SessionId
 from sessile.core.session import Turn
 from sessile.ports.store import Found
-from sessile.runtime.inputs import check_grant, check_press
+from sessile.runtime.inputs import check_grant, check_press, session_key
 from sessile.runtime.node import Node
 from sessile.runtime.reads import Reads
 
@@ -45,7 +45,7 @@ class Gates:
             grants=tuple(sorted(set(grants))),
             changeable=None if principal.roles & GRANTING_ROLES else own,
         )
-        key = SessionKey(principal.tenant_id, session_id)
+        key = session_key(principal, session_id)
         self._node.publish(await self._node.store.transact(key, command))
         return await self._reads.found(principal, session_id)
 
@@ -66,7 +66,7 @@ class Gates:
         command = AnswerApproval(
             principal=principal, call_id=call_id, granted=granted, reason=reason
         )
-        key = SessionKey(principal.tenant_id, session_id)
+        key = session_key(principal, session_id)
         committed = await self._node.store.transact(key, command)
         self._node.publish(committed)
         assert committed.turn is not None

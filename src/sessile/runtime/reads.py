@@ -12,6 +12,7 @@ from sessile.core.policy import Verdict
 from sessile.core.session import Turn
 from sessile.core.transcript import TEXT_KINDS, Message, messages, tokens_estimated
 from sessile.ports.store import Found
+from sessile.runtime.inputs import session_key
 from sessile.runtime.node import Node
 from sessile.runtime.tools import verdicts
 
@@ -53,7 +54,7 @@ class Reads:
     async def found(
         self, principal: Principal, session_id: SessionId, turn_id: TurnId | None = None
     ) -> Found:
-        key = SessionKey(principal.tenant_id, session_id)
+        key = session_key(principal, session_id)
         found = await self._store.find(key, turn_id)
         if found is None or not principal.may_reach(key, found.head.user_id):
             raise SessionNotFound()

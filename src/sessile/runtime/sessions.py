@@ -37,7 +37,7 @@ from sessile.ports.store import Committed, Found
 from sessile.runtime.announce import Announcer
 from sessile.runtime.forks import said_until
 from sessile.runtime.gates import Gates
-from sessile.runtime.inputs import check_input, checked_metadata, checked_title
+from sessile.runtime.inputs import check_input, checked_metadata, checked_title, session_key
 from sessile.runtime.node import Node
 from sessile.runtime.reads import Reads
 from sessile.runtime.workers import Workers
@@ -179,7 +179,7 @@ class Sessions:
         read = await self._gates.pressed(principal, session_id, given)
         command = self._first(principal, read, when_busy)
         once = _once(principal, session_id, idempotency_key, [given, when_busy])
-        key = SessionKey(principal.tenant_id, session_id)
+        key = session_key(principal, session_id)
         command = replace(command, once=once, runner=self._workers.reserve())
         return await self._submitted(key, command, wait_seconds)
 
@@ -316,7 +316,7 @@ class Sessions:
     async def _transact(
         self, principal: Principal, session_id: SessionId, command: Command
     ) -> Committed:
-        key = SessionKey(principal.tenant_id, session_id)
+        key = session_key(principal, session_id)
         committed = await self._node.store.transact(key, command)
         self._announcer.publish(committed)
         return committed
