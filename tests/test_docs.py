@@ -8,10 +8,12 @@ from collections import defaultdict
 from dataclasses import fields
 from itertools import chain
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from sessile.core import codec, errors
+from sessile.core.events import Event, Unknown
 from sessile.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -44,6 +46,25 @@ def test_every_setting_is_documented_with_its_default() -> None:
 
 def test_every_kind_of_entry_is_documented() -> None:
     assert names_in_first_column("events.md") == codec.kinds()
+
+
+def test_every_kind_is_documented_with_all_that_its_body_has() -> None:
+    rows = re.findall(r"^\| `([^`]+)` \| ([^|]+) \|", (DOCS / "events.md").read_text(), re.MULTILINE)
+    events = (cls for cls in get_args(Event) if cls is not Unknown)
+
+    documented = {kind: set(re.findall(r"`(\w+)`", body)) for kind, body in rows}
+
+    assert documented == {
+        cls.kind: {each.name for each in fields(cls)} - {"turn_id"} for cls in events
+    }
+
+
+def test_each_error_is_documented_once_and_found_by_its_status() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (\d+) \|", (DOCS / "errors.md").read_text(), re.MULTILINE)
+    codes = [code for code, _ in rows]
+
+    assert len(codes) == len(set(codes))
+    assert [status for _, status in rows] == sorted(status for _, status in rows)
 
 
 def test_every_error_code_of_the_core_is_documented_with_its_status() -> None:
