@@ -49,7 +49,9 @@ def test_every_kind_of_entry_is_documented() -> None:
 
 
 def test_every_kind_is_documented_with_all_that_its_body_has() -> None:
-    rows = re.findall(r"^\| `([^`]+)` \| ([^|]+) \|", (DOCS / "events.md").read_text(), re.MULTILINE)
+    rows = re.findall(
+        r"^\| `([^`]+)` \| ([^|]+) \|", (DOCS / "events.md").read_text(), re.MULTILINE
+    )
     events = (cls for cls in get_args(Event) if cls is not Unknown)
 
     documented = {kind: set(re.findall(r"`(\w+)`", body)) for kind, body in rows}
