@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sessile.cli.client import Entry, JsonObject
-from sessile.cli.plain import cut, lines, one_line
+from sessile.cli.plain import cut, one_line
 
 CARD_CHARS_MAX = 160
 QUEUE_CHARS_MAX = 60
@@ -295,8 +295,3 @@ def _arguments(arguments: JsonObject) -> str:
 def _short(value: Any) -> str:
     text: str = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return cut(one_line(text), CARD_CHARS_MAX)
-
-
-def shown(text: str) -> str:
-    """As it may be printed."""
-    return lines(text)

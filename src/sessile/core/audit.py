@@ -1,7 +1,7 @@
 """Whether the rows of a session are what its log says: the log is folded again, and compared.
 
-`Audit` is given a log page by page and keeps the turns that have not ended, so that a log of any
-length costs little memory. Nothing here is repaired.
+`Audit` is given a log page by page and keeps the turns that have not ended, and of those that have
+their ids alone, so that a long log costs little memory. Nothing here is repaired.
 """
 
 from collections.abc import Iterable

@@ -1,4 +1,5 @@
-"""What readers ask. Each is one statement, and so sees one state of the database.
+"""What readers ask. Each is one statement, and so sees one state of the database; or two where
+bytes bound a page: how many rows fit, and then these rows.
 
 A page comes as one JSON array: one step of SQLite for all its rows (see `rows.spread`).
 """
