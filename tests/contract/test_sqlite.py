@@ -389,6 +389,18 @@ async def test_a_damaged_file_is_told_as_such_to_who_reads(desk: Desk) -> None:
     assert await desk.log(key), "the connection is lent out again"
 
 
+async def test_a_damaged_file_is_told_as_such_to_who_writes(desk: Desk) -> None:
+    key = await desk.open()
+
+    with (
+        failing(desk, "COMMIT", sqlite3.SQLITE_CORRUPT_INDEX, times=1),
+        pytest.raises(StorageDamaged),
+    ):
+        await desk.submit(key)
+
+    assert len(await desk.log(key)) == 1
+
+
 async def test_a_caller_that_goes_away_leaves_its_job_whole(desk: Desk, path: Path) -> None:
     key = await desk.open()
 

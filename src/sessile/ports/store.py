@@ -52,7 +52,7 @@ class Sweep:
 
 
 class Store(Protocol):
-    """Any method may raise StorageBusy or StorageFull; then nothing was written.
+    """Any method may raise StorageBusy, StorageFull or StorageDamaged; then nothing was written.
 
     Leases are judged by the store's own clock. A read sees every write that was acknowledged
     before the read began.

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from sessile.adapters.sqlite.transaction import Transaction
 from sessile.adapters.sqlite.writes import Known
-from sessile.core.errors import SessileError, StorageBusy, StorageFull
+from sessile.core.errors import SessileError, StorageBusy, StorageDamaged, StorageFull
 from sessile.core.ids import SessionKey, TurnId
 from sessile.ports.clock import Clock
 
@@ -167,6 +167,8 @@ class Writer:
                 job.error = StorageBusy()
             elif _is_full(error):
                 job.error = StorageFull()
+            elif _is_damaged(error):
+                job.error = StorageDamaged()
             else:
                 job.error = error
 
@@ -208,6 +210,10 @@ def _is_busy(error: Exception) -> bool:
 
 def _is_full(error: Exception) -> bool:
     return _code(error) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+
+
+def _is_damaged(error: Exception) -> bool:
+    return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def _code(error: Exception) -> int | None:
