@@ -4,12 +4,14 @@ and browser reads."""
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from tests.runtime.rig import House, virtual
 
 from sessile.core.context import TurnContext
+from sessile.core.events import Progress
 from sessile.core.session import Turn
 from sessile.core.transcript import History
 from sessile.kit.assistant import Assistant
@@ -350,6 +352,20 @@ async def test_a_tool_that_is_not_there_or_not_allowed_is_refused_with_the_reaso
     result = await told(house, assistant, "secret")
 
     assert (result.status, result.reason) == ("refused", "Not in the assistant's allow-list.")
+
+
+@virtual
+async def test_progress_that_no_log_can_hold_fails_its_turn_at_once(house: House) -> None:
+    """Written, it would be sent again and again, and all that comes behind it."""
+
+    async def talk(turn: TurnContext, history: History, tools: Tools):  # type: ignore[no-untyped-def]
+        yield Progress(tokens_used=Decimal(3))  # type: ignore[arg-type]
+        yield "not said"
+
+    turn = await outcome(house, talk)
+
+    assert turn.error is not None
+    assert (turn.status, turn.error["code"], turn.attempt) == ("failed", "agent_error", 1)
 
 
 @virtual

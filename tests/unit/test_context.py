@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Awaitable, Callable, Generator
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -172,6 +173,27 @@ def test_an_expired_context_can_be_looked_at(turn: TurnContext, door: Door) -> N
 
     assert repr(turn) == "TurnContext(ses_1, trn_1)"
     assert "hello" not in repr(turn)
+
+
+@pytest.mark.parametrize(
+    "say",
+    [
+        lambda turn: turn.progress(current_iteration=Decimal(1)),
+        lambda turn: turn.progress(total_iterations="2"),
+        lambda turn: turn.progress(tokens_used=0.5),
+        lambda turn: turn.progress(total_tokens=None),
+        lambda turn: turn.progress(note=1),
+        lambda turn: turn.hand_off("billing", reason=KeyError("why")),
+        lambda turn: turn.summarize(["what", "was", "said"]),
+    ],
+)
+def test_what_no_log_can_hold_is_refused_where_it_is_said(
+    turn: TurnContext, door: Door, say: Callable[[TurnContext], object]
+) -> None:
+    with pytest.raises(TypeError):
+        say(turn)
+
+    assert door.came == []
 
 
 def test_progress_goes_through_the_door(turn: TurnContext, door: Door) -> None:

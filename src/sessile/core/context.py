@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
+from operator import index
 from typing import Any, Literal, Protocol
 
 from sessile.core.events import JsonObject, Progress
@@ -179,7 +180,7 @@ class TurnContext:
     ) -> Awaitable[None]:
         """Report how far the turn is. No number ever falls: the larger of old and new counts.
 
-        A tool that blocks calls it without `await`.
+        A tool that blocks calls it without `await`. Raises TypeError for what is no whole number.
         """
         self._open()
         progress = Progress(
@@ -188,7 +189,7 @@ class TurnContext:
             tokens_used=tokens_used,
             total_tokens=total_tokens,
         )
-        return self._door.progress(progress, note)
+        return self._door.progress(whole(progress), _text(note))
 
     def emit(self, text: str) -> Awaitable[None]:
         """Add text to the reply that the turn is writing; without `await` in a tool that blocks."""
@@ -208,13 +209,13 @@ class TurnContext:
         """From here on the session is another assistant's. It answers this turn too, where nothing
         has been answered yet."""
         self._open()
-        return self._door.hand_off(assistant, reason)
+        return self._door.hand_off(assistant, _text(reason))
 
     def summarize(self, summary: str) -> Awaitable[None]:
         """What is read from the next turn on in place of all that was said before this one. Nothing
         is deleted."""
         self._open()
-        return self._door.summarize(summary)
+        return self._door.summarize(_text(summary))
 
     def _open(self) -> Identity:
         self._door.check()
@@ -226,3 +227,20 @@ class TurnContext:
     _identity: Identity
     _door: Door
     _history: History | None
+
+
+def whole(progress: Progress) -> Progress:
+    """The four numbers as JSON has them. Raises TypeError for a guest's number that is not whole:
+    a log that refused it would refuse all that is written with it."""
+    return Progress(
+        current_iteration=int(index(progress.current_iteration)),
+        total_iterations=int(index(progress.total_iterations)),
+        tokens_used=int(index(progress.tokens_used)),
+        total_tokens=int(index(progress.total_tokens)),
+    )
+
+
+def _text(said: object) -> str:
+    if not isinstance(said, str):
+        raise TypeError(f"a text is a str, not {type(said).__name__}")
+    return said

@@ -4,6 +4,7 @@ import json
 from typing import Literal
 
 from sessile.core.codec import clean, to_json
+from sessile.core.context import whole
 from sessile.core.events import (
     ButtonOffered,
     Event,
@@ -84,8 +85,8 @@ class Draft:
         self._fresh_offers.append(offered)
 
     def note_progress(self, progress: Progress, note: str) -> bool:
-        """Whether there is anything new to tell."""
-        raised = self.progress.raised_to(progress)
+        """Whether there is anything new to tell. Raises TypeError as `whole`."""
+        raised = self.progress.raised_to(whole(progress))
         if raised == self.progress and not note:
             return False
         self.progress = raised
