@@ -11,6 +11,7 @@ from tests.integrations.journal import Door, identity
 
 from sessile.core.context import TurnContext
 from sessile.core.errors import ContextExpired, ContextMismatch, LeaseLost, SessionNotFound
+from sessile.core.events import Progress
 from sessile.core.transcript import History
 from sessile.kit.assistant import Assistant
 from sessile.kit.pipeline import Pipeline
@@ -47,6 +48,16 @@ class Loop:
             yield TextDelta(" speaks")
         finally:
             self.closed = True
+
+
+class Counting(Loop):
+    """One that says what it used, as agents do: by itself."""
+
+    async def run(
+        self, turn: TurnContext, history: History, tools: Tools
+    ) -> AsyncIterator[AgentEvent]:
+        yield Progress(current_iteration=1, tokens_used=5)
+        yield TextDelta("agent")
 
 
 @dataclass
@@ -206,6 +217,33 @@ async def test_a_text_that_is_like_no_intent_is_the_agents_and_its_score_is_told
 
     assert decision == IntentDecision(path="agent", score=0.3, threshold=0.4, reason="Too far")
     assert spoken == SPOKEN
+
+
+async def test_g13_what_a_classifier_used_is_counted_with_what_the_agent_uses() -> None:
+    guess = IntentGuess(intent=None, score=0.3, threshold=0.4, reason="Too far.", tokens_used=30)
+    walk = Walk(Assistant("sites", classifier=Says(guess)), loop=Counting())
+
+    @walk.assistant.intent("greet")
+    async def greet(turn: TurnContext, intent: Intent) -> Answer:
+        raise AssertionError("it is asked all the same")
+
+    _, *told = await walk.of("pour the concrete")
+
+    counted = Progress(current_iteration=1, tokens_used=5 + 30)
+    assert told == [Progress(tokens_used=30), counted, TextDelta("agent")]
+
+
+async def test_g13_what_a_classifier_used_is_counted_where_a_stage_answers() -> None:
+    guess = IntentGuess(intent="greet", score=0.9, threshold=0.4, reason="It is.", tokens_used=30)
+    walk = Walk(Assistant("sites", classifier=Says(guess)))
+
+    @walk.assistant.intent("greet")
+    async def greet(turn: TurnContext, intent: Intent) -> Answer:
+        return "Hello"
+
+    _, *told = await walk.of("good day")
+
+    assert told == [Progress(tokens_used=30), TextDelta("Hello")]
 
 
 async def test_a_task_goes_straight_to_the_agent() -> None:

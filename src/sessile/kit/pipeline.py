@@ -9,12 +9,12 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast
 
 from sessile.core.context import TurnContext
 from sessile.core.errors import ContextExpired, ContextMismatch, LeaseLost
-from sessile.core.events import JsonObject
+from sessile.core.events import JsonObject, Progress
 from sessile.core.transcript import History
 from sessile.kit.captured import function_name
 from sessile.kit.replies import Intent, Reply, as_reply
@@ -58,10 +58,13 @@ class Pipeline:
     async def run(
         self, turn: TurnContext, history: History, tools: Tools
     ) -> AsyncIterator[AgentEvent]:
+        spent = 0
         if self._stages and turn.input["type"] != "task" and tools.decided != "agent":
             passage = _Passage(self._stages, turn, tools)
             reply = await passage.reply()
             yield passage.decision
+            if spent := passage.tokens_used:
+                yield Progress(tokens_used=turn.reached.tokens_used + spent)
             if reply is not None:
                 yield TextDelta(reply.text)
                 for each in reply.buttons:
@@ -71,7 +74,11 @@ class Pipeline:
                 return
         async with aclosing(cast(Any, self._loop.run(turn, history, tools))) as events:
             async for event in events:
-                yield event
+                if spent and isinstance(event, Progress):
+                    # The agent's own count: what the classifier used comes on top.
+                    yield replace(event, tokens_used=event.tokens_used + spent)
+                else:
+                    yield event
 
 
 @dataclass(slots=True)
@@ -105,10 +112,15 @@ class _Passage:
         return IntentDecision(
             path=self.path,
             intent=guess.intent if guess else None,
-            score=guess.score if guess else 0.0,
-            threshold=guess.threshold if guess else 0.0,
+            score=float(guess.score) if guess else 0.0,
+            threshold=float(guess.threshold) if guess else 0.0,
             reason="; ".join(self.passed),
         )
+
+    @property
+    def tokens_used(self) -> int:
+        """By the classifier's model, if it has one and was asked."""
+        return self.guess.tokens_used if self.guess else 0
 
     async def _of_button(self) -> Reply | None:
         given = self.turn.input
