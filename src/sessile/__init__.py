@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sessile.core.context import Principal, ToolResult, TurnContext
+    from sessile.core.errors import SessileError
+    from sessile.core.events import Progress
     from sessile.core.ids import SessionId, TenantId, TurnId, UserId
     from sessile.core.session import Session, Turn
     from sessile.core.transcript import History, Message
@@ -17,13 +19,16 @@ if TYPE_CHECKING:
         ToolError,
         Tools,
     )
+    from sessile.ports.auth import Authenticator
     from sessile.runtime.feed import Ended, Grown, Reset
+    from sessile.runtime.sessions import Opened, Submitted
     from sessile.settings import Settings
     from sessile.wiring import Server
 
 _HOMES = {
     "AgentFailed": "sessile.ports.agent",
     "Assistant": "sessile.kit.assistant",
+    "Authenticator": "sessile.ports.auth",
     "Button": "sessile.kit.replies",
     "Ended": "sessile.runtime.feed",
     "Grown": "sessile.runtime.feed",
@@ -31,13 +36,17 @@ _HOMES = {
     "Intent": "sessile.kit.replies",
     "Message": "sessile.core.transcript",
     "MessageEnd": "sessile.ports.agent",
+    "Opened": "sessile.runtime.sessions",
     "Principal": "sessile.core.context",
+    "Progress": "sessile.core.events",
     "Reply": "sessile.kit.replies",
     "Reset": "sessile.runtime.feed",
     "Server": "sessile.wiring",
+    "SessileError": "sessile.core.errors",
     "Session": "sessile.core.session",
     "SessionId": "sessile.core.ids",
     "Settings": "sessile.settings",
+    "Submitted": "sessile.runtime.sessions",
     "TenantId": "sessile.core.ids",
     "TextDelta": "sessile.ports.agent",
     "ThinkingDelta": "sessile.ports.agent",
@@ -53,6 +62,7 @@ _HOMES = {
 __all__ = [
     "AgentFailed",
     "Assistant",
+    "Authenticator",
     "Button",
     "Ended",
     "Grown",
@@ -60,13 +70,17 @@ __all__ = [
     "Intent",
     "Message",
     "MessageEnd",
+    "Opened",
     "Principal",
+    "Progress",
     "Reply",
     "Reset",
     "Server",
+    "SessileError",
     "Session",
     "SessionId",
     "Settings",
+    "Submitted",
     "TenantId",
     "TextDelta",
     "ThinkingDelta",
