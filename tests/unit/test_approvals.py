@@ -237,6 +237,15 @@ def test_g7_who_asked_writes_nothing_more_of_the_turn(ledger: Ledger, row: Row) 
     assert (row.head, row.lease) == before
 
 
+def test_g7_who_let_go_of_a_turn_writes_nothing_behind_it(ledger: Ledger) -> None:
+    """Its fence is still the last one, and its step the next: what it gave back is the lease."""
+    holding = ledger.run()
+    ledger.transact(KEY, await_turn(ledger, holding))
+
+    with pytest.raises(LeaseLost):
+        ledger.append(holding, 1, ledger.message(holding.turn_id))
+
+
 def test_nothing_is_asked_that_would_be_left_without_an_outcome(ledger: Ledger) -> None:
     command = await_turn(ledger, ledger.run())
 

@@ -34,15 +34,15 @@ STRIKES_MAX = 3
 def check_append(view: View, holding: Holding, *, step: int) -> bool:
     """Whether a fenced append is still to be written; False where a retry finds it applied.
 
-    Raises LeaseLost under a newer fence, or after the session was closed: then the fenced end
-    of the turn is the only thing that may follow.
+    Raises LeaseLost under a newer fence, after the lease was let go of, and after the session was
+    closed: then the fenced end of the turn is the only thing that may follow.
     """
     head = held(view, holding)
     if view.lease.step == step + 1:
         return False
     if head.status == "closed":
         raise LeaseLost("the session was closed")
-    if view.lease.step != step:
+    if view.lease.owner is None or view.lease.step != step:
         raise LeaseLost(f"step {step} does not follow {view.lease.step}")
     return True
 
