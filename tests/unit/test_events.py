@@ -1,6 +1,6 @@
 """The facts of a log: they cannot be changed, and their numbers never fall."""
 
-from dataclasses import FrozenInstanceError, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from types import ModuleType
 from typing import get_args
 
@@ -81,7 +81,7 @@ def test_an_event_cannot_be_changed() -> None:
     entry = Entry(Seq(1), "session.opened", None, 0, "{}")
 
     for value, name in ((opened, "assistant"), (entry, "seq"), (Progress(), "tokens_used")):
-        with pytest.raises(FrozenInstanceError):
+        with pytest.raises(AttributeError):
             setattr(value, name, 2)
 
 

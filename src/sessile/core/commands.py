@@ -254,9 +254,6 @@ class Named:
 def named(command: Command) -> Named:
     """What a store must read for `decide`. Stated apart, so that a batch is read in one go."""
     match command:
-        case OpenSession():
-            first = Named() if command.first is None else named(command.first)
-            return replace(first, once=command.once, exclusive_key=command.exclusive_key)
         case SubmitTurn():
             queue: Literal["none", "all"] = "all" if command.when_busy == "interrupt" else "none"
             return Named(
@@ -265,6 +262,15 @@ def named(command: Command) -> Named:
                 queue=queue,
                 session=command.runner is not None,
             )
+        case FinishTurn():
+            return Named(
+                turn_id=command.holding.turn_id,
+                queue="first",
+                session=command.successor is not None or any(map(_gated, command.closing)),
+            )
+        case OpenSession():
+            first = Named() if command.first is None else named(command.first)
+            return replace(first, once=command.once, exclusive_key=command.exclusive_key)
         case EditTurn() | CancelTurn():
             return Named(turn_id=command.turn_id)
         case UpdateSession():
@@ -279,12 +285,6 @@ def named(command: Command) -> Named:
             return Named()
         case StartTurn():
             return Named(queue="first", session=True)
-        case FinishTurn():
-            return Named(
-                turn_id=command.holding.turn_id,
-                queue="first",
-                session=command.successor is not None or any(map(_gated, command.closing)),
-            )
         case _:
             assert_never(command)
 

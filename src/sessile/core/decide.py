@@ -64,10 +64,12 @@ from sessile.core.session import SessionHead, Turn
 def decide(view: View, command: Command) -> Decision:
     """Raises a `SessileError` where the command is refused."""
     match command:
-        case OpenSession():
-            return _open(view, command)
         case SubmitTurn():
             return _submit(view, command)
+        case FinishTurn():
+            return finish(view, command)
+        case OpenSession():
+            return _open(view, command)
         case EditTurn():
             return _edit(view, command)
         case CancelTurn():
@@ -90,8 +92,6 @@ def decide(view: View, command: Command) -> Decision:
             return approvals.begin(view, held(view, command.holding), command)
         case AnswerApproval():
             return approvals.answer(view, _reached(view, command.principal), command)
-        case FinishTurn():
-            return finish(view, command)
         case _:
             assert_never(command)
 

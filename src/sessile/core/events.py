@@ -6,7 +6,7 @@ Everything here is made of JSON values, so that `codec` needs no rule a kind.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from sessile.core.ids import CallId, Fence, MessageId, Seq, SessionId, TurnId, UserId
 
@@ -15,8 +15,7 @@ Role = Literal["user", "assistant", "tool", "system"]
 WhenBusy = Literal["enqueue", "reject", "interrupt", "steer"]
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One fact at its place in one session's log. `body` is JSON text; `codec.decode` reads it."""
 
     seq: Seq
@@ -157,6 +156,14 @@ class Progress:
 
     def raised_to(self, other: "Progress") -> "Progress":
         """Each number the larger of the two: none ever falls."""
+        if (
+            type(self) is Progress
+            and other.current_iteration <= self.current_iteration
+            and other.total_iterations <= self.total_iterations
+            and other.tokens_used <= self.tokens_used
+            and other.total_tokens <= self.total_tokens
+        ):
+            return self
         return Progress(
             current_iteration=max(self.current_iteration, other.current_iteration),
             total_iterations=max(self.total_iterations, other.total_iterations),
@@ -166,6 +173,12 @@ class Progress:
 
     def settled(self) -> "Progress":
         """At a turn's end: totals that nobody announced are the final counts; none falls."""
+        if (
+            type(self) is Progress
+            and self.total_iterations >= self.current_iteration
+            and self.total_tokens >= self.tokens_used
+        ):
+            return self
         return Progress(
             current_iteration=self.current_iteration,
             total_iterations=max(self.total_iterations, self.current_iteration),
