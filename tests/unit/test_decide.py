@@ -270,7 +270,7 @@ def test_an_open_with_a_turn_is_repeated_whole(exclusive_key: str | None) -> Non
     same = ledger.open(exclusive_key=exclusive_key, first=SUBMIT)
 
     asked = Decision(repeated=True, turn_id=SUBMIT.turn_id, created=True)
-    assert again == replace(asked, session_id=KEY.session_id)
+    assert again == asked._replace(session_id=KEY.session_id)
     assert same == asked
 
 

@@ -1,8 +1,8 @@
 """What can be asked of a session, what a store must read for it, and what comes of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, assert_never
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, assert_never
 
 from sessile.core.context import Holding, Principal
 from sessile.core.events import (
@@ -223,8 +223,7 @@ class View:
     not the one that it would have opened."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class Decision(NamedTuple):
     """What to write, in one transaction. `lease=None` leaves the lease alone."""
 
     events: tuple[Event, ...] = ()
@@ -240,8 +239,7 @@ class Decision:
     deleted: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Named:
+class Named(NamedTuple):
     """The rows that a command needs beside the head, the lease and the running turn."""
 
     turn_id: TurnId | None = None
@@ -270,7 +268,7 @@ def named(command: Command) -> Named:
             )
         case OpenSession():
             first = Named() if command.first is None else named(command.first)
-            return replace(first, once=command.once, exclusive_key=command.exclusive_key)
+            return first._replace(once=command.once, exclusive_key=command.exclusive_key)
         case EditTurn() | CancelTurn():
             return Named(turn_id=command.turn_id)
         case UpdateSession():

@@ -6,7 +6,6 @@ and leaves no trace.
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import assert_never
 
 from sessile.core import approvals
@@ -144,7 +143,7 @@ def _open(view: View, command: OpenSession) -> Decision:
     accepted = _accepted(
         first, position=1, fence=Fence(0), runner=runner, now_ms=view.now_ms, before=events
     )
-    return replace(accepted, created=True)
+    return accepted._replace(created=True)
 
 
 def _submit(view: View, command: SubmitTurn) -> Decision:

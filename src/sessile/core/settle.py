@@ -1,6 +1,7 @@
 """From a decision to the rows that a store writes: the same pure function for every store."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from sessile.core import codec
 from sessile.core.commands import Decision, View
@@ -18,8 +19,7 @@ from sessile.core.session import (
 from sessile.core.turns import evolve_turn_by
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Changes:
+class Changes(NamedTuple):
     """The rows after a decision. `session` and `turns` hold only those that changed."""
 
     head: SessionHead

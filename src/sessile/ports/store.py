@@ -1,8 +1,9 @@
 """The store: the only arbiter. What it acknowledged is durable; what it refused left no trace."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
 
 from sessile.core.commands import Command
 from sessile.core.context import Holding
@@ -11,8 +12,7 @@ from sessile.core.ids import NodeId, Seq, SessionId, SessionKey, TenantId, TurnI
 from sessile.core.session import Lease, Session, SessionHead, Turn
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Committed:
+class Committed(NamedTuple):
     """What a transaction wrote, and how the session stands after it.
 
     `head` is None only where the session does not exist (a StartTurn found nothing, or it was
@@ -25,7 +25,7 @@ class Committed:
     lease: Lease
     session_id: SessionId
     entries: tuple[Entry, ...] = ()
-    turns: Mapping[TurnId, Turn] = field(default_factory=dict[TurnId, Turn])
+    turns: Mapping[TurnId, Turn] = MappingProxyType({})
     turn: Turn | None = None
     session: Session | None = None
     created: bool = False
