@@ -11,11 +11,12 @@ from pydantic_ai.messages import ModelMessage
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 from tests.integrations.models import Script, call
 
-from sessile import Assistant, Principal, Server, Settings, TurnContext
+from sessile import Assistant, History, Principal, Server, Settings, TurnContext
 from sessile.adapters.memory import MemoryStore
 from sessile.adapters.system import SystemClock
 from sessile.core.ids import SessionId, SessionKey, TenantId, UserId
 from sessile.integrations.demo_model import demo_model
+from sessile.runtime.steps import Steps
 
 ANA = Principal(tenant_id=TenantId("acme"), user_id=UserId("ana"))
 
@@ -183,3 +184,58 @@ async def test_a_session_remembers_and_another_does_not(settings: Settings) -> N
 
     assert known.turn.output == "Your name is Ana."
     assert unknown.turn.output == "You have not told me your name in this session."
+
+
+async def test_a_turn_that_leaves_a_call_without_its_outcome_rings_the_alarm(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It never should: the fault is planted."""
+    begun = asyncio.Event()
+    slow = Assistant("slow", model=Script([call("wait")], "done").model())
+
+    @slow.tool
+    async def wait(turn: TurnContext) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    async def cancelled(server: Server) -> float:
+        session_id = await opened(server)
+        begun.clear()
+        turn = (await server.submit(ANA, session_id, "go")).turn
+        await begun.wait()
+        await server.cancel(ANA, session_id, turn.turn_id)
+        ended = await server.sessions.wait(ANA, session_id, turn.turn_id, seconds=10)
+        assert ended.status == "cancelled"
+        orphans = server.telemetry.registry.get_sample_value(
+            "sessile_orphaned_calls_must_stay_zero_total"
+        )
+        assert orphans is not None
+        return orphans
+
+    async with Server(slow, settings=settings) as server:
+        assert await cancelled(server) == 0
+        monkeypatch.setattr(Steps, "open_calls", lambda _: ())
+        assert await cancelled(server) == 1
+
+
+async def test_the_context_counts_what_the_next_turn_is_given(settings: Settings) -> None:
+    """Behind a summary, that is what its own turn said too."""
+    given: list[int] = []
+
+    async def answer(turn: TurnContext) -> str:
+        given.append(len(turn.history.messages))
+        if turn.input["text"] == "fold":
+            await turn.summarize("all so far")
+        return "ok"
+
+    async def read(turn: TurnContext, history: History) -> str:
+        return await answer(turn)
+
+    async with Server(Assistant("folder", agent=read), settings=settings) as server:
+        session_id = await opened(server)
+        for text in ("one", "fold"):
+            await server.submit(ANA, session_id, text, wait_seconds=10)
+        report = await server.reads.context(ANA, session_id)
+        await server.submit(ANA, session_id, "two", wait_seconds=10)
+
+    assert report.messages + 1 == given[-1], "and the message that it is asked with"

@@ -63,6 +63,11 @@ class Calls:
     waiting: dict[CallId, ToolStarted] = field(default_factory=dict[CallId, ToolStarted])
     """Calls of this attempt that wait for an approval."""
 
+    @property
+    def open_ids(self) -> frozenset[CallId]:
+        """The calls that have no outcome."""
+        return frozenset((*self.started, *self.announced))
+
     def not_made(self, turn_id: TurnId, new_card: Callable[[], MessageId]) -> list[ToolStarted]:
         """The calls that were announced and never started, as they would be."""
         return [

@@ -6,11 +6,11 @@ from typing import Generic, TypeVar
 
 from sessile.core.context import Principal
 from sessile.core.errors import CursorAhead, SessionNotFound, TurnNotFound
-from sessile.core.events import Entry
+from sessile.core.events import Entry, SessionSummarized
 from sessile.core.ids import Seq, SessionId, SessionKey, TurnId
 from sessile.core.policy import Verdict
 from sessile.core.session import Turn
-from sessile.core.transcript import TEXT_KINDS, Message, messages, tokens_estimated
+from sessile.core.transcript import TEXT_KINDS, History, Message, messages, tokens_estimated
 from sessile.ports.store import Found
 from sessile.runtime.inputs import session_key
 from sessile.runtime.node import Node
@@ -150,22 +150,17 @@ class Reads:
         newest_first = await self._store.read(
             found.head.key, history=True, newest_first=True, limit=most
         )
-        summary: Seq | None = None
-        seen: list[Entry] = []
-        for entry in newest_first:
-            seen.append(entry)
-            if entry.kind == "session.summarized":
-                summary = entry.seq
-                break
-        said = tuple(messages(reversed(seen)))
+        history = History(reversed(newest_first)).bounded(most)
+        said = history.messages
+        summaries = (each.seq for each in newest_first if each.kind == SessionSummarized.kind)
         return ContextReport(
             assistant=found.session.assistant,
             messages=len(said),
             characters=sum(len(message.text) for message in said),
             tokens_estimated=tokens_estimated(said),
-            history_entries=len(seen),
+            history_entries=len(history),
             history_entries_max=most,
-            last_summary_seq=summary,
+            last_summary_seq=next(summaries, None),
         )
 
     async def backwards(

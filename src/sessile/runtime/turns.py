@@ -9,7 +9,7 @@ from sessile.core.attempts import STRIKES_MAX
 from sessile.core.commands import AwaitTurn, FinishTurn, ReleaseTurn, Runner
 from sessile.core.context import Holding
 from sessile.core.errors import LeaseLost, SteerUnread
-from sessile.core.events import Event, MessageAdded
+from sessile.core.events import Event, MessageAdded, ToolOutcome
 from sessile.core.ids import Seq, SessionKey
 from sessile.core.session import SessionHead
 from sessile.core.transcript import History
@@ -273,6 +273,8 @@ class Attempt:
         )
         committed = await patiently(lambda: node.store.transact(self.key, command))
         node.publish(committed)
+        ended = {each.call_id for each in command.closing if isinstance(each, ToolOutcome)}
+        node.telemetry.orphans.inc(len(self._steps.remains.calls.open_ids - ended))
         return committed
 
     async def _release(self) -> None:
