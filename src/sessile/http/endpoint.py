@@ -17,6 +17,7 @@ from sessile.core.ids import CallId, SessionId, TurnId, well_formed
 from sessile.http.bodies import check_media_type, parse_json, read_body
 from sessile.http.exchange import Exchange, caller, exchange, here
 from sessile.http.problems import InvalidFields, SessionMismatch, problem
+from sessile.runtime.inputs import NOBODYS_SESSION
 
 QUERY_FIELDS_MAX = 20
 NUMBERS = {
@@ -25,7 +26,7 @@ NUMBERS = {
 }
 """What a number is in a query: Python would read `1_0`, ` 1` and `1.0` as well."""
 NOBODYS: Mapping[str, tuple[str, SessionId | TurnId | CallId]] = {
-    "session_id": ("ses", SessionId("ses_")),
+    "session_id": ("ses", NOBODYS_SESSION),
     "turn_id": ("trn", TurnId("trn_")),
     "call_id": ("call", CallId("call_")),
 }

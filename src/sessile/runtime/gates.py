@@ -27,9 +27,9 @@ class Gates:
     async def grant(
         self, principal: Principal, session_id: SessionId, grants: Collection[str]
     ) -> Found:
-        """The session's grants are these from now on: the next call of a tool goes by them, and
-        the next turn is offered its tools by them. Operators and admins may set any, and the
-        session's owner those that its assistant lets owners set.
+        """The session's grants are these from now on: what was taken stops the next call of a
+        tool, and what was given holds from the next turn on. Operators and admins may set any, and
+        the session's owner those that its assistant lets owners set.
 
         Raises Forbidden, InvalidInput, SessionClosed.
         """

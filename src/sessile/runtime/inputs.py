@@ -12,7 +12,7 @@ from sessile.core.events import JsonObject
 from sessile.core.ids import SessionId, SessionKey, well_formed
 from sessile.settings import Settings
 
-NOBODYS = SessionId("ses_")
+NOBODYS_SESSION = SessionId("ses_")
 INPUT_TYPES = ("message", "task", "button")
 _GRANT = re.compile(r"[A-Za-z][A-Za-z0-9_.:-]{0,63}")
 
@@ -21,7 +21,7 @@ def session_key(principal: Principal, session_id: SessionId) -> SessionKey:
     """Where the caller's session would be. What cannot be an id is looked for under a name that
     nothing has: it is answered as any other that does not exist, and no database sees it."""
     known = well_formed(session_id, prefix="ses")
-    return SessionKey(principal.tenant_id, session_id if known else NOBODYS)
+    return SessionKey(principal.tenant_id, session_id if known else NOBODYS_SESSION)
 
 
 def check_input(given: JsonObject, settings: Settings) -> None:

@@ -273,8 +273,9 @@ class Attempt:
         )
         committed = await patiently(lambda: node.store.transact(self.key, command))
         node.publish(committed)
-        ended = {each.call_id for each in command.closing if isinstance(each, ToolOutcome)}
-        node.telemetry.orphans.inc(len(self._steps.remains.calls.open_ids - ended))
+        if open_ids := self._steps.remains.calls.open_ids:
+            ended = {each.call_id for each in command.closing if isinstance(each, ToolOutcome)}
+            node.telemetry.orphans.inc(len(open_ids - ended))
         return committed
 
     async def _release(self) -> None:
