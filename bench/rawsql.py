@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from sessile.adapters.migrations import migrate
 from sessile.adapters.sqlite.files import connect_writer
-from sessile.adapters.sqlite.rows import spread
+from sessile.adapters.sqlite.spread import spread
 
 HEAD = """
     UPDATE session_head SET

@@ -49,6 +49,7 @@ MUTABLE_TYPES = frozenset(
 SLEEPS = frozenset({"asyncio.sleep", "anyio.sleep", "time.sleep"})
 SLEEPERS = {
     "tests/simulation/": "time is virtual there: a sleep costs nothing and always ends the same",
+    "tests/servers/": "they wait for processes, whose clocks no test can advance",
     "tests/chaos/": "its nodes are processes of their own, whose clocks no test can advance",
 }
 

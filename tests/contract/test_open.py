@@ -100,6 +100,7 @@ async def test_close_open_close_open_at_once_leave_one_active(desk: Desk) -> Non
         desk.open(exclusive_key="k"),
         *(desk.open(exclusive_key="k") for _ in range(5)),
     )
+    await desk.open(exclusive_key="k")
 
     found = await desk.store.sessions(ACME, limit=100)
     assert sum(each.head.status == "active" for each in found) == 1

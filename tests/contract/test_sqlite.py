@@ -501,7 +501,7 @@ PLANS = {
     ),
     "sessions of a user": (
         lambda it: reads.sessions(it, ACME, user_id=UserId("ann"), before=None, limit=1),
-        "USING INDEX session_user (tenant_id=? AND user_id=? AND session_id<?)",
+        "USING INDEX session_by_user (tenant_id=? AND user_id=? AND session_id<?)",
     ),
 }
 KEY = SessionKey(ACME, CountingIds().session_id())

@@ -401,8 +401,8 @@ async def test_a_tool_s_outcome_is_a_durable_step(desk: Desk) -> None:
         result={"state": "sent"},
     )
 
-    committed = await desk.store.append(held, 0, [outcome])
+    await desk.store.append(held, 0, [outcome])
 
-    assert committed.turns[held.turn_id].progressed
+    assert (await desk.turn(key, held.turn_id)).progressed
     assert (await desk.turn(key, held.turn_id)).progressed
     assert decode((await desk.log(key))[-1]) == outcome

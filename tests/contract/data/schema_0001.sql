@@ -143,7 +143,7 @@ CREATE UNIQUE INDEX session_head_exclusive ON session_head (tenant_id, exclusive
     WHERE status = 'active' AND exclusive_key IS NOT NULL
     ;
 CREATE INDEX session_head_due ON session_head (due_at_ms) WHERE due_at_ms IS NOT NULL;
-CREATE INDEX session_user ON session (tenant_id, user_id, session_id);
+CREATE INDEX session_by_user ON session (tenant_id, user_id, session_id);
 CREATE INDEX entry_history ON entry (tenant_id, session_id, seq)
     WHERE kind NOT IN ('message.delta', 'turn.progress')
     ;

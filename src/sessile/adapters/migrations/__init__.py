@@ -13,6 +13,10 @@ HEAD = "0001"
 """The newest revision. Stated here too, so that an up-to-date database is seen without Alembic."""
 
 
+ADVISORY_KEY = 7_368_115_296_108_229
+"""Of the lock on a PostgreSQL database under which it is migrated."""
+
+
 class SchemaTooNew(SessileError):
     """The database was made by a newer version of Sessile; use that version or a newer one."""
 
@@ -43,6 +47,25 @@ def migrate(path: Path, *, busy_seconds: float = 10.0) -> None:
     event.listen(engine, "begin", begin)
     with engine.begin() as connection:
         upgrade(connection)
+
+
+async def migrate_postgres(dsn: str) -> None:
+    """The same for the PostgreSQL database at `dsn`, under an advisory lock: of nodes that start
+    at once, one migrates and the others wait for it."""
+    if await revision_postgres(dsn) == HEAD:
+        return
+    from sqlalchemy import NullPool, make_url, text  # noqa: PLC0415
+    from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415
+
+    url = make_url(dsn).set(drivername="postgresql+asyncpg")
+    engine = create_async_engine(url, poolclass=NullPool)
+    lock = text("SELECT pg_advisory_xact_lock(:key)")
+    try:
+        async with engine.begin() as connection:
+            await connection.execute(lock, {"key": ADVISORY_KEY})
+            await connection.run_sync(upgrade)
+    finally:
+        await engine.dispose()
 
 
 def upgrade(connection: "Connection", revision: str = "head") -> None:
@@ -79,3 +102,17 @@ def revision(path: Path) -> str | None:
         connection.close()
     found: str = row[0]
     return found
+
+
+async def revision_postgres(dsn: str) -> str | None:
+    """The same for a PostgreSQL database. Raises what a connection can fail with."""
+    import asyncpg  # noqa: PLC0415
+
+    connection = await asyncpg.connect(dsn)
+    try:
+        if await connection.fetchval("SELECT to_regclass('alembic_version')") is None:
+            return None
+        found: str | None = await connection.fetchval("SELECT version_num FROM alembic_version")
+        return found
+    finally:
+        await connection.close()

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sessile.adapters.migrations import HEAD
+from sessile.adapters.sql.rows import turn_of
 from sessile.adapters.sqlite import reads
 from sessile.adapters.sqlite.files import WAL_BYTES_MAX
-from sessile.adapters.sqlite.rows import turn_of
 from sessile.core.audit import Audit, Check, SessionChecks
 from sessile.core.ids import SessionKey, TurnId
 from sessile.core.session import Turn

@@ -1,7 +1,7 @@
 """What readers ask. Each is one statement, and so sees one state of the database; or two where
 bytes bound a page: how many rows fit, and then these rows.
 
-A page comes as one JSON array: one step of SQLite for all its rows (see `rows.spread`).
+A page comes as one JSON array: one step of SQLite for all its rows (see `spread`).
 """
 
 import json
@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 from itertools import accumulate
 from typing import Any
 
-from sessile.adapters.sqlite.rows import head_of, session_of, turn_of
+from sessile.adapters.sql.rows import head_of, session_of, turn_of
 from sessile.core.events import Entry
 from sessile.core.ids import Seq, SessionId, SessionKey, TenantId, TurnId, UserId
 from sessile.core.session import Turn

@@ -9,7 +9,8 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from sessile.adapters.sqlite.rows import head_of, lease_of, session_of, spread, turn_of
+from sessile.adapters.sql.rows import head_of, lease_of, session_of, turn_of
+from sessile.adapters.sqlite.spread import spread
 from sessile.adapters.sqlite.writes import Known, Place, Writes
 from sessile.core.attempts import authorised, check_append
 from sessile.core.commands import (

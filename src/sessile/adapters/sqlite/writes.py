@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
-from sessile.adapters.sqlite.rows import (
+from sessile.adapters.sql.rows import (
     Row,
     born_head_row,
     born_turn_row,
     head_row,
     input_row,
     session_row,
-    spread,
     turn_row,
 )
+from sessile.adapters.sqlite.spread import spread
 from sessile.core.commands import Remembered
 from sessile.core.events import Entry
 from sessile.core.ids import SessionId, SessionKey, TenantId, TurnId

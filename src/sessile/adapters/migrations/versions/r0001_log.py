@@ -48,7 +48,7 @@ SQLITE = (
         PRIMARY KEY (tenant_id, session_id)
     )
     """,
-    "CREATE INDEX session_user ON session (tenant_id, user_id, session_id)",
+    "CREATE INDEX session_by_user ON session (tenant_id, user_id, session_id)",
     """
     CREATE TABLE entry (
         tenant_id TEXT NOT NULL,
@@ -116,8 +116,123 @@ SQLITE = (
     """,
 )
 
+# As above, with what PostgreSQL has besides: room on a page for the next version of a head, so that
+# an append changes no index; ids in the order of their bytes, whatever the database's own is; and
+# the clock that leases are judged by, which is one for all nodes.
+POSTGRES = (
+    """
+    CREATE FUNCTION sessile_now_ms() RETURNS bigint LANGUAGE sql VOLATILE PARALLEL SAFE
+    AS $$ SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint $$
+    """,
+    """
+    CREATE TABLE session_head (
+        tenant_id text COLLATE "C" NOT NULL,
+        session_id text COLLATE "C" NOT NULL,
+        user_id text COLLATE "C" NOT NULL,
+        exclusive_key text COLLATE "C",
+        status text NOT NULL,
+        head bigint NOT NULL,
+        fence bigint NOT NULL,
+        step integer NOT NULL,
+        next_position integer NOT NULL,
+        queued integer NOT NULL,
+        running_turn_id text,
+        awaiting_until_ms bigint,
+        cancel_turn_id text,
+        steers_unread integer NOT NULL,
+        lease_owner text,
+        lease_until_ms bigint NOT NULL,
+        due_at_ms bigint,
+        PRIMARY KEY (tenant_id, session_id)
+    ) WITH (fillfactor = 50)
+    """,
+    """
+    CREATE UNIQUE INDEX session_head_exclusive ON session_head (tenant_id, exclusive_key)
+    WHERE status = 'active' AND exclusive_key IS NOT NULL
+    """,
+    "CREATE INDEX session_head_due ON session_head (due_at_ms) WHERE due_at_ms IS NOT NULL",
+    """
+    CREATE TABLE session (
+        tenant_id text COLLATE "C" NOT NULL,
+        session_id text COLLATE "C" NOT NULL,
+        user_id text COLLATE "C" NOT NULL,
+        assistant text NOT NULL,
+        title text,
+        metadata text NOT NULL,
+        grants text NOT NULL,
+        created_at_ms bigint NOT NULL,
+        updated_at_ms bigint NOT NULL,
+        PRIMARY KEY (tenant_id, session_id)
+    )
+    """,
+    "CREATE INDEX session_by_user ON session (tenant_id, user_id, session_id)",
+    """
+    CREATE TABLE entry (
+        tenant_id text COLLATE "C" NOT NULL,
+        session_id text COLLATE "C" NOT NULL,
+        seq bigint NOT NULL,
+        turn_id text,
+        kind text NOT NULL,
+        at_ms bigint NOT NULL,
+        body text NOT NULL,
+        PRIMARY KEY (tenant_id, session_id, seq)
+    )
+    """,
+    """
+    CREATE INDEX entry_history ON entry (tenant_id, session_id, seq)
+    WHERE kind NOT IN ('message.delta', 'turn.progress')
+    """,
+    """
+    CREATE TABLE turn (
+        tenant_id text COLLATE "C" NOT NULL,
+        session_id text COLLATE "C" NOT NULL,
+        turn_id text COLLATE "C" NOT NULL,
+        seq bigint NOT NULL,
+        position integer NOT NULL,
+        message_id text NOT NULL,
+        user_id text NOT NULL,
+        status text NOT NULL,
+        attempt integer NOT NULL,
+        strikes integer NOT NULL,
+        progressed boolean NOT NULL,
+        cancel_reason text,
+        cancel_by text,
+        current_iteration bigint NOT NULL,
+        total_iterations bigint NOT NULL,
+        tokens_used bigint NOT NULL,
+        total_tokens bigint NOT NULL,
+        created_at_ms bigint NOT NULL,
+        started_at_ms bigint,
+        ended_at_ms bigint,
+        error text,
+        awaited text,
+        input text NOT NULL,
+        output text,
+        PRIMARY KEY (tenant_id, session_id, turn_id)
+    ) WITH (fillfactor = 80)
+    """,
+    "CREATE UNIQUE INDEX turn_position ON turn (tenant_id, session_id, position)",
+    """
+    CREATE INDEX turn_queued ON turn (tenant_id, session_id, position) WHERE status = 'queued'
+    """,
+    """
+    CREATE TABLE idempotency (
+        tenant_id text COLLATE "C" NOT NULL,
+        scope text COLLATE "C" NOT NULL,
+        user_id text COLLATE "C" NOT NULL,
+        key text COLLATE "C" NOT NULL,
+        request_hash text NOT NULL,
+        session_id text COLLATE "C" NOT NULL,
+        turn_id text,
+        created boolean NOT NULL,
+        at_ms bigint NOT NULL,
+        PRIMARY KEY (tenant_id, scope, user_id, key)
+    )
+    """,
+)
+
 
 def upgrade() -> None:
-    statements = {"sqlite": SQLITE}[op.get_bind().dialect.name]
+    statements = {"sqlite": SQLITE, "postgresql": POSTGRES}[op.get_bind().dialect.name]
     for statement in statements:
         op.execute(statement)

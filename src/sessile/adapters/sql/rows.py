@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import cache
 from typing import Any
 
 from sessile.core.codec import clean, to_json
@@ -12,18 +11,6 @@ from sessile.core.ids import SessionKey
 from sessile.core.session import Awaited, Lease, Session, SessionHead, Turn
 
 Row = Sequence[Any]
-
-
-@cache
-def spread(sql: str, count: int) -> str:
-    """The statement for `count` rows, given the one for a row: its first `(?, …, ?)` repeated.
-
-    One statement of many rows is one step of SQLite, and each step gives up the interpreter's
-    lock: with a busy event loop beside it, row by row was measured 80 times slower.
-    """
-    begin = sql.index("(?")
-    end = sql.index(")", begin) + 1
-    return f"{sql[:begin]}{', '.join([sql[begin:end]] * count)}{sql[end:]}"
 
 
 def text_or_none(text: str | None) -> str | None:

@@ -1,0 +1,124 @@
+"""Connections to PostgreSQL: how long each may wait, and what its errors mean to a store."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import asyncpg
+from asyncpg import Connection
+from asyncpg import exceptions as pg
+
+from sessile.core.errors import SessileError, StorageBusy, StorageDamaged, StorageFull
+
+LANE_LOCK_MILLISECONDS = 250
+"""How long a lane, which serves many sessions, waits for a row that another holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """All below half of a lease: a node that is paused or cut off must not hold up those who take
+    its sessions over, nor they wait for it."""
+
+    lease_ms: int
+
+    @property
+    def statement_ms(self) -> int:
+        return self.lease_ms * 2 // 5
+
+    @property
+    def lock_ms(self) -> int:
+        """For who waits for one session only."""
+        return self.lease_ms // 4
+
+    @property
+    def lane_lock_ms(self) -> int:
+        return min(LANE_LOCK_MILLISECONDS, self.lease_ms // 8)
+
+    @property
+    def client_seconds(self) -> float:
+        """After the server would have given up: then nobody answers at the other end."""
+        return self.lease_ms * 0.45 / 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Connector:
+    """Makes connections to one database, all with the same patience."""
+
+    dsn: str
+    patience: Patience
+
+    async def connect(self, name: str, *, lock_ms: int) -> Connection:
+        """Raises what `is_lost` and `is_passing` tell apart."""
+        patience = self.patience
+        async with asyncio.timeout(patience.client_seconds):
+            return await asyncpg.connect(
+                self.dsn,
+                command_timeout=patience.client_seconds,
+                server_settings=self.settings(name, lock_ms=lock_ms),
+            )
+
+    def settings(self, name: str, *, lock_ms: int) -> dict[str, str]:
+        """What each connection tells the server."""
+        most = f"{self.patience.statement_ms}ms"
+        return {
+            "application_name": f"sessile {name}",
+            "lock_timeout": f"{lock_ms}ms",
+            "statement_timeout": most,
+            "idle_in_transaction_session_timeout": most,
+            "tcp_user_timeout": most,
+            # What is decided is decided behind a lock: see Transaction.
+            "default_transaction_isolation": "read committed",
+            "jit": "off",
+        }
+
+
+def is_lost(error: BaseException) -> bool:
+    """The connection is gone, or nobody knows what became of what was asked by it."""
+    if isinstance(error, pg.QueryCanceledError):
+        return False  # the server answered
+    if isinstance(error, pg.InterfaceError):
+        return "closed" in str(error)  # else it was never asked: that is a bug
+    return isinstance(
+        error,
+        OSError
+        | TimeoutError
+        | pg.PostgresConnectionError
+        | pg.InternalClientError
+        | pg.OperatorInterventionError
+        | pg.IdleInTransactionSessionTimeoutError,
+    )
+
+
+def is_locked(error: BaseException) -> bool:
+    """Somebody else holds a row for longer than the connection waits for one."""
+    return isinstance(error, pg.LockNotAvailableError)
+
+
+def is_passing(error: BaseException) -> bool:
+    """Nothing was written, and the same may succeed when it is asked again."""
+    return is_lost(error) or isinstance(
+        error,
+        pg.TransactionRollbackError
+        | pg.LockNotAvailableError
+        | pg.QueryCanceledError
+        | pg.TooManyConnectionsError
+        | pg.ReadOnlySQLTransactionError
+        | pg.UniqueViolationError
+        | pg.ObjectInUseError,
+    )
+
+
+def told(error: Exception) -> Exception:
+    """As the port says it."""
+    if isinstance(error, SessileError):
+        return error
+    if isinstance(error, pg.DiskFullError):
+        return StorageFull()
+    if isinstance(error, pg.DataCorruptedError | pg.IndexCorruptedError):
+        return StorageDamaged()
+    return StorageBusy() if is_passing(error) else error
+
+
+def brief(error: Exception) -> Mapping[str, str]:
+    """For the log: the class, and what PostgreSQL said, which names no row's content."""
+    return {"error": type(error).__name__, "said": str(error).partition("\n")[0]}

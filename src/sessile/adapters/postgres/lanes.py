@@ -1,0 +1,290 @@
+"""Group commit: a few lanes, each with a connection of its own, each session in one of them.
+
+There is no timer. Callers that arrive while a lane's commit is on its way share the next.
+"""
+
+import asyncio
+import logging
+from collections import Counter, deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from zlib import crc32
+
+from asyncpg import Connection
+
+from sessile.adapters.postgres.appends import append, is_plain
+from sessile.adapters.postgres.connections import (
+    Connector,
+    brief,
+    is_locked,
+    is_lost,
+    is_passing,
+    told,
+)
+from sessile.adapters.postgres.transaction import Answer, HolderMoved, Hot, Job, Mark, Transaction
+from sessile.adapters.sql.batch import Appended, Asked
+from sessile.core.ids import SessionId, SessionKey
+from sessile.core.turns import evolve_turn_by
+from sessile.ports.store import Committed
+
+logger = logging.getLogger(__name__)
+
+LANES = 4
+BATCH_MAX = 256
+RETRY_SECONDS = 0.02
+RETRY_SECONDS_MAX = 0.5
+
+
+@dataclass(slots=True, eq=False)
+class Caller:
+    """A job, who waits for its answer, and until when it is tried."""
+
+    job: Job
+    future: asyncio.Future[Committed]
+    until: float
+
+    def answer(self, answer: Answer | Exception) -> None:
+        if self.future.done():
+            return  # cancelled meanwhile; the job is done or refused as a whole all the same
+        if isinstance(answer, Exception):
+            self.future.set_exception(answer)
+        else:
+            self.future.set_result(answer)
+
+
+class CommitUnseen(Exception):
+    """The connection was lost in the commit of these answers."""
+
+    def __init__(self, mark: Mark, answers: Sequence[Answer]) -> None:
+        super().__init__()
+        self.mark = mark
+        self.answers = answers
+
+
+class Lane:
+    """One connection that writes. What a batch comes to is known before the next one begins.
+
+    `aside`: the lane for sessions that somebody else holds for long, a node that is paused in the
+    middle of a transaction among them. It waits for them one at a time, and no other session waits
+    with it.
+    """
+
+    def __init__(self, connector: Connector, name: str, *, aside: "Lane | None") -> None:
+        self._connector = connector
+        self._name = name
+        self._aside = aside
+        self._batch_max = 1 if aside is None else BATCH_MAX
+        self._arrived = asyncio.Event()
+        self._waiting = deque[Caller]()
+        self._waiting_of = Counter[SessionKey]()
+        self._stopped = False
+        self._connection: Connection | None = None
+        self._hot: dict[SessionKey, Hot] = {}
+
+    def put(self, caller: Caller) -> None:
+        key = caller.job.key
+        if self._aside is not None and self._aside.serves(key):
+            self._aside.put(caller)
+            return
+        self._waiting.append(caller)
+        self._waiting_of[key] += 1
+        self._arrived.set()
+
+    def serves(self, key: SessionKey) -> bool:
+        return self._waiting_of[key] > 0
+
+    async def open(self) -> None:
+        """Connects. Raises what a connection can fail with."""
+        await self._connected()
+
+    async def run(self) -> None:
+        """Until it was stopped, and everything asked before is answered."""
+        try:
+            while self._waiting or not self._stopped:
+                await self._arrived.wait()
+                self._arrived.clear()
+                while self._waiting:
+                    size = min(len(self._waiting), self._batch_max)
+                    batch = [self._waiting.popleft() for _ in range(size)]
+                    await self._answer(batch)
+                    self._waiting_of.subtract(caller.job.key for caller in batch)
+                self._waiting_of.clear()
+        finally:
+            self._hang_up()
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._arrived.set()
+
+    async def _answer(self, callers: Sequence[Caller]) -> None:
+        """Every caller has its answer afterwards, or waits in the lane aside."""
+        loop = asyncio.get_running_loop()
+        end = max(caller.until for caller in callers)
+        jobs = [caller.job for caller in callers]
+        unseen: CommitUnseen | None = None
+        wait, careful = RETRY_SECONDS, False
+        while True:
+            try:
+                connection = await self._connected()
+                answers = await self._attempt(connection, jobs, careful=careful, unseen=unseen)
+            except Exception as error:  # noqa: BLE001  whatever it is, the lane goes on
+                self._hot.clear()
+                lost = isinstance(error, CommitUnseen) or is_lost(error)
+                if lost:
+                    self._hang_up()
+                if isinstance(error, CommitUnseen):
+                    unseen = error
+                elif len(callers) > 1 and unseen is None and not lost:
+                    await self._answer_singly(callers, error)
+                    return
+                elif self._aside is not None and is_locked(error):
+                    self._aside.put(callers[0])
+                    return
+                elif not is_passing(error) and not isinstance(error, HolderMoved):
+                    self._fail(callers, error)
+                    return
+                if loop.time() + wait > end:
+                    self._fail(callers, error)
+                    return
+                careful = True
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, RETRY_SECONDS_MAX)
+            else:
+                for caller, answer in zip(callers, answers, strict=True):
+                    caller.answer(answer)
+                return
+
+    async def _answer_singly(self, callers: Sequence[Caller], error: Exception) -> None:
+        """Each in a transaction of its own, so that the culprit alone fails, or waits."""
+        logger.info("a batch is answered one by one", extra={"jobs": len(callers), **brief(error)})
+        for caller in callers:
+            await self._answer([caller])
+
+    async def _attempt(
+        self,
+        connection: Connection,
+        jobs: Sequence[Job],
+        *,
+        careful: bool,
+        unseen: CommitUnseen | None,
+    ) -> Sequence[Answer]:
+        """Raises CommitUnseen, and what PostgreSQL and the connection raise."""
+        appends = [job for job in jobs if isinstance(job, Appended) and is_plain(job)]
+        if len(appends) < len(jobs) or len({job.key for job in appends}) < len(jobs):
+            return await self._decided(connection, jobs, careful=careful, unseen=unseen)
+        appended = await append(connection, appends)
+        self._keep_hot(appends, appended)
+        left = [job for job, answer in zip(appends, appended, strict=True) if answer is None]
+        if not left:
+            return [answer for answer in appended if answer is not None]
+        rest = iter(await self._decided(connection, left, careful=careful, unseen=None))
+        return [next(rest) if answer is None else answer for answer in appended]
+
+    async def _decided(
+        self,
+        connection: Connection,
+        jobs: Sequence[Job],
+        *,
+        careful: bool,
+        unseen: CommitUnseen | None,
+    ) -> Sequence[Answer]:
+        await connection.execute("BEGIN")
+        try:
+            transaction = Transaction(connection, self._hot, careful=careful)
+            await transaction.lock(jobs)
+            if unseen is not None and await transaction.happened(unseen.mark):
+                answers, mark = unseen.answers, None
+            else:
+                answers, mark = await transaction.answer(jobs)
+        except BaseException:
+            with suppress(Exception):
+                await connection.execute("ROLLBACK")
+            raise
+        try:
+            await connection.execute("COMMIT")
+        except Exception as error:
+            if mark is None:
+                raise
+            raise CommitUnseen(mark, answers) from error
+        transaction.keep_hot()
+        return answers
+
+    def _keep_hot(self, jobs: Sequence[Appended], answers: Sequence[Committed | None]) -> None:
+        for job, answer in zip(jobs, answers, strict=True):
+            hot = self._hot.get(job.key)
+            if hot is None or answer is None or answer.head is None:
+                continue
+            turn_id, entries = job.holding.turn_id, answer.entries
+            turn = hot.turns.get(turn_id)
+            if turn is None or entries[0].seq != hot.head + 1:
+                del self._hot[job.key]
+                continue
+            events = zip((entry.seq for entry in entries), job.events, strict=True)
+            evolved = evolve_turn_by(turn, events, key=job.key, at_ms=entries[0].at_ms)
+            assert evolved is not None
+            turns = {**hot.turns, turn_id: evolved}
+            self._hot[job.key] = Hot(answer.head.head, hot.session, turns)
+
+    def _fail(self, callers: Sequence[Caller], error: Exception) -> None:
+        logger.error("nothing was stored", extra={"jobs": len(callers), **brief(error)})
+        for caller in callers:
+            caller.answer(told(error))
+
+    async def _connected(self) -> Connection:
+        if self._connection is None or self._connection.is_closed():
+            patience = self._connector.patience
+            lock_ms = patience.lock_ms if self._aside is None else patience.lane_lock_ms
+            self._connection = await self._connector.connect(self._name, lock_ms=lock_ms)
+        return self._connection
+
+    def _hang_up(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
+
+class Lanes:
+    """All jobs of a session go through one lane, one after another."""
+
+    def __init__(self, connector: Connector, *, busy_seconds: float) -> None:
+        self._busy_seconds = busy_seconds
+        self._aside = Lane(connector, "aside", aside=None)
+        self._lanes = [
+            Lane(connector, f"lane {number}", aside=self._aside) for number in range(LANES)
+        ]
+        self._tasks = asyncio.TaskGroup()
+        self._running: list[asyncio.Task[None]] = []
+
+    async def open(self) -> None:
+        """Raises what a connection can fail with."""
+        for lane in self._lanes:
+            await lane.open()
+        await self._tasks.__aenter__()
+        self._running = [
+            self._tasks.create_task(lane.run(), name="postgres lane") for lane in self._lanes
+        ]
+        self._tasks.create_task(self._aside.run(), name="postgres lane aside")
+
+    async def close(self) -> None:
+        """When everything asked before is answered."""
+        for lane in self._lanes:
+            lane.stop()
+        await asyncio.gather(*self._running)
+        self._aside.stop()  # last, because the others hand over to it
+        await self._tasks.__aexit__(None, None, None)
+
+    async def ask(self, job: Job) -> Committed:
+        """The answer, once it is durable. Raises what the port's methods raise. A caller that is
+        cancelled meanwhile loses only the answer."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Committed] = loop.create_future()
+        self._lane_of(job).put(Caller(job, future, loop.time() + self._busy_seconds))
+        return await future
+
+    def _lane_of(self, job: Job) -> Lane:
+        tenant_id, place = job.key
+        if isinstance(job, Asked) and job.names.exclusive_key is not None:
+            # All that would open the session are told one after another who did.
+            place = SessionId(job.names.exclusive_key)
+        return self._lanes[crc32(f"{tenant_id} {place}".encode(errors="replace")) % LANES]

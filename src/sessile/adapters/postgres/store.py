@@ -1,0 +1,174 @@
+"""PostgresStore: the port, told to a few lanes that write, a pool that reads, and one connection
+that renews."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import AsyncExitStack
+from typing import Any, Self, TypeVar
+
+import asyncpg
+from asyncpg import Connection
+
+from sessile.adapters.migrations import migrate_postgres
+from sessile.adapters.postgres import reads, renewals
+from sessile.adapters.postgres.connections import (
+    Connector,
+    Patience,
+    is_lost,
+    is_passing,
+    told,
+)
+from sessile.adapters.postgres.lanes import Lanes
+from sessile.adapters.sql.batch import Appended, Asked
+from sessile.core.commands import Command
+from sessile.core.context import Holding
+from sessile.core.events import Entry, Event
+from sessile.core.ids import NodeId, SessionId, SessionKey, TenantId, TurnId, UserId
+from sessile.core.session import Turn
+from sessile.ports.store import Committed, Found, Sweep
+
+T = TypeVar("T")
+
+READERS_MAX = 4
+RETRY_SECONDS = 0.05
+
+
+class PostgresStore:
+    """Many nodes on one database; see `ports.store.Store` for the promises.
+
+    Opened by `async with`, which migrates the schema. `lease_ms`: as nodes take leases; all waits
+    on the database are shorter than half of it. `busy_seconds`: how long a database that does not
+    answer, or refuses for a while, is asked again.
+    """
+
+    def __init__(self, dsn: str, *, lease_ms: int, busy_seconds: float = 10.0) -> None:
+        self._dsn = dsn
+        self._connector = Connector(dsn, Patience(lease_ms))
+        self._busy_seconds = busy_seconds
+        self._lanes = Lanes(self._connector, busy_seconds=busy_seconds)
+        self._renewing: Connection | None = None
+        self._renewing_one = asyncio.Lock()
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await migrate_postgres(self._dsn)
+            patience = self._connector.patience
+            self._readers = await asyncpg.create_pool(
+                self._dsn,
+                min_size=1,
+                max_size=READERS_MAX,
+                command_timeout=patience.client_seconds,
+                timeout=patience.client_seconds,
+                server_settings=self._connector.settings("reads", lock_ms=patience.lock_ms),
+            )
+            stack.callback(self._readers.terminate)
+            await self._lanes.open()
+            stack.push_async_callback(self._lanes.close)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._stack.aclose()
+        if self._renewing is not None:
+            self._renewing.terminate()
+
+    async def transact(self, key: SessionKey, command: Command) -> Committed:
+        return await self._lanes.ask(Asked.of(key, command))
+
+    async def append(self, holding: Holding, step: int, events: Sequence[Event]) -> Committed:
+        return await self._lanes.ask(Appended(holding, step, tuple(events)))
+
+    async def renew(
+        self, node: NodeId, holdings: Collection[Holding], *, lease_ms: int
+    ) -> frozenset[SessionKey]:
+        if not holdings:
+            return frozenset()
+        async with self._renewing_one:
+            try:
+                if self._renewing is None or self._renewing.is_closed():
+                    lock_ms = self._connector.patience.lock_ms
+                    self._renewing = await self._connector.connect("renewals", lock_ms=lock_ms)
+                return await renewals.renew(self._renewing, node, holdings, lease_ms=lease_ms)
+            except Exception as error:
+                if self._renewing is not None and is_lost(error):
+                    self._renewing.terminate()
+                raise told(error) from error
+
+    async def sweep(
+        self,
+        *,
+        due_max: int,
+        assistants: Collection[str],
+        following: Collection[SessionKey] = (),
+    ) -> Sweep:
+        return await self._read(
+            lambda it: reads.sweep(it, due_max=due_max, assistants=assistants, following=following)
+        )
+
+    async def find(self, key: SessionKey, turn_id: TurnId | None = None) -> Found | None:
+        return await self._read(lambda it: reads.find(it, key, turn_id))
+
+    async def sessions(
+        self,
+        tenant_id: TenantId,
+        *,
+        user_id: UserId | None = None,
+        before: SessionId | None = None,
+        limit: int,
+    ) -> tuple[Found, ...]:
+        return await self._read(
+            lambda it: reads.sessions(it, tenant_id, user_id=user_id, before=before, limit=limit)
+        )
+
+    async def turns(
+        self,
+        key: SessionKey,
+        *,
+        after: int = 0,
+        queued: bool = False,
+        limit: int,
+        bytes_max: int | None = None,
+    ) -> tuple[Turn, ...]:
+        return await self._read(
+            lambda it: reads.turns(
+                it, key, after=after, queued=queued, limit=limit, bytes_max=bytes_max
+            )
+        )
+
+    async def read(
+        self,
+        key: SessionKey,
+        *,
+        after: int = 0,
+        before: int | None = None,
+        history: bool = False,
+        newest_first: bool = False,
+        limit: int,
+        bytes_max: int | None = None,
+    ) -> tuple[Entry, ...]:
+        return await self._read(
+            lambda it: reads.entries(
+                it,
+                key,
+                after=after,
+                before=before,
+                history=history,
+                newest_first=newest_first,
+                limit=limit,
+                bytes_max=bytes_max,
+            )
+        )
+
+    async def _read(self, read: Callable[[Any], Awaitable[T]]) -> T:
+        """A read changes nothing: it is asked again as long as the database may come back."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._busy_seconds
+        while True:
+            try:
+                async with self._readers.acquire() as connection:
+                    return await read(connection)
+            except Exception as error:
+                if not is_passing(error) or loop.time() > end:
+                    raise told(error) from error
+            await asyncio.sleep(RETRY_SECONDS)

@@ -1,0 +1,168 @@
+"""One transaction of a lane: lock the heads, look, answer the jobs, write.
+
+The heads are locked in the order of their keys, so that no two batches wait for each other. What
+else is read is read behind the lock, in a statement of its own: one that waited for a lock sees
+the rows of other tables as they were before it waited.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from asyncpg import Connection
+
+from sessile.adapters.postgres.look import known_of, look
+from sessile.adapters.postgres.writes import write
+from sessile.adapters.sql.batch import Appended, Asked, Batch
+from sessile.adapters.sql.gathered import Gathered, Holder
+from sessile.core.errors import SessileError
+from sessile.core.events import Entry
+from sessile.core.ids import Seq, SessionKey, TurnId
+from sessile.core.session import Session, Turn
+from sessile.ports.store import Committed
+
+HOT_SESSIONS_MAX = 512
+"""Sessions of which a lane remembers what others may have changed meanwhile: it is used only where
+the head, which is read each time, is where it was."""
+HOT_QUEUE_MAX = 4
+"""Of each, as many waiting turns at most; a longer queue is read when it is wanted."""
+
+Job = Asked | Appended
+Answer = Committed | SessileError
+
+
+class Hot(NamedTuple):
+    """The wide row and the turns of a session as they were at `head`."""
+
+    head: Seq
+    session: Session
+    turns: Mapping[TurnId, Turn]
+
+
+class Mark(NamedTuple):
+    """What a transaction wrote, by which it is recognised if nobody saw it commit."""
+
+    entry: tuple[SessionKey, Entry] | None = None
+    deleted: SessionKey | None = None
+
+
+class HolderMoved(Exception):
+    """The session that held an exclusive key was closed before it could be locked."""
+
+
+class Transaction:
+    """Within a transaction of the connection's, which the caller begins and ends."""
+
+    def __init__(
+        self, connection: Connection, hot: dict[SessionKey, Hot], *, careful: bool
+    ) -> None:
+        self._connection = connection
+        self._hot = hot
+        self._batch = Batch(careful=careful)
+
+    async def lock(self, jobs: Sequence[Job]) -> None:
+        """The heads of all sessions that the jobs are about. Raises HolderMoved."""
+        batch = self._batch
+        places = {
+            (job.key.tenant_id, job.names.exclusive_key)
+            for job in jobs
+            if isinstance(job, Asked) and job.names.exclusive_key is not None
+        }
+        if places:
+            await self._find_holders(sorted(places))
+        keys = sorted({batch.key_of(job) for job in jobs})
+        sql = """
+            SELECT sessile_now_ms(), locked.*
+            FROM (VALUES (1)) AS always
+            LEFT JOIN (
+                SELECT h.tenant_id, h.session_id, h.user_id, h.exclusive_key, h.status, h.head,
+                    h.fence, h.next_position, h.queued, h.running_turn_id, h.awaiting_until_ms,
+                    h.cancel_turn_id, h.steers_unread, h.lease_owner, h.lease_until_ms, h.step,
+                    h.due_at_ms
+                FROM unnest($1::text[], $2::text[]) AS k(tenant_id, session_id)
+                JOIN session_head AS h
+                    ON h.tenant_id = k.tenant_id AND h.session_id = k.session_id
+                ORDER BY h.tenant_id, h.session_id
+                FOR UPDATE OF h
+            ) AS locked ON true
+        """
+        rows = await self._connection.fetch(sql, *zip(*keys, strict=True))
+        batch.now_ms = rows[0][0]
+        for key in keys:
+            batch.see(key, None)
+        for row in rows:
+            if row[1] is None:
+                continue
+            key = SessionKey(row[1], row[2])
+            known, hot = known_of(row[3:], key=key), self._hot.get(key)
+            if hot is not None and hot.head == known.head.head:
+                known.session, known.turns = hot.session, dict(hot.turns)
+            batch.see(key, known)
+        if not all(batch.holds(place) for place in places):
+            raise HolderMoved
+
+    async def answer(self, jobs: Sequence[Job]) -> tuple[list[Answer], Mark | None]:
+        """What the jobs come to, in their order; it holds once the transaction is committed."""
+        batch, connection = self._batch, self._connection
+        await look(connection, batch, map(batch.needs, jobs))
+        answers: list[Answer] = []
+        mark: Mark | None = None
+        for job in jobs:
+            while (needs := batch.needs(job)) is not None:
+                if needs.turns or needs.queue:
+                    mark = await self._flush() or mark  # it may be among what is to be read
+                await look(connection, batch, (needs,))
+            try:
+                answers.append(batch.answer(job))
+            except SessileError as refusal:
+                answers.append(refusal)
+        return answers, await self._flush() or mark
+
+    async def happened(self, mark: Mark) -> bool:
+        """Whether the transaction of this mark was committed. The heads must be locked: it may
+        still be on its way, and holds them as long as it is."""
+        if mark.entry is not None:
+            key, entry = mark.entry
+            sql = """
+                SELECT 1 FROM entry
+                WHERE tenant_id = $1 AND session_id = $2 AND seq = $3
+                AND kind = $4 AND at_ms = $5 AND body = $6
+            """
+            values = (*key, entry.seq, entry.kind, entry.at_ms, entry.body)
+            return await self._connection.fetchval(sql, *values) is not None
+        assert mark.deleted is not None
+        sql = "SELECT 1 FROM session_head WHERE tenant_id = $1 AND session_id = $2"
+        return await self._connection.fetchval(sql, *mark.deleted) is None
+
+    def keep_hot(self) -> None:
+        """After the commit: what the next transaction may not need to read."""
+        hot = self._hot
+        for key, known in self._batch.known():
+            hot.pop(key, None)
+            if known is not None and known.session is not None:
+                known.cool(queue_max=HOT_QUEUE_MAX)
+                hot[key] = Hot(known.head.head, known.session, known.turns)
+        while len(hot) > HOT_SESSIONS_MAX:
+            del hot[next(iter(hot))]
+
+    async def _find_holders(self, places: Sequence[Holder]) -> None:
+        sql = """
+            SELECT h.tenant_id, h.exclusive_key, h.session_id
+            FROM unnest($1::text[], $2::text[]) AS k(tenant_id, exclusive_key)
+            JOIN session_head AS h
+                ON h.tenant_id = k.tenant_id AND h.exclusive_key = k.exclusive_key
+            WHERE h.status = 'active'
+        """
+        for place in places:
+            self._batch.see_holder(place, None)
+        for row in await self._connection.fetch(sql, *zip(*places, strict=True)):
+            self._batch.see_holder((row[0], row[1]), SessionKey(row[0], row[2]))
+
+    async def _flush(self) -> Mark | None:
+        """Write what was gathered; None where that was nothing that could be told again."""
+        gathered, self._batch.gathered = self._batch.gathered, Gathered()
+        if gathered.empty:
+            return None
+        await write(self._connection, gathered)
+        if gathered.entries:
+            return Mark(entry=gathered.entries[0])
+        return Mark(deleted=next(iter(gathered.deleted))) if gathered.deleted else None
