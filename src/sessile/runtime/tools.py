@@ -10,13 +10,13 @@ from typing import Any, Literal, NoReturn, Protocol
 from sessile.core.codec import to_json
 from sessile.core.context import ToolResult, TurnContext
 from sessile.core.errors import SessileError
-from sessile.core.events import ToolCompleted, ToolFailed, ToolOutcome, ToolStarted
+from sessile.core.events import ToolFailed, ToolOutcome, ToolStarted
 from sessile.core.ids import CallId, MessageId, TurnId
 from sessile.core.policy import Verdict, verdict
 from sessile.core.transcript import Message
 from sessile.ports.agent import Agent, AgentFailed, Tool, ToolError
 from sessile.ports.clock import IdSource
-from sessile.runtime.calls import Arguments, Calls, Unnamed, failed, interrupted, refused
+from sessile.runtime.calls import Arguments, Calls, Unnamed
 from sessile.runtime.journal import Journal
 from sessile.runtime.threads import Threads
 from sessile.settings import Settings
@@ -164,8 +164,7 @@ class TurnTools:
         assert call_id not in self._calls.running, f"{call_id} is running already"
         started = self._calls.started.get(call_id)
         if started is not None and not started.idempotent:
-            (outcome,) = interrupted((started,), "The call was given up while it ran.")
-            return await self._end(outcome)
+            return await self._end(started.interrupted("The call was given up while it ran."))
         begun = ToolStarted(
             turn_id=self._turn_id,
             call_id=call_id,
@@ -179,7 +178,7 @@ class TurnTools:
         if within is None:  # which only the assistant's author can have asked for
             said = await self._judged(begun, tool, known=tool is not None or body is not None)
             if said.status != "allowed":
-                return await self._end(refused(begun, said))
+                return await self._end(begun.refused(verdict=said.status, reason=said.reason))
         self._calls.running.add(call_id)
         try:
             if started is None and (refusal := await self._start(begun)) is not None:
@@ -263,8 +262,8 @@ class TurnTools:
                 value = await self._invoke(begun, tool, body)
         except TimeoutError:
             if not deadline.expired():
-                return failed(begun, "TimeoutError")
-            return failed(begun, f"The tool did not answer within {seconds:g} seconds.")
+                return begun.failed("TimeoutError")
+            return begun.failed(f"The tool did not answer within {seconds:g} seconds.")
         except (ToolError, SessileError) as error:
             return self._raised(begun, str(error))
         except asyncio.CancelledError as error:
@@ -277,21 +276,14 @@ class TurnTools:
         try:
             text = to_json(value)
         except (TypeError, ValueError, RecursionError) as error:
-            return failed(begun, f"The tool's answer is not JSON: {error}")
+            return begun.failed(f"The tool's answer is not JSON: {error}")
         if len(text.encode()) > self._settings.result_bytes_max:
             most = self._settings.result_bytes_max
-            return failed(begun, f"The tool's answer is larger than {most} bytes.")
-        return ToolCompleted(
-            turn_id=begun.turn_id,
-            call_id=begun.call_id,
-            message_id=begun.message_id,
-            name=begun.name,
-            arguments=begun.arguments,
-            result=json.loads(text),
-        )
+            return begun.failed(f"The tool's answer is larger than {most} bytes.")
+        return begun.completed(json.loads(text))
 
     def _raised(self, begun: ToolStarted, error: str) -> ToolFailed:
-        return failed(begun, error[: self._settings.result_bytes_max])
+        return begun.failed(error[: self._settings.result_bytes_max])
 
     async def _invoke(
         self,
