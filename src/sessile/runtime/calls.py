@@ -16,6 +16,9 @@ from sessile.core.events import (
 from sessile.core.ids import CallId, MessageId, TurnId
 
 Arguments = Mapping[str, Any]
+HANDED_OFF = "handed_off"
+"""The verdict on a call of an assistant that has handed the session off."""
+TOO_LATE = "The session is another assistant's by now."
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from sessile.core.events import (
     MessageReset,
     SessionHandedOff,
     ToolOutcome,
+    ToolRefused,
     ToolStarted,
     TurnStarted,
     TurnSteered,
@@ -23,7 +24,7 @@ from sessile.core.events import (
 from sessile.core.ids import CallId, MessageId, Seq, SessionKey, TurnId
 from sessile.core.transcript import Message, messages
 from sessile.ports.store import Store
-from sessile.runtime.calls import Answer, Calls, Unnamed, interrupted
+from sessile.runtime.calls import HANDED_OFF, Answer, Calls, Unnamed, interrupted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +141,8 @@ class Remains:
             case ToolStarted():
                 self._begun(event)
                 calls.started[event.call_id] = event
+            case ToolRefused(verdict=verdict) if verdict == HANDED_OFF:
+                calls.note(event)  # of the assistant before
             case _ if isinstance(event, ToolOutcome):
                 self._begun(event)
                 calls.note(event)

@@ -16,7 +16,7 @@ from sessile.core.policy import Verdict, verdict
 from sessile.core.transcript import Message
 from sessile.ports.agent import Agent, AgentFailed, Tool, ToolError
 from sessile.ports.clock import IdSource
-from sessile.runtime.calls import Arguments, Calls, Unnamed
+from sessile.runtime.calls import HANDED_OFF, TOO_LATE, Arguments, Calls, Unnamed
 from sessile.runtime.journal import Journal
 from sessile.runtime.threads import Threads
 from sessile.settings import Settings
@@ -113,6 +113,8 @@ class TurnTools:
 
     async def steered(self) -> tuple[Message, ...]:
         self._asking.context(None)
+        if self._asking.handed_off:
+            return ()
         return await self._asking.steered_after(len(self._made))
 
     @property
@@ -162,8 +164,7 @@ class TurnTools:
         if (known := self._calls.outcomes.get(call_id)) is not None:
             return known
         assert call_id not in self._calls.running, f"{call_id} is running already"
-        started = self._calls.started.get(call_id)
-        if started is not None and not started.idempotent:
+        if (started := self._calls.started.get(call_id)) is not None and not started.idempotent:
             return await self._end(started.interrupted("The call was given up while it ran."))
         begun = ToolStarted(
             turn_id=self._turn_id,
@@ -175,6 +176,8 @@ class TurnTools:
             parent_call_id=parent,
             grant=None if tool is None else tool.grant,
         )
+        if parent is None and self._asking.handed_off:
+            return await self._end(begun.refused(verdict=HANDED_OFF, reason=TOO_LATE))
         if within is None:  # which only the assistant's author can have asked for
             said = await self._judged(begun, tool, known=tool is not None or body is not None)
             if said.status != "allowed":
@@ -208,8 +211,6 @@ class TurnTools:
             return said
         if begun.parent_call_id is not None or self._within is not None:
             return replace(said, reason="A call from within a tool cannot wait for an approval.")
-        if self._asking.handed_off:
-            return replace(said, reason="The session is another assistant's by now.")
         answer = self._calls.answers.get(begun.call_id)
         if answer is None:
             await self._wait(begun)
