@@ -71,6 +71,58 @@ async def test_a_tool_of_the_one_that_is_asked_calls_its_own_assistants_tools(
 
 
 @virtual
+async def test_a_model_is_told_of_its_own_calls_and_not_of_those_within_them(
+    house: House,
+) -> None:
+    """In a later turn: people see all of them, below the call that they belong to."""
+    calls = [call("ask_rates", {"question": "EUR?"}, call_id="a"), call("plan", call_id="b")]
+    script = Script(calls, "It is 3.", "As I said.")
+    outputs: list[tuple[object, ...]] = []
+    asking = Assistant("front", model=script.model())
+    asked = Assistant("rates", model=Script([call("rate")], "3").model())
+    asking.delegate(asked)
+
+    @asking.tool
+    async def plan(turn: TurnContext) -> str:
+        return f"plan for {(await turn.call('day')).value}"
+
+    @asking.tool
+    async def day(turn: TurnContext) -> str:
+        return "Monday"
+
+    @asking.direct
+    async def seen(turn: TurnContext) -> None:
+        outputs.append((*turn.history.tool_outputs("day"), *turn.history.tool_outputs("rate")))
+
+    @asked.tool
+    async def rate(turn: TurnContext) -> int:
+        return 3
+
+    node = await house.node(asking, asked)
+    session = await house.open(node)
+    await said_by(house, node, session, "EUR?")
+
+    await said_by(house, node, session, "again")
+
+    assert [said for kind, said in script.asked[-1] if kind.startswith("tool-")] == [
+        ("ask_rates", {"question": "EUR?"}, "a"),
+        ("plan", {}, "b"),
+        ("ask_rates", "a", "success", "3"),
+        ("plan", "b", "success", "plan for Monday"),
+    ]
+    assert outputs == [(), ("Monday", 3)]
+    parts = {
+        part["name"]: part
+        for message in house.messages(session)
+        for part in message.parts
+        if part["type"] == "tool_result"
+    }
+    for inner, outer in (("rate", "ask.rates"), ("day", "plan")):
+        assert parts[inner]["parent_call_id"] == parts[outer]["call_id"]
+        assert parts[outer]["parent_call_id"] is None
+
+
+@virtual
 async def test_who_is_asked_twice_makes_its_calls_twice(house: House) -> None:
     made: list[int] = []
 

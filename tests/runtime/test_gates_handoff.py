@@ -12,7 +12,7 @@ from sessile.core.session import Turn
 from sessile.core.transcript import History
 from sessile.kit.assistant import Assistant
 from sessile.kit.replies import Reply
-from sessile.ports.agent import Tools
+from sessile.ports.agent import MessageEnd, ToolError, Tools
 
 WORK_SECONDS = 1.0
 """Of virtual time."""
@@ -304,12 +304,23 @@ async def test_a_fork_reads_behind_its_summary_what_its_source_does(house: House
 
 
 @virtual
-async def test_no_call_waits_behind_a_hand_off(house: House) -> None:
-    async def act(turn: TurnContext, history: History, tools: Tools) -> str:
+async def test_no_call_is_made_behind_ones_own_hand_off(house: House) -> None:
+    told: list[str | None] = []
+
+    async def act(turn: TurnContext) -> str:
         await turn.hand_off("cards")
-        return (await tools.call("pay")).reason or ""
+        told.append((await turn.call("look")).reason)
+        told.append((await turn.call("pay")).reason)
+        with pytest.raises(ToolError) as refused:
+            await turn.ask("cards", "and now?")
+        told.append(str(refused.value))
+        return "Good bye."
 
     front = Assistant("front", agent=act)
+
+    @front.tool
+    async def look(turn: TurnContext) -> None:
+        raise AssertionError("never")
 
     @front.tool(approval=True)
     async def pay(turn: TurnContext) -> None:
@@ -319,7 +330,152 @@ async def test_no_call_waits_behind_a_hand_off(house: House) -> None:
 
     ended = await said_by(house, node, await house.open(node))
 
-    assert ended.output == "The session is another assistant's by now."
+    assert ended.output == "Good bye."
+    assert told == ["The session is another assistant's by now."] * 3
+
+
+@virtual
+@pytest.mark.parametrize("text", ["bye", "hello"])
+async def test_what_was_called_behind_a_hand_off_is_no_call_of_the_next_assistant(
+    house: House, text: str
+) -> None:
+    """Which is run after a loss, and is neither answered by it nor taken to ask otherwise."""
+    made: list[str] = []
+
+    def assistants() -> tuple[Assistant, Assistant]:
+        async def front(turn: TurnContext) -> str:
+            await turn.hand_off("cards")
+            await turn.call("note", text="bye")
+            await asyncio.Event().wait()
+            return "never"
+
+        async def cards(turn: TurnContext) -> str:
+            return f"{(await turn.call('note', text=text)).status} by cards"
+
+        both = Assistant("front", agent=front), Assistant("cards", agent=cards)
+        for each in both:
+
+            @each.tool
+            async def note(turn: TurnContext, text: str) -> None:
+                made.append(f"{text} of {turn.assistant}")
+
+        return both
+
+    first = await house.node(*assistants())
+    session = await house.open(first)
+    turn = (await house.submit(first, session)).turn
+    await house.until(lambda: "session.handed_off" in house.kinds(session))
+    await house.later(1)
+    house.kill(first)
+    await house.node(*assistants())
+
+    ended = await house.ended(session, turn.turn_id)
+
+    assert (ended.status, ended.output) == ("completed", "completed by cards")
+    assert made == [f"{text} of cards"]
+
+
+@virtual
+async def test_a_tool_that_hands_off_calls_on(house: House) -> None:
+    """Below its own call, which no other assistant takes for its own."""
+    made: list[str] = []
+
+    def assistants() -> tuple[Assistant, Assistant]:
+        front = Assistant("front", model=Script([call("to_cards")], "never said").model())
+
+        @front.tool(idempotent=True)
+        async def to_cards(turn: TurnContext) -> None:
+            await turn.hand_off("cards")
+            await turn.call("note", text="bye")
+            await asyncio.Event().wait()
+
+        async def act(turn: TurnContext) -> str:
+            return (await turn.call("note", text="hello")).status
+
+        cards = Assistant("cards", agent=act)
+        for each in (front, cards):
+
+            @each.tool
+            async def note(turn: TurnContext, text: str) -> None:
+                made.append(text)
+
+        return front, cards
+
+    first = await house.node(*assistants())
+    session = await house.open(first)
+    turn = (await house.submit(first, session)).turn
+    await house.until(lambda: made == ["bye"])
+    await house.later(1)
+    house.kill(first)
+    await house.node(*assistants())
+
+    ended = await house.ended(session, turn.turn_id)
+
+    assert (ended.status, ended.output) == ("completed", "completed")
+    assert made == ["bye", "hello"]
+
+
+@virtual
+async def test_what_is_steered_in_behind_a_hand_off_waits_for_the_next_assistant(
+    house: House,
+) -> None:
+    steered = asyncio.Event()
+    read: list[list[str]] = []
+
+    async def poll(turn: TurnContext, history: History, tools: Tools) -> str:
+        if turn.assistant == "front":
+            await turn.hand_off("cards")
+            await steered.wait()
+        read.append([message.text for message in await tools.steered()])
+        return "" if turn.assistant == "front" else "cards here"
+
+    node = await house.node(Assistant("front", agent=poll), Assistant("cards", agent=poll))
+    session = await house.open(node)
+    turn = (await house.submit(node, session)).turn
+    await house.until(lambda: "session.handed_off" in house.kinds(session))
+    await house.submit(node, session, "and hurry", when_busy="steer")
+    await house.later(0.1)
+    steered.set()
+
+    ended = await house.ended(session, turn.turn_id)
+
+    assert ended.output == "cards here"
+    assert read == [[], ["and hurry"]]
+
+
+@virtual
+async def test_last_words_behind_a_hand_off_are_void_with_the_node_that_wrote_them(
+    house: House,
+) -> None:
+    """The next assistant answers then, and its own messages are all there."""
+
+    async def front(turn: TurnContext):  # type: ignore[no-untyped-def]
+        await turn.hand_off("cards")
+        yield "Good bye."
+        yield MessageEnd()
+        await asyncio.Event().wait()
+
+    async def cards(turn: TurnContext):  # type: ignore[no-untyped-def]
+        yield "Cards"
+        yield MessageEnd()
+        yield "here."
+
+    both = Assistant("front", agent=front), Assistant("cards", agent=cards)
+    first = await house.node(*both)
+    session = await house.open(first)
+    turn = (await house.submit(first, session)).turn
+    await house.until(lambda: "message.delta" in house.kinds(session))
+    await house.later(1)
+    house.kill(first)
+    await house.node(*both)
+
+    await house.ended(session, turn.turn_id)
+
+    assert house.said(session) == [
+        ("user", "hello"),
+        ("assistant", "Cards"),
+        ("assistant", "here."),
+    ]
 
 
 @virtual

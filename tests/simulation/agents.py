@@ -3,7 +3,8 @@
 A plan is a word: t some text, e the end of a message, p progress, s look for what was steered in,
 i a tool that is idempotent, n one that is not, b both side by side, f give up, w wait long;
 a a tool that asks for an approval, c one that does so and is idempotent beside one that does not
-ask, d two that ask, g a tool that needs a grant, h one that needs a grant and asks.
+ask, d two that ask, g a tool that needs a grant, h one that needs a grant and asks; u one that
+calls another within.
 """
 
 import asyncio
@@ -42,6 +43,7 @@ CALLS = {
     "d": ("asks.pay", "asks.recall"),
     "g": ("needs.refund",),
     "h": ("asks.wire",),
+    "u": ("calls.send",),
 }
 
 
@@ -106,6 +108,10 @@ class TracingTool:
             )
         )
         await stage.latency(2)
+        if self.name == "calls.send":
+            inner = {"text": arguments["text"], "act": f"{arguments['act']}/send"}
+            result = await turn.call("send", **inner)
+            stage.own(turn, str(result.value or inner["text"]), f"a result within {self.name}")
         if stage.chance.random() < 0.1:
             raise ToolError(f"{stage.canaries[turn.session_id]} failed")
         return f"{stage.canaries[turn.session_id]}{self.name}"

@@ -169,6 +169,8 @@ class _Walk:
         self._whole: set[MessageId] = set()
         self._announced: dict[CallId, TurnId] = {}
         self._started: dict[CallId, TurnId] = {}
+        self._parents: dict[CallId, CallId | None] = {}
+        """Of the calls that were started."""
         self._outcomes: set[CallId] = set()
         self._steers: dict[TurnId, TurnSteered] = {}
         self._delivered: Counter[TurnId] = Counter()
@@ -292,12 +294,16 @@ class _Walk:
                     self._fault(f"{at}: {event.call_id} was started before")
                 assert event.turn_id is not None
                 self._started[event.call_id] = event.turn_id
+                self._parents[event.call_id] = event.parent_call_id
             case _ if isinstance(event, ToolOutcome):
                 if event.call_id in self._outcomes:
                     self._fault(f"{at}: {event.call_id} has an outcome already")
                 begun = self._started.keys() | self._announced.keys()
                 if event.call_id not in begun and not isinstance(event, ToolRefused):
                     self._fault(f"{at}: {event.call_id} was never asked for")
+                parent = self._parents.get(event.call_id, event.parent_call_id)
+                if event.parent_call_id != parent:
+                    self._fault(f"{at}: from within {event.parent_call_id}, started in {parent}")
                 self._outcomes.add(event.call_id)
             case TurnAwaiting():
                 for call in event.calls:
@@ -648,12 +654,13 @@ def _stream(log: tuple[Entry, ...], read: Read) -> Iterator[str]:
 
 
 def _history(log: tuple[Entry, ...], told: Told) -> Iterator[str]:
-    """What an agent is given is all that was said until then, in order, and nothing else."""
+    """What an agent is given is all that was said until then, in order, and nothing else; what was
+    called within a call is not among it."""
     if not told.seqs:
         yield f"{told.key.session_id}: the agent of {told.turn_id} was given no history"
         return
-    said = [entry.seq for entry in log[: told.seqs[-1]] if entry.kind in TEXT_KINDS]
-    expected = said[-HISTORY_ENTRIES_MAX:]
+    said = [entry for entry in log[: told.seqs[-1]] if entry.kind in TEXT_KINDS]
+    expected = [entry.seq for entry in said[-HISTORY_ENTRIES_MAX:] if not _within_a_call(entry)]
     started = next(
         entry.seq
         for entry in log
@@ -664,6 +671,11 @@ def _history(log: tuple[Entry, ...], told: Told) -> Iterator[str]:
             f"{told.key.session_id}: the agent of {told.turn_id}, begun at {started},"
             f" was given {list(told.seqs)}"
         )
+
+
+def _within_a_call(entry: Entry) -> bool:
+    event = codec.decode(entry)
+    return isinstance(event, ToolOutcome) and event.parent_call_id is not None
 
 
 def ends_of(log: Iterable[Entry]) -> list[str]:

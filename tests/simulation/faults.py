@@ -34,6 +34,7 @@ from sessile.core.events import (
     ApprovalGranted,
     Event,
     MessageAdded,
+    ToolCompleted,
     ToolStarted,
     TurnCompleted,
 )
@@ -277,6 +278,18 @@ def expiry_approves() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def forgets_the_parent() -> Iterator[None]:
+    """A call's outcome does not say from within which call it was made."""
+    original = ToolStarted.completed
+
+    def completed(self: ToolStarted, result: Any) -> ToolCompleted:
+        return replace(original(self, result), parent_call_id=None)
+
+    with patch.object(ToolStarted, "completed", completed):
+        yield
+
+
 FAULTS: dict[str, Plant] = {
     "fence removed": Plant(memory=FenceRemoved),
     "lock removed": Plant(memory=LooksThenWrites, store=LockRemoved),
@@ -299,4 +312,5 @@ FAULTS: dict[str, Plant] = {
     "call runs before its start is durable": Plant(around=starts_unwritten),
     "grant not looked for when a call starts": Plant(around=unauthorised),
     "wait without an end": Plant(memory=WaitsForEver),
+    "outcome without its parent": Plant(around=forgets_the_parent),
 }

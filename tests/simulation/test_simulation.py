@@ -11,7 +11,7 @@ from tests.simulation.world import Story, live
 
 WORLDS = 2000
 WORLDS_A_TEST = 100
-WORLDS_TO_FIND_A_FAULT_IN_MAX = 300
+WORLDS_TO_FIND_A_FAULT_IN_MAX = 500
 
 
 @pytest.mark.parametrize("first", range(0, WORLDS, WORLDS_A_TEST))

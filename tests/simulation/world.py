@@ -206,6 +206,7 @@ class World:
         tools: tuple[Tool, ...] = (
             self.plant.tool("look", idempotent=True, stage=self._stage),
             self.plant.tool("send", idempotent=False, stage=self._stage),
+            self.plant.tool("calls.send", idempotent=True, stage=self._stage),
             self.plant.tool("asks.pay", idempotent=False, stage=self._stage),
             self.plant.tool("asks.recall", idempotent=True, stage=self._stage),
             self.plant.tool("needs.refund", idempotent=True, stage=self._stage),
@@ -418,7 +419,7 @@ class World:
         gates = "acdgh" if self._gates else ""
         steps = "".join(
             self.chance.choice(
-                ("tteppsinibfw" if self.chance.random() < 0.3 else "tepsinb") + gates
+                ("tteppsinibufw" if self.chance.random() < 0.3 else "tepsinbu") + gates
             )
             for _ in range(self.chance.randint(0, 5))
         )

@@ -563,21 +563,22 @@ def test_g8_a_turn_that_awaits_is_ended_in_the_transaction_that_stops_it(
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_a_call_that_is_refused_when_its_turn_is_given_up_names_the_call_it_was_made_from(
+def test_a_call_whose_turn_is_given_up_names_the_call_it_was_made_from(
     known: bool, ledger: Ledger, row: Row
 ) -> None:
     """Where the log has it: what was written before it was kept does not."""
     holding = ledger.run()
-    command = ledger.asking(holding)
-    asked = tuple(replace(call, parent_call_id=OUTER) for call in command.asked)
-    ledger.transact(KEY, replace(command, asked=asked, open_calls=asked))
+    command = await_turn(ledger, holding)
+    asked, other = (replace(call, parent_call_id=OUTER) for call in command.open_calls)
+    ledger.transact(KEY, replace(command, asked=(asked,), open_calls=(asked, other)))
     if not known:
         forgets_parents(row)
 
     stops(ledger, "cancel", holding.turn_id)
 
-    (refused,) = (event for event in row.events if isinstance(event, ToolRefused))
-    assert refused.parent_call_id == (OUTER if known else None)
+    outcomes = [e for e in row.events if isinstance(e, ToolRefused | ToolInterrupted)]
+    assert [event.kind for event in outcomes] == ["tool.refused", "tool.interrupted"]
+    assert [event.parent_call_id for event in outcomes] == [OUTER if known else None] * 2
 
 
 def forgets_parents(row: Row) -> None:

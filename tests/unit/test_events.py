@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.unit.machines import EXAMPLES
 
 from sessile.core import commands, context, events, policy, session, settle, transcript
+from sessile.core.codec import to_json
 from sessile.core.events import (
     EPHEMERAL_KINDS,
     TERMINAL_KINDS,
@@ -18,10 +19,13 @@ from sessile.core.events import (
     Progress,
     SessionOpened,
     Terminal,
+    ToolEvent,
+    ToolOutcome,
+    ToolStarted,
     TurnProgress,
     Unknown,
 )
-from sessile.core.ids import Seq, TurnId, UserId
+from sessile.core.ids import CallId, MessageId, Seq, TurnId, UserId
 
 NUMBERS = [each.name for each in fields(Progress)]
 PROGRESS = st.builds(Progress, **{name: st.integers(0, 10**9) for name in NUMBERS})
@@ -74,6 +78,31 @@ def test_what_is_raised_is_progress_and_no_event() -> None:
 
     assert event.raised_to(Progress()) == Progress(current_iteration=2)
     assert type(event.settled()) is Progress
+
+
+def test_the_outcome_of_a_call_says_of_it_what_its_start_does() -> None:
+    started = ToolStarted(
+        turn_id=TurnId("trn_1"),
+        call_id=CallId("call_1"),
+        message_id=MessageId("msg_1"),
+        name="look",
+        arguments={"order": 7},
+        parent_call_id=CallId("call_2"),
+        idempotent=True,
+        grant="looking",
+    )
+
+    outcomes = (
+        started.completed("found"),
+        started.failed("no"),
+        started.interrupted("lost"),
+        started.refused(verdict="denied", reason="no"),
+    )
+
+    assert {type(outcome) for outcome in outcomes} == set(get_args(ToolOutcome))
+    for each in fields(ToolEvent):
+        said = {to_json(getattr(event, each.name)) for event in (started, *outcomes)}
+        assert len(said) == 1, each.name
 
 
 def test_an_event_cannot_be_changed() -> None:

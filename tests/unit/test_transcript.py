@@ -132,6 +132,7 @@ def test_a_tools_outcome_is_a_message_of_one_part(
         {
             "type": "tool_result",
             "call_id": "call_1",
+            "parent_call_id": None,
             "name": "lookup",
             "arguments": {"order": 7},
             "status": status,
@@ -200,6 +201,20 @@ def test_a_history_has_the_messages_of_its_entries() -> None:
 
     assert texts(history) == ["one", "two"]
     assert len(history) == 3
+
+
+def test_a_history_leaves_out_what_was_called_from_within_a_call() -> None:
+    """Which its readers see, and of which the outputs can be asked for."""
+    log = entries(
+        said("one"),
+        outcome(ToolCompleted, name="inner", result="seen", parent_call_id=CallId("call_2")),
+        outcome(ToolCompleted, name="outer", result="done"),
+    )
+
+    assert texts(History(log)) == ["one", "done"]
+    assert [each.text for each in messages(log)] == ["one", "seen", "done"]
+    assert [each.parts[0].get("parent_call_id") for each in messages(log)] == [None, "call_2", None]
+    assert History(log).tool_outputs("inner") == ("seen",)
 
 
 def test_a_history_is_decoded_once() -> None:

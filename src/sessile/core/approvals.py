@@ -13,8 +13,6 @@ from sessile.core.events import (
     JsonObject,
     MessageReset,
     Progress,
-    ToolInterrupted,
-    ToolRefused,
     ToolStarted,
     TurnAwaiting,
     TurnCancelled,
@@ -119,28 +117,14 @@ def give_up(turn: Turn, *, by: UserId, reason: str) -> Iterator[Event]:
     yield from denials(turn, by=by, reason=reason)
     if awaited.open_message_id is not None:
         yield MessageReset(turn_id=turn.turn_id, message_id=awaited.open_message_id)
-    for call in awaited.calls:
-        answered = awaited.answers.get(call["call_id"])
-        if call["call_id"] in awaited.call_ids and answered != "granted":
-            yield ToolRefused(
-                turn_id=turn.turn_id,
-                call_id=call["call_id"],
-                message_id=call["message_id"],
-                name=call["name"],
-                arguments=call["arguments"],
-                verdict="denied",
-                reason=DENIED if answered else "The turn was cancelled before anybody approved.",
-                parent_call_id=call.get("parent_call_id"),
-            )
+    for shown in awaited.calls:
+        call = _started(turn, shown)
+        answered = awaited.answers.get(call.call_id)
+        if call.call_id in awaited.call_ids and answered != "granted":
+            unasked = "The turn was cancelled before anybody approved."
+            yield call.refused(verdict="denied", reason=DENIED if answered else unasked)
         else:
-            yield ToolInterrupted(
-                turn_id=turn.turn_id,
-                call_id=call["call_id"],
-                message_id=call["message_id"],
-                name=call["name"],
-                arguments=call["arguments"],
-                reason="The turn was cancelled before this call was made.",
-            )
+            yield call.interrupted("The turn was cancelled before this call was made.")
     yield TurnCancelled(
         turn_id=turn.turn_id, reason=reason, by=by, output=awaited.output, **counts(turn.progress)
     )
@@ -155,6 +139,18 @@ def counts(progress: Progress) -> dict[str, int]:
         "tokens_used": numbers.tokens_used,
         "total_tokens": numbers.total_tokens,
     }
+
+
+def _started(turn: Turn, shown: JsonObject) -> ToolStarted:
+    """As far as an outcome goes. An older version named no parent."""
+    return ToolStarted(
+        turn_id=turn.turn_id,
+        call_id=shown["call_id"],
+        message_id=shown["message_id"],
+        name=shown["name"],
+        arguments=shown["arguments"],
+        parent_call_id=shown.get("parent_call_id"),
+    )
 
 
 def _shown(call: ToolStarted) -> JsonObject:

@@ -51,7 +51,7 @@ def authorised(view: View, events: Iterable[Event]) -> tuple[Event, ...]:
     """As they are to be written: a call starts only while the session has the grant for it."""
     grants = () if view.session is None else view.session.grants
     return tuple(
-        _ungranted(event, event.grant)
+        event.refused(verdict="needs_grant", reason=needs_grant(event.grant))
         if isinstance(event, ToolStarted) and event.grant is not None and event.grant not in grants
         else event
         for event in events
@@ -67,19 +67,6 @@ def closing_of(view: View, events: Iterable[Event]) -> tuple[Event, ...]:
         event
         for event in written
         if not isinstance(event, ToolInterrupted) or event.call_id not in refused
-    )
-
-
-def _ungranted(call: ToolStarted, grant: str) -> ToolRefused:
-    return ToolRefused(
-        turn_id=call.turn_id,
-        call_id=call.call_id,
-        message_id=call.message_id,
-        name=call.name,
-        arguments=call.arguments,
-        verdict="needs_grant",
-        reason=needs_grant(grant),
-        parent_call_id=call.parent_call_id,
     )
 
 

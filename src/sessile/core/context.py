@@ -207,7 +207,8 @@ class TurnContext:
 
     def hand_off(self, assistant: str, *, reason: str = "") -> Awaitable[None]:
         """From here on the session is another assistant's. It answers this turn too, where nothing
-        has been answered yet."""
+        has been answered yet. Who hands off may have a last word, and calls nothing more: its
+        calls are refused, for after a loss the other assistant is run and not this one."""
         self._open()
         return self._door.hand_off(assistant, _text(reason))
 

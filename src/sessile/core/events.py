@@ -5,7 +5,7 @@ Everything here is made of JSON values, so that `codec` needs no rule a kind.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from sessile.core.ids import CallId, Fence, MessageId, Seq, SessionId, TurnId, UserId
@@ -304,37 +304,54 @@ class MessageReset:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolEvent:
-    """What all tool events say. `message_id` is the card that they update in place."""
+    """What all tool events say. `message_id` is the card that they update in place;
+    `parent_call_id`: the call from within which this one was made."""
 
     turn_id: TurnId | None
     call_id: CallId
     message_id: MessageId
     name: str
+    arguments: JsonObject
+    parent_call_id: CallId | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolStarted(ToolEvent):
-    """Where it names a `grant`, the session had it at this moment. `parent_call_id`: the call from
-    within which it was made."""
+    """Where it names a `grant`, the session had it at this moment."""
 
     kind: ClassVar[str] = "tool.started"
-    arguments: JsonObject
     idempotent: bool = False
-    parent_call_id: CallId | None = None
     grant: str | None = None
+
+    def completed(self, result: Any) -> "ToolCompleted":
+        return ToolCompleted(**self._same(), result=result)
+
+    def failed(self, error: str) -> "ToolFailed":
+        """Run, and it gave no result."""
+        return ToolFailed(**self._same(), error=error)
+
+    def interrupted(self, reason: str) -> "ToolInterrupted":
+        """The call will never have another outcome."""
+        return ToolInterrupted(**self._same(), reason=reason)
+
+    def refused(self, *, verdict: str, reason: str) -> "ToolRefused":
+        """Not run, and why."""
+        return ToolRefused(**self._same(), verdict=verdict, reason=reason)
+
+    def _same(self) -> dict[str, Any]:
+        """What a call's outcome says as its start does."""
+        return {each.name: getattr(self, each.name) for each in fields(ToolEvent)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCompleted(ToolEvent):
     kind: ClassVar[str] = "tool.completed"
-    arguments: JsonObject
     result: Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolFailed(ToolEvent):
     kind: ClassVar[str] = "tool.failed"
-    arguments: JsonObject
     error: str
 
 
@@ -343,17 +360,14 @@ class ToolInterrupted(ToolEvent):
     """It may or may not have taken effect; it is not run again, and the model is told so."""
 
     kind: ClassVar[str] = "tool.interrupted"
-    arguments: JsonObject
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolRefused(ToolEvent):
     kind: ClassVar[str] = "tool.refused"
-    arguments: JsonObject
     verdict: str
     reason: str
-    parent_call_id: CallId | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

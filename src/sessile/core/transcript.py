@@ -37,8 +37,8 @@ TEXT_KINDS = frozenset(
 class Message:
     """One message of the history. Its place is the entry that completed it.
 
-    A tool's message has one part, `{type: tool_result, call_id, name, arguments, status, result,
-    reason}` with status `completed`, `failed`, `interrupted` or `refused`.
+    A tool's message has one part, `{type: tool_result, call_id, parent_call_id, name, arguments,
+    status, result, reason}` with status `completed`, `failed`, `interrupted` or `refused`.
     """
 
     message_id: MessageId
@@ -58,7 +58,9 @@ class Message:
 class History:
     """What a session said so far, as an agent reads it: oldest first, from the last summary on.
 
-    The entries are decoded when they are first looked at.
+    What was called from within a call, by a tool or by an assistant that was asked, is not among
+    the messages: the agent did not ask for it. The entries are decoded when they are first looked
+    at.
     """
 
     __slots__ = ("_entries", "_messages")
@@ -70,18 +72,18 @@ class History:
     @property
     def messages(self) -> tuple[Message, ...]:
         if self._messages is None:
-            self._messages = tuple(messages(self._entries))
+            said = messages(self._entries)
+            self._messages = tuple(each for each in said if not _within_a_call(each))
         return self._messages
 
     def tool_outputs(self, name: str) -> tuple[Any, ...]:
-        """What the tool `name` returned in this session, oldest first; completed calls only."""
+        """What the tool `name` returned in this session, oldest first; completed calls only, those
+        from within a call among them."""
+        events = (decode(each) for each in self._entries if each.kind == ToolCompleted.kind)
         return tuple(
-            part["result"]
-            for message in self.messages
-            for part in message.parts
-            if part["type"] == "tool_result"
-            and part["name"] == name
-            and part["status"] == "completed"
+            event.result
+            for event in events
+            if isinstance(event, ToolCompleted) and event.name == name
         )
 
     def extended(self, entries: Iterable[Entry]) -> "History":
@@ -117,6 +119,10 @@ def messages(entries: Iterable[Entry]) -> Iterable[Message]:
     for entry in entries:
         if entry.kind in TEXT_KINDS:
             yield _message(entry, decode(entry))
+
+
+def _within_a_call(message: Message) -> bool:
+    return any(part.get("parent_call_id") is not None for part in message.parts)
 
 
 def _message(entry: Entry, event: Event) -> Message:
@@ -167,6 +173,7 @@ def _result(
     return {
         "type": "tool_result",
         "call_id": event.call_id,
+        "parent_call_id": event.parent_call_id,
         "name": event.name,
         "arguments": event.arguments,
         "status": status,

@@ -183,6 +183,7 @@ class Tools(Protocol):
         Without a `call_id`, calls are told apart by their name and arguments, and equal ones by
         their order, in one run of the agent: one that `restarts` must ask the same each time,
         though not in the same order where it asks side by side.
+        Behind the agent's own hand-off each call is refused.
         `body` runs in place of the assistant's own tool of that name, for agents that bring
         tools along; `idempotent` then says whether it may run twice.
         """

@@ -14,9 +14,11 @@ from sessile.core.events import (
     ToolStarted,
 )
 from sessile.core.ids import CallId, MessageId, TurnId
-from sessile.core.policy import Verdict
 
 Arguments = Mapping[str, Any]
+HANDED_OFF = "handed_off"
+"""The verdict on a call of an assistant that has handed the session off."""
+TOO_LATE = "The session is another assistant's by now."
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,45 +92,9 @@ class Calls:
         return result
 
 
-def refused(begun: ToolStarted, said: Verdict) -> ToolRefused:
-    """Not run, and why."""
-    return ToolRefused(
-        turn_id=begun.turn_id,
-        call_id=begun.call_id,
-        message_id=begun.message_id,
-        name=begun.name,
-        arguments=begun.arguments,
-        verdict=said.status,
-        reason=said.reason,
-        parent_call_id=begun.parent_call_id,
-    )
-
-
-def failed(begun: ToolStarted, error: str) -> ToolFailed:
-    """Run, and it gave no result."""
-    return ToolFailed(
-        turn_id=begun.turn_id,
-        call_id=begun.call_id,
-        message_id=begun.message_id,
-        name=begun.name,
-        arguments=begun.arguments,
-        error=error,
-    )
-
-
 def interrupted(calls: Iterable[ToolStarted], reason: str) -> tuple[ToolInterrupted, ...]:
     """The outcome of calls that will never have another."""
-    return tuple(
-        ToolInterrupted(
-            turn_id=call.turn_id,
-            call_id=call.call_id,
-            message_id=call.message_id,
-            name=call.name,
-            arguments=call.arguments,
-            reason=reason,
-        )
-        for call in calls
-    )
+    return tuple(call.interrupted(reason) for call in calls)
 
 
 def result_of(outcome: ToolOutcome) -> ToolResult:

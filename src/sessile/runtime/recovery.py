@@ -24,7 +24,7 @@ from sessile.core.events import (
 from sessile.core.ids import CallId, MessageId, Seq, SessionKey, TurnId
 from sessile.core.transcript import Message, messages
 from sessile.ports.store import Store
-from sessile.runtime.calls import Answer, Calls, Unnamed, interrupted
+from sessile.runtime.calls import HANDED_OFF, Answer, Calls, Unnamed, interrupted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +141,8 @@ class Remains:
             case ToolStarted():
                 self._begun(event)
                 calls.started[event.call_id] = event
+            case ToolRefused(verdict=verdict) if verdict == HANDED_OFF:
+                calls.note(event)  # of the assistant before
             case _ if isinstance(event, ToolOutcome):
                 self._begun(event)
                 calls.note(event)
@@ -149,7 +151,7 @@ class Remains:
                 calls.cards[event.call_id] = event.message_id
                 if event.call_id not in calls.announced:
                     calls.announced[event.call_id] = (event.name, event.arguments)
-                    self._unnamed(event)
+                    self._unnamed(event, None)  # from within a tool nothing waits
             case ApprovalGranted():
                 calls.answers[event.call_id] = Answer(granted=True)
             case ApprovalDenied():
@@ -167,18 +169,15 @@ class Remains:
         calls = self.calls
         if event.call_id in calls.started or event.call_id in calls.outcomes:
             return
-        self.begun += event.call_id not in calls.cards and _parent(event) is None
+        self.begun += event.call_id not in calls.cards and event.parent_call_id is None
         if event.call_id not in calls.announced:
-            self._unnamed(event)
+            self._unnamed(event, event.parent_call_id)
 
-    def _unnamed(self, event: ToolStarted | ToolOutcome | ApprovalRequested) -> None:
-        parent = _parent(event)
+    def _unnamed(
+        self, event: ToolStarted | ToolOutcome | ApprovalRequested, parent: CallId | None
+    ) -> None:
         shown = to_json(event.arguments)
         self.calls.unnamed.append(Unnamed(event.call_id, event.name, shown, parent))
-
-
-def _parent(event: ToolStarted | ToolOutcome | ApprovalRequested) -> CallId | None:
-    return event.parent_call_id if isinstance(event, ToolStarted | ToolRefused) else None
 
 
 def _denial(event: ApprovalDenied) -> str:

@@ -152,8 +152,9 @@ class Steps:
                         self._add_text(text)
                     case ThinkingDelta(text):
                         self._add_text(text, thinking=True)
-                    case MessageEnd(parts):
-                        await self._end_message(parts)
+                    case MessageEnd(parts):  # last words behind a hand-off are left open
+                        if parts or not (self.handed_off and self.draft.spoken):
+                            await self._end_message(parts)
                     case Progress():
                         self._count(event)
                     case ButtonOffer():

@@ -10,13 +10,13 @@ from typing import Any, Literal, NoReturn, Protocol
 from sessile.core.codec import to_json
 from sessile.core.context import ToolResult, TurnContext
 from sessile.core.errors import SessileError
-from sessile.core.events import ToolCompleted, ToolFailed, ToolOutcome, ToolStarted
+from sessile.core.events import ToolFailed, ToolOutcome, ToolStarted
 from sessile.core.ids import CallId, MessageId, TurnId
 from sessile.core.policy import Verdict, verdict
 from sessile.core.transcript import Message
 from sessile.ports.agent import Agent, AgentFailed, Tool, ToolError
 from sessile.ports.clock import IdSource
-from sessile.runtime.calls import Arguments, Calls, Unnamed, failed, interrupted, refused
+from sessile.runtime.calls import HANDED_OFF, TOO_LATE, Arguments, Calls, Unnamed
 from sessile.runtime.journal import Journal
 from sessile.runtime.threads import Threads
 from sessile.settings import Settings
@@ -113,6 +113,8 @@ class TurnTools:
 
     async def steered(self) -> tuple[Message, ...]:
         self._asking.context(None)
+        if self._asking.handed_off:
+            return ()
         return await self._asking.steered_after(len(self._made))
 
     @property
@@ -162,10 +164,8 @@ class TurnTools:
         if (known := self._calls.outcomes.get(call_id)) is not None:
             return known
         assert call_id not in self._calls.running, f"{call_id} is running already"
-        started = self._calls.started.get(call_id)
-        if started is not None and not started.idempotent:
-            (outcome,) = interrupted((started,), "The call was given up while it ran.")
-            return await self._end(outcome)
+        if (started := self._calls.started.get(call_id)) is not None and not started.idempotent:
+            return await self._end(started.interrupted("The call was given up while it ran."))
         begun = ToolStarted(
             turn_id=self._turn_id,
             call_id=call_id,
@@ -176,10 +176,12 @@ class TurnTools:
             parent_call_id=parent,
             grant=None if tool is None else tool.grant,
         )
+        if parent is None and self._asking.handed_off:
+            return await self._end(begun.refused(verdict=HANDED_OFF, reason=TOO_LATE))
         if within is None:  # which only the assistant's author can have asked for
             said = await self._judged(begun, tool, known=tool is not None or body is not None)
             if said.status != "allowed":
-                return await self._end(refused(begun, said))
+                return await self._end(begun.refused(verdict=said.status, reason=said.reason))
         self._calls.running.add(call_id)
         try:
             if started is None and (refusal := await self._start(begun)) is not None:
@@ -209,8 +211,6 @@ class TurnTools:
             return said
         if begun.parent_call_id is not None or self._within is not None:
             return replace(said, reason="A call from within a tool cannot wait for an approval.")
-        if self._asking.handed_off:
-            return replace(said, reason="The session is another assistant's by now.")
         answer = self._calls.answers.get(begun.call_id)
         if answer is None:
             await self._wait(begun)
@@ -263,8 +263,8 @@ class TurnTools:
                 value = await self._invoke(begun, tool, body)
         except TimeoutError:
             if not deadline.expired():
-                return failed(begun, "TimeoutError")
-            return failed(begun, f"The tool did not answer within {seconds:g} seconds.")
+                return begun.failed("TimeoutError")
+            return begun.failed(f"The tool did not answer within {seconds:g} seconds.")
         except (ToolError, SessileError) as error:
             return self._raised(begun, str(error))
         except asyncio.CancelledError as error:
@@ -277,21 +277,14 @@ class TurnTools:
         try:
             text = to_json(value)
         except (TypeError, ValueError, RecursionError) as error:
-            return failed(begun, f"The tool's answer is not JSON: {error}")
+            return begun.failed(f"The tool's answer is not JSON: {error}")
         if len(text.encode()) > self._settings.result_bytes_max:
             most = self._settings.result_bytes_max
-            return failed(begun, f"The tool's answer is larger than {most} bytes.")
-        return ToolCompleted(
-            turn_id=begun.turn_id,
-            call_id=begun.call_id,
-            message_id=begun.message_id,
-            name=begun.name,
-            arguments=begun.arguments,
-            result=json.loads(text),
-        )
+            return begun.failed(f"The tool's answer is larger than {most} bytes.")
+        return begun.completed(json.loads(text))
 
     def _raised(self, begun: ToolStarted, error: str) -> ToolFailed:
-        return failed(begun, error[: self._settings.result_bytes_max])
+        return begun.failed(error[: self._settings.result_bytes_max])
 
     async def _invoke(
         self,
