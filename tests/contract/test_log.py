@@ -7,7 +7,14 @@ import pytest
 from tests.contract.desk import ACME, ANN, Desk
 
 from sessile.core.codec import decode
-from sessile.core.events import MessageAdded, SessionOpened, TurnProgress, TurnQueued, Unknown
+from sessile.core.events import (
+    MessageAdded,
+    SessionOpened,
+    SessionSummarized,
+    TurnProgress,
+    TurnQueued,
+    Unknown,
+)
 from sessile.core.ids import Seq, SessionId, SessionKey
 
 
@@ -92,17 +99,48 @@ async def test_pages_are_cut_by_seq_from_either_end(desk: Desk) -> None:
     assert await numbers(desk, SessionKey(ACME, SessionId("ses_none"))) == []
 
 
-async def test_history_leaves_out_what_passes(desk: Desk) -> None:
+async def test_a_history_is_what_was_said(desk: Desk) -> None:
     key = await desk.open()
     held = await desk.run(key)
     await desk.append(held, 0, "a", "b")
     await desk.store.append(held, 1, [TurnProgress(turn_id=held.turn_id, current_iteration=1)])
-    await desk.finish(held, step=2, closing=[desk.reply(held, "ab")])
+    said = [
+        desk.reply(held, "ab"),
+        desk.outcome(held),
+        SessionSummarized(summary="so", upto_seq=Seq(0)),
+    ]
+    await desk.store.append(held, 2, said)
+    await desk.finish(held, step=3, closing=[desk.reply(held, "done")])
 
-    assert await numbers(desk, key, history=True) == [1, 2, 3, 4, 8, 9]
+    kinds = [entry.kind for entry in await desk.store.read(key, history=True, limit=100)]
+    assert kinds == [
+        "message.added",
+        "message.added",
+        "tool.completed",
+        "session.summarized",
+        "message.added",
+    ]
+    assert await numbers(desk, key, history=True) == [4, 8, 9, 10, 11]
     assert await numbers(desk, key, history=True, after=3, limit=2) == [4, 8]
-    assert await numbers(desk, key, history=True, newest_first=True, limit=3) == [9, 8, 4]
-    assert await numbers(desk, key, history=True, newest_first=True, before=8, after=2) == [4, 3]
+    assert await numbers(desk, key, history=True, newest_first=True, limit=3) == [11, 10, 9]
+    assert await numbers(desk, key, history=True, newest_first=True, before=9, after=2) == [8, 4]
+
+
+async def test_the_last_summary_is_found_however_far_back(desk: Desk) -> None:
+    key, other = await desk.open(), await desk.open()
+    held = await desk.run(key)
+    for step, text in enumerate(("first", "second")):
+        summary = SessionSummarized(summary=text, upto_seq=Seq(0))
+        await desk.store.append(held, step, [summary, *[desk.reply(held, "x")] * 20])
+
+    seqs = [entry.seq for entry in await desk.log(key) if entry.kind == "session.summarized"]
+    found = [await desk.store.summary(key, before=seq + 1) for seq in seqs]
+    assert [entry.seq for entry in found if entry is not None] == seqs
+    assert found[1] == (await desk.log(key))[seqs[1] - 1]
+    assert await desk.store.summary(key, before=seqs[1]) == found[0]
+    assert await desk.store.summary(key, before=seqs[0]) is None
+    assert await desk.store.summary(other, before=1000) is None
+    assert await desk.store.summary(SessionKey(ACME, SessionId("ses_none")), before=1000) is None
 
 
 async def test_an_earlier_read_is_a_prefix_of_every_later_one(desk: Desk) -> None:
@@ -127,7 +165,6 @@ async def test_a_kind_that_this_version_does_not_know_survives(desk: Desk) -> No
     await desk.store.append(held, 0, [strange])
 
     assert decode((await desk.log(key))[-1]) == strange
-    assert decode((await desk.store.read(key, history=True, limit=100))[-1]) == strange
 
 
 @pytest.mark.parametrize("text", ["", "ünï €", "🦀 \U0010ffff", 'quo"te \\ back', "a\nb\t\x7f\x01"])

@@ -35,7 +35,7 @@ from sessile.core.session import Turn
 from sessile.ports.notifier import Hint, Notifier
 from sessile.ports.store import Committed, Found
 from sessile.runtime.announce import Announcer
-from sessile.runtime.forks import said_until
+from sessile.runtime.forks import end_of, inherited
 from sessile.runtime.gates import Gates
 from sessile.runtime.inputs import check_input, checked_metadata, checked_title, session_key
 from sessile.runtime.node import Node
@@ -145,9 +145,10 @@ class Sessions:
             raise TurnNotFound()
         if not found.turn.ended:
             raise TurnNotEnded(status=found.turn.status)
-        log = self._reads.backwards(found.head.key)
-        most = self._node.settings.fork_entries_max
-        cut, inherited = await said_until(log, turn_id, entries_max=most)
+        key, most = found.head.key, self._node.settings.fork_entries_max
+        log = self._reads.forwards(key, after=found.turn.seq, upto=found.head.head)
+        cut = await end_of(log, turn_id)
+        said = await inherited(self._reads.backwards(key, before=cut), entries_max=most)
         command = OpenSession(
             principal=principal,
             assistant=found.session.assistant,
@@ -156,7 +157,7 @@ class Sessions:
             else found.session.title,
             metadata=found.session.metadata,
             forked=SessionForked(from_session_id=session_id, from_turn_id=turn_id, from_seq=cut),
-            inherited=inherited,
+            inherited=said,
         )
         return await self._opened(principal, command)
 
