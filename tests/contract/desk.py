@@ -154,14 +154,14 @@ class Desk:
             parts=({"type": "text", "text": text},),
         )
 
-    def outcome(self, held: Holding) -> ToolCompleted:
-        return ToolCompleted(
+    def outcome(self, held: Holding, how: Any = ToolCompleted, **why: Any) -> Any:
+        return how(
             turn_id=held.turn_id,
             call_id=self.ids.call_id(),
             message_id=self.ids.message_id(),
             name="orders.look",
             arguments={"order": 7},
-            result="sent",
+            **(why or {"result": "sent"}),
         )
 
     async def finish(

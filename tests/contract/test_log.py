@@ -11,11 +11,15 @@ from sessile.core.events import (
     MessageAdded,
     SessionOpened,
     SessionSummarized,
+    ToolFailed,
+    ToolInterrupted,
+    ToolRefused,
     TurnProgress,
     TurnQueued,
     Unknown,
 )
 from sessile.core.ids import Seq, SessionId, SessionKey
+from sessile.core.transcript import TEXT_KINDS
 
 
 async def numbers(desk: Desk, key: SessionKey, **page: object) -> list[int]:
@@ -105,25 +109,24 @@ async def test_a_history_is_what_was_said(desk: Desk) -> None:
     await desk.append(held, 0, "a", "b")
     await desk.store.append(held, 1, [TurnProgress(turn_id=held.turn_id, current_iteration=1)])
     said = [
+        desk.call(held),
         desk.reply(held, "ab"),
         desk.outcome(held),
+        desk.outcome(held, ToolFailed, error="no"),
+        desk.outcome(held, ToolInterrupted, reason="lost"),
+        desk.outcome(held, ToolRefused, verdict="denied", reason="no"),
         SessionSummarized(summary="so", upto_seq=Seq(0)),
     ]
     await desk.store.append(held, 2, said)
     await desk.finish(held, step=3, closing=[desk.reply(held, "done")])
 
     kinds = [entry.kind for entry in await desk.store.read(key, history=True, limit=100)]
-    assert kinds == [
-        "message.added",
-        "message.added",
-        "tool.completed",
-        "session.summarized",
-        "message.added",
-    ]
-    assert await numbers(desk, key, history=True) == [4, 8, 9, 10, 11]
-    assert await numbers(desk, key, history=True, after=3, limit=2) == [4, 8]
-    assert await numbers(desk, key, history=True, newest_first=True, limit=3) == [11, 10, 9]
-    assert await numbers(desk, key, history=True, newest_first=True, before=9, after=2) == [8, 4]
+    assert kinds == ["message.added", *(event.kind for event in said[1:]), "message.added"]
+    assert set(kinds) == TEXT_KINDS
+    assert await numbers(desk, key, history=True) == [4, *range(9, 16)]
+    assert await numbers(desk, key, history=True, after=3, limit=2) == [4, 9]
+    assert await numbers(desk, key, history=True, newest_first=True, limit=3) == [15, 14, 13]
+    assert await numbers(desk, key, history=True, newest_first=True, before=10, after=2) == [9, 4]
 
 
 async def test_the_last_summary_is_found_however_far_back(desk: Desk) -> None:

@@ -5,7 +5,9 @@ import asyncio
 import pytest
 from tests.runtime.rig import ANN, House, virtual
 
+from sessile.core.codec import decode
 from sessile.core.context import TurnContext
+from sessile.core.events import SessionForked
 from sessile.core.ids import SessionId
 from sessile.core.transcript import History
 from sessile.kit.assistant import Assistant
@@ -63,6 +65,34 @@ async def test_a_summary_is_read_however_far_back_and_whoever_runs_the_turn(hous
     assert read == [given(house, session, text, most=4) for text in texts]
     assert read[-1] == ["summary of fold", "ok", "5", "ok", "new"]
     assert (report.messages, report.last_summary_seq) == (5, summed_up.seq)
+
+
+@virtual
+async def test_a_fork_reads_a_summary_that_is_far_back_too(house: House) -> None:
+    """Cut where a turn ended that never began, while another ran."""
+    read: list[list[str]] = []
+    go_on = asyncio.Event()
+    node = await house.node(folding(read, go_on), history_entries_max=4)
+    session = await house.open(node)
+    for text in ("one", "fold", "two", "three", "four"):
+        await house.ended(session, (await house.submit(node, session, text)).turn.turn_id)
+    running = (await house.submit(node, session, "wait")).turn
+    withdrawn = (await house.submit(node, session, "never mind")).turn
+    await house.cancel(node, session, withdrawn.turn_id)
+    go_on.set()
+    await house.ended(session, running.turn_id)
+
+    forked = await node.do(node.sessions.fork(ANN, session, withdrawn.turn_id))
+    copy = forked.found.head.key
+    house.opened.append(copy)
+    turn = (await house.submit(node, copy.session_id, "next")).turn
+    await house.ended(copy.session_id, turn.turn_id)
+
+    assert read[-1] == ["summary of fold", "four", "ok", "wait", "next"]
+    (_, cut, *_) = house.log(copy.session_id)
+    event = decode(cut)
+    assert isinstance(event, SessionForked)
+    assert house.log(session)[event.from_seq - 1].kind == "turn.cancelled"
 
 
 @virtual

@@ -204,10 +204,8 @@ def entries(
                 FROM (
                     SELECT * FROM entry INDEXED BY entry_history
                     WHERE tenant_id = ? AND session_id = ? AND seq > ? AND seq < ?
-                    AND kind IN (
-                        'message.added', 'tool.completed', 'tool.failed', 'tool.interrupted',
-                        'tool.refused', 'session.summarized'
-                    )
+                    AND kind IN ('message.added', 'tool.completed', 'tool.failed',
+                        'tool.interrupted', 'tool.refused', 'session.summarized')
                     ORDER BY seq LIMIT ?
                 )
             """
@@ -217,10 +215,8 @@ def entries(
                 FROM (
                     SELECT * FROM entry INDEXED BY entry_history
                     WHERE tenant_id = ? AND session_id = ? AND seq > ? AND seq < ?
-                    AND kind IN (
-                        'message.added', 'tool.completed', 'tool.failed', 'tool.interrupted',
-                        'tool.refused', 'session.summarized'
-                    )
+                    AND kind IN ('message.added', 'tool.completed', 'tool.failed',
+                        'tool.interrupted', 'tool.refused', 'session.summarized')
                     ORDER BY seq DESC LIMIT ?
                 )
             """
