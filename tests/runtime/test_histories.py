@@ -68,8 +68,9 @@ async def test_a_summary_is_read_however_far_back_and_whoever_runs_the_turn(hous
 
 
 @virtual
-async def test_a_fork_reads_a_summary_that_is_far_back_too(house: House) -> None:
-    """Cut where a turn ended that never began, while another ran."""
+@pytest.mark.parametrize("at", ["turn.completed", "turn.cancelled"])
+async def test_a_fork_reads_a_summary_that_is_far_back_too(house: House, at: str) -> None:
+    """Cut where a turn ended, or one that never began and was withdrawn meanwhile."""
     read: list[list[str]] = []
     go_on = asyncio.Event()
     node = await house.node(folding(read, go_on), history_entries_max=4)
@@ -82,17 +83,20 @@ async def test_a_fork_reads_a_summary_that_is_far_back_too(house: House) -> None
     go_on.set()
     await house.ended(session, running.turn_id)
 
-    forked = await node.do(node.sessions.fork(ANN, session, withdrawn.turn_id))
+    turn = running if at == "turn.completed" else withdrawn
+    forked = await node.do(node.sessions.fork(ANN, session, turn.turn_id))
     copy = forked.found.head.key
     house.opened.append(copy)
     turn = (await house.submit(node, copy.session_id, "next")).turn
     await house.ended(copy.session_id, turn.turn_id)
 
-    assert read[-1] == ["summary of fold", "four", "ok", "wait", "next"]
+    said = ["four", "ok", "wait", *["ok"] * (at == "turn.completed"), "next"]
+    assert read[-1] == ["summary of fold", *said[-4:]]
     (_, cut, *_) = house.log(copy.session_id)
     event = decode(cut)
     assert isinstance(event, SessionForked)
-    assert house.log(session)[event.from_seq - 1].kind == "turn.cancelled"
+    ended = house.log(session)[event.from_seq - 1]
+    assert (ended.kind, ended.turn_id) == (at, event.from_turn_id)
 
 
 @virtual
