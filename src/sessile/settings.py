@@ -44,7 +44,9 @@ class Settings:
     metadata_bytes_max: int = _setting(16_384, "A session's metadata, as JSON.")
     output_chars_max: int = _setting(1_048_576, "One message of an agent.")
     result_bytes_max: int = _setting(262_144, "One tool's result, as JSON.")
-    history_entries_max: int = _setting(200, "Entries of history that an agent is given.")
+    history_entries_max: int = _setting(
+        200, "Newest entries that an agent is given of its history."
+    )
     fork_entries_max: int = _setting(10_000, "Entries that a fork may inherit.")
     page_items_max: int = _setting(200, "Items on a page of a list.")
     page_entries_max: int = _setting(1_000, "Entries on a page of events, or in one read.")

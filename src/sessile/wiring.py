@@ -120,7 +120,6 @@ class Server:
                 announcer=announcer,
                 notifier=notifier,
                 reads=self.reads,
-                gates=self.gates,
                 default_assistant=self._default,
             )
             await stack.enter_async_context(self.workers)

@@ -30,6 +30,7 @@ from sessile.core.events import (
     Event,
     MessageAdded,
     MessageDelta,
+    ToolCompleted,
     ToolStarted,
     TurnSteered,
     WhenBusy,
@@ -151,6 +152,16 @@ class Desk:
             message_id=self.ids.message_id(),
             role="assistant",
             parts=({"type": "text", "text": text},),
+        )
+
+    def outcome(self, held: Holding, how: Any = ToolCompleted, **why: Any) -> Any:
+        return how(
+            turn_id=held.turn_id,
+            call_id=self.ids.call_id(),
+            message_id=self.ids.message_id(),
+            name="orders.look",
+            arguments={"order": 7},
+            **(why or {"result": "sent"}),
         )
 
     async def finish(

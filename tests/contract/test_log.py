@@ -7,8 +7,19 @@ import pytest
 from tests.contract.desk import ACME, ANN, Desk
 
 from sessile.core.codec import decode
-from sessile.core.events import MessageAdded, SessionOpened, TurnProgress, TurnQueued, Unknown
+from sessile.core.events import (
+    MessageAdded,
+    SessionOpened,
+    SessionSummarized,
+    ToolFailed,
+    ToolInterrupted,
+    ToolRefused,
+    TurnProgress,
+    TurnQueued,
+    Unknown,
+)
 from sessile.core.ids import Seq, SessionId, SessionKey
+from sessile.core.transcript import TEXT_KINDS
 
 
 async def numbers(desk: Desk, key: SessionKey, **page: object) -> list[int]:
@@ -92,17 +103,47 @@ async def test_pages_are_cut_by_seq_from_either_end(desk: Desk) -> None:
     assert await numbers(desk, SessionKey(ACME, SessionId("ses_none"))) == []
 
 
-async def test_history_leaves_out_what_passes(desk: Desk) -> None:
+async def test_a_history_is_what_was_said(desk: Desk) -> None:
     key = await desk.open()
     held = await desk.run(key)
     await desk.append(held, 0, "a", "b")
     await desk.store.append(held, 1, [TurnProgress(turn_id=held.turn_id, current_iteration=1)])
-    await desk.finish(held, step=2, closing=[desk.reply(held, "ab")])
+    said = [
+        desk.call(held),
+        desk.reply(held, "ab"),
+        desk.outcome(held),
+        desk.outcome(held, ToolFailed, error="no"),
+        desk.outcome(held, ToolInterrupted, reason="lost"),
+        desk.outcome(held, ToolRefused, verdict="denied", reason="no"),
+        SessionSummarized(summary="so", upto_seq=Seq(0)),
+    ]
+    await desk.store.append(held, 2, said)
+    await desk.finish(held, step=3, closing=[desk.reply(held, "done")])
 
-    assert await numbers(desk, key, history=True) == [1, 2, 3, 4, 8, 9]
-    assert await numbers(desk, key, history=True, after=3, limit=2) == [4, 8]
-    assert await numbers(desk, key, history=True, newest_first=True, limit=3) == [9, 8, 4]
-    assert await numbers(desk, key, history=True, newest_first=True, before=8, after=2) == [4, 3]
+    kinds = [entry.kind for entry in await desk.store.read(key, history=True, limit=100)]
+    assert kinds == ["message.added", *(event.kind for event in said[1:]), "message.added"]
+    assert set(kinds) == TEXT_KINDS
+    assert await numbers(desk, key, history=True) == [4, *range(9, 16)]
+    assert await numbers(desk, key, history=True, after=3, limit=2) == [4, 9]
+    assert await numbers(desk, key, history=True, newest_first=True, limit=3) == [15, 14, 13]
+    assert await numbers(desk, key, history=True, newest_first=True, before=10, after=2) == [9, 4]
+
+
+async def test_the_last_summary_is_found_however_far_back(desk: Desk) -> None:
+    key, other = await desk.open(), await desk.open()
+    held = await desk.run(key)
+    for step, text in enumerate(("first", "second")):
+        summary = SessionSummarized(summary=text, upto_seq=Seq(0))
+        await desk.store.append(held, step, [summary, *[desk.reply(held, "x")] * 20])
+
+    seqs = [entry.seq for entry in await desk.log(key) if entry.kind == "session.summarized"]
+    found = [await desk.store.summary(key, before=seq + 1) for seq in seqs]
+    assert [entry.seq for entry in found if entry is not None] == seqs
+    assert found[1] == (await desk.log(key))[seqs[1] - 1]
+    assert await desk.store.summary(key, before=seqs[1]) == found[0]
+    assert await desk.store.summary(key, before=seqs[0]) is None
+    assert await desk.store.summary(other, before=1000) is None
+    assert await desk.store.summary(SessionKey(ACME, SessionId("ses_none")), before=1000) is None
 
 
 async def test_an_earlier_read_is_a_prefix_of_every_later_one(desk: Desk) -> None:
@@ -127,7 +168,6 @@ async def test_a_kind_that_this_version_does_not_know_survives(desk: Desk) -> No
     await desk.store.append(held, 0, [strange])
 
     assert decode((await desk.log(key))[-1]) == strange
-    assert decode((await desk.store.read(key, history=True, limit=100))[-1]) == strange
 
 
 @pytest.mark.parametrize("text", ["", "ünï €", "🦀 \U0010ffff", 'quo"te \\ back', "a\nb\t\x7f\x01"])

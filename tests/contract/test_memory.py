@@ -52,8 +52,9 @@ async def turn(desk: Desk, key: SessionKey) -> None:
     await store.find(key, held.turn_id)
     await store.sweep(due_max=10, assistants=KNOWN, following=[key])
     assert len(await store.read(key, after=head - 3, limit=10)) == 3
-    assert len(await store.read(key, after=head - 20, history=True, limit=5)) == 5
-    assert len(await store.read(key, history=True, newest_first=True, limit=5)) == 5
+    assert len(await store.read(key, after=head - 20, history=True, limit=2)) == 2
+    assert len(await store.read(key, history=True, newest_first=True, limit=2)) == 2
+    assert await store.summary(key, before=head) is None
     assert len(await store.read(key, before=head - 3, newest_first=True, limit=5)) == 5
     assert len(await store.turns(key, after=place - 1, limit=10)) == 2
     assert await store.turns(key, queued=True, limit=10) == ()

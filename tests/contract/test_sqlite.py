@@ -491,6 +491,10 @@ PLANS = {
         lambda it: page(it, history=True),
         "USING INDEX entry_history (tenant_id=? AND session_id=? AND seq>? AND seq<?)",
     ),
+    "summary": (
+        lambda it: reads.summary(it, KEY, before=9),
+        "USING INDEX entry_summary (tenant_id=? AND session_id=? AND seq<?)",
+    ),
     "log": (
         lambda it: page(it, history=False),
         "USING INDEX sqlite_autoindex_entry_1 (tenant_id=? AND session_id=? AND seq>? AND seq<?)",

@@ -143,6 +143,33 @@ async def test_g10_a_refused_request_does_not_use_up_its_key(serve: Serve) -> No
         assert turn["status"] == "completed"
 
 
+async def test_g10_a_press_is_once_though_the_session_was_handed_on(serve: Serve) -> None:
+    """Whoever has the session now may not have such a button."""
+    front, cards = Assistant("front"), Assistant("cards")
+
+    @front.button("to_cards")
+    async def to_cards(turn: TurnContext, payload: dict[str, int]) -> None:
+        await turn.hand_off("cards")
+
+    @cards.agent
+    async def answer(turn: TurnContext) -> str:
+        return f"cards: {turn.input['text']}"
+
+    async with serve(front, cards) as world:
+        mine = await world.ana.opened()
+        press = {"type": "button", "button": "to_cards", "payload": {"n": 1}}
+        first = told(await world.ana.submit(mine, "", key="k", wait=30, input=press), 200)
+        assert first["output"] == "cards: To cards"
+
+        again = told(await world.ana.submit(mine, "", key="k", wait=30, input=press), 200)
+        assert again == first
+        unlike = {**press, "payload": {"n": 2}}
+        reply = await world.ana.submit(mine, "", key="k", input=unlike)
+        assert refused(reply) == (409, "idempotency_conflict")
+        assert refused(await world.ana.submit(mine, "", input=press)) == (422, "invalid_input")
+        assert len(of_kind(await world.ana.log(mine), "turn.queued")) == 1
+
+
 async def test_g10_a_key_outlives_a_kill(process: Process) -> None:
     """The reply was lost with the server: the retry is the same turn."""
     await process.start()

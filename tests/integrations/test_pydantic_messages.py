@@ -200,8 +200,8 @@ def test_the_last_summary_opens_the_history() -> None:
         history(
             said("user", "go"),
             said("assistant", asks("call_a")),
-            SessionSummarized(summary="old", upto_seq=Seq(1)),
-            SessionSummarized(summary="Ana likes tea.", upto_seq=Seq(1)),
+            SessionSummarized(summary="old", upto_seq=Seq(0)),
+            SessionSummarized(summary="Ana likes tea.", upto_seq=Seq(0)),
             completed("call_a"),
         ),
         NOW,

@@ -165,6 +165,9 @@ class Gate:
     async def read(self, key: SessionKey, **how: Any) -> Any:
         return await self._pass("read", lambda: self._store.read(key, **how), key, how)
 
+    async def summary(self, key: SessionKey, **how: Any) -> Any:
+        return await self._pass("read", lambda: self._store.summary(key, **how), key, how)
+
     async def sessions(
         self,
         tenant_id: TenantId,
@@ -203,6 +206,7 @@ class Twice:
         self.sessions = store.sessions
         self.turns = store.turns
         self.read = store.read
+        self.summary = store.summary
 
     async def transact(self, key: SessionKey, command: Command) -> Committed:
         committed = await self._store.transact(key, command)

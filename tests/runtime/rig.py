@@ -181,7 +181,6 @@ class Rig:
             announcer=announcer,
             notifier=notifier,
             reads=self.reads,
-            gates=self.gates,
             default_assistant=next(iter(agents)),
         )
 

@@ -19,7 +19,7 @@ class Fills:
 
     def __init__(self, store: Store) -> None:
         self.full = False
-        self.find, self.read = store.find, store.read
+        self.find, self.read, self.summary = store.find, store.read, store.summary
         self.sessions, self.turns, self.sweep = store.sessions, store.turns, store.sweep
         self.transact = self._unless_full(store.transact)
         self.append = self._unless_full(store.append)

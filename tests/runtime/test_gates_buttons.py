@@ -1,14 +1,16 @@
 """Presses of buttons that are late, or that come while another turn runs or waits."""
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
-from tests.runtime.rig import ANN, House, Rig, virtual
+from pydantic import BeforeValidator
+from tests.runtime.rig import ANN, BOB, House, Rig, virtual
 
 from sessile.core.codec import decode
+from sessile.core.commands import Press, SubmitTurn
 from sessile.core.context import TurnContext
-from sessile.core.errors import InvalidInput
+from sessile.core.errors import InvalidInput, SessionClosed, SessionNotFound
 from sessile.core.events import IntentDecided, WhenBusy
 from sessile.core.ids import SessionId
 from sessile.core.session import Turn
@@ -121,6 +123,101 @@ async def test_a_press_that_cannot_be_one_is_refused_and_leaves_no_trace(
         await pressed(node, session, **wrong)
 
     assert house.kinds(session) == ["session.opened"]
+
+
+WRONG = (
+    {},
+    {"button": "unknown"},
+    {"payload": {"site": "x"}},
+    {"payload": None},
+    {"button": 7},
+    {"text": 7},
+)
+
+
+@virtual
+@pytest.mark.parametrize("wrong", WRONG)
+async def test_a_press_on_a_closed_session_is_told_so_whatever_it_looks_like(
+    house: House, wrong: dict[str, Any]
+) -> None:
+    node = await house.node(sites())
+    session = await house.open(node)
+    await house.close(node, session)
+
+    with pytest.raises(SessionClosed):
+        await pressed(node, session, **wrong)
+
+
+@virtual
+@pytest.mark.parametrize("wrong", WRONG)
+async def test_a_press_on_anothers_session_is_not_judged(
+    house: House, wrong: dict[str, Any]
+) -> None:
+    node = await house.node(sites())
+    session = await house.open(node, BOB)
+
+    with pytest.raises(SessionNotFound):
+        await pressed(node, session, **wrong)
+
+
+@virtual
+async def test_a_press_is_judged_in_the_sessions_lock(house: House) -> None:
+    """And the session is not read before: whose it is may change meanwhile."""
+    front = Assistant("front")
+
+    @front.agent
+    async def on(turn: TurnContext) -> None:
+        await turn.hand_off("sites")
+
+    node = await house.node(front, sites())
+    session = await house.open(node)
+    with pytest.raises(InvalidInput, match="no button 'view'"):
+        await pressed(node, session)
+
+    before = house.gate.count("find")
+    hold = house.gate.hold("transact", SubmitTurn, matches=is_press)
+    press = node.do(pressed(node, session))
+    await hold.reached()
+    assert house.gate.count("find") == before
+    passing = (await house.submit(node, session)).turn
+    await house.ended(session, passing.turn_id)
+    hold.go()
+
+    assert (await house.ended(session, (await press).turn_id)).output == "site 7"
+
+
+def is_press(_key: Any, command: SubmitTurn) -> bool:
+    return isinstance(command.input, Press)
+
+
+@virtual
+async def test_a_form_that_fails_takes_no_press_and_keeps_no_others_from_theirs(
+    house: House,
+) -> None:
+    def fails(_given: Any) -> Any:
+        raise KeyError("a bug")
+
+    broken = sites(form=Annotated[dict[str, int], BeforeValidator(fails)])
+    broken.name = "broken"
+    node = await house.node(sites(), broken)
+    session, other = await house.open(node), await house.open(node, assistant="broken")
+
+    turn = await pressed(node, session)
+    with pytest.raises(InvalidInput, match="could not be read"):
+        await pressed(node, other)
+
+    assert (await house.ended(session, turn.turn_id)).output == "site 7"
+    assert house.troubles.told("a press could not be read")
+
+
+@virtual
+async def test_a_press_that_is_not_json_is_refused_under_a_key_too(house: House) -> None:
+    node = await house.node(sites())
+    session = await house.open(node)
+    given = {"type": "button", "button": "view", "payload": {"site": {7}}}
+
+    with pytest.raises(InvalidInput, match="not JSON"):
+        await node.do(node.sessions.submit(ANN, session, given, idempotency_key="k"))
 
 
 @virtual

@@ -3,11 +3,122 @@
 import asyncio
 
 import pytest
-from tests.runtime.rig import House, virtual
+from tests.runtime.rig import ANN, House, virtual
 
+from sessile.core.codec import decode
 from sessile.core.context import TurnContext
+from sessile.core.events import SessionForked
+from sessile.core.ids import SessionId
 from sessile.core.transcript import History
 from sessile.kit.assistant import Assistant
+
+
+def folding(read: list[list[str]], go_on: asyncio.Event | None = None) -> Assistant:
+    """Sums up what was said before it when asked to; and tells what it was given."""
+    assistant = Assistant("folding")
+
+    @assistant.agent
+    async def answer(turn: TurnContext, history: History) -> str:
+        read.append([message.text for message in history.messages])
+        text = turn.input["text"]
+        if text.startswith("fold"):
+            await turn.summarize(f"summary of {text}")
+        if go_on is not None and text in ("wait", "fold and wait"):
+            await go_on.wait()
+        return "ok"
+
+    return assistant
+
+
+def given(house: House, session: SessionId, text: str, *, most: int) -> list[str]:
+    """What the log says that the turn of this text is to be given."""
+    log = house.log(session)
+    asked = next(m.seq for m in house.messages(session) if (m.role, m.text) == ("user", text))
+    return [message.text for message in History(log[:asked]).bounded(most).messages]
+
+
+@virtual
+async def test_a_summary_is_read_however_far_back_and_whoever_runs_the_turn(house: House) -> None:
+    """In turns that are begun by the end of the last, and in one that a new node begins."""
+    read: list[list[str]] = []
+    go_on = asyncio.Event()
+    node = await house.node(folding(read, go_on), history_entries_max=4)
+    session = await house.open(node)
+    texts = ["one", "fold", "wait", *(f"{n}" for n in range(6))]
+    for text in texts:
+        last = (await house.submit(node, session, text)).turn
+    await house.until(lambda: len(read) == 3)
+    withdrawn = (await house.submit(node, session, "never mind")).turn
+    await house.cancel(node, session, withdrawn.turn_id)
+    go_on.set()
+    await house.ended(session, last.turn_id)
+
+    await node.stop()
+    house.nodes.remove(node)
+    other = await house.node(folding(read), history_entries_max=4)
+    last = (await house.submit(other, session, "new")).turn
+    await house.ended(session, last.turn_id)
+    report = await other.do(other.reads.context(ANN, session))
+    (summed_up,) = (e for e in house.log(session) if e.kind == "session.summarized")
+
+    texts.append("new")
+    assert read == [given(house, session, text, most=4) for text in texts]
+    assert read[-1] == ["summary of fold", "ok", "5", "ok", "new"]
+    assert (report.messages, report.last_summary_seq) == (5, summed_up.seq)
+
+
+@virtual
+@pytest.mark.parametrize("at", ["turn.completed", "turn.cancelled"])
+async def test_a_fork_reads_a_summary_that_is_far_back_too(house: House, at: str) -> None:
+    """Cut where a turn ended, or one that never began and was withdrawn meanwhile."""
+    read: list[list[str]] = []
+    go_on = asyncio.Event()
+    node = await house.node(folding(read, go_on), history_entries_max=4)
+    session = await house.open(node)
+    for text in ("one", "fold", "two", "three", "four"):
+        await house.ended(session, (await house.submit(node, session, text)).turn.turn_id)
+    running = (await house.submit(node, session, "wait")).turn
+    withdrawn = (await house.submit(node, session, "never mind")).turn
+    await house.cancel(node, session, withdrawn.turn_id)
+    go_on.set()
+    await house.ended(session, running.turn_id)
+
+    turn = running if at == "turn.completed" else withdrawn
+    forked = await node.do(node.sessions.fork(ANN, session, turn.turn_id))
+    copy = forked.found.head.key
+    house.opened.append(copy)
+    turn = (await house.submit(node, copy.session_id, "next")).turn
+    await house.ended(copy.session_id, turn.turn_id)
+
+    said = ["four", "ok", "wait", *["ok"] * (at == "turn.completed"), "next"]
+    assert read[-1] == ["summary of fold", *said[-4:]]
+    (_, cut, *_) = house.log(copy.session_id)
+    event = decode(cut)
+    assert isinstance(event, SessionForked)
+    ended = house.log(session)[event.from_seq - 1]
+    assert (ended.kind, ended.turn_id) == (at, event.from_turn_id)
+
+
+@virtual
+async def test_who_is_run_again_reads_what_it_did_though_it_has_summed_up_since(
+    house: House,
+) -> None:
+    read: list[list[str]] = []
+    node = await house.node(folding(read, asyncio.Event()), history_entries_max=3)
+    session = await house.open(node)
+    for text in ("fold", "one", "two", "three"):
+        await house.ended(session, (await house.submit(node, session, text)).turn.turn_id)
+    turn = (await house.submit(node, session, "fold and wait")).turn
+    await house.until(lambda: house.kinds(session).count("session.summarized") == 2)
+
+    house.kill(node)
+    go_on = asyncio.Event()
+    go_on.set()
+    await house.node(folding(read, go_on), history_entries_max=3)
+    await house.ended(session, turn.turn_id)
+
+    assert read[-2] == ["summary of fold", "three", "ok", "fold and wait"]
+    assert read[-1] == read[-2]
 
 
 @virtual

@@ -34,6 +34,7 @@ class Recorder:
         self.sessions = store.sessions
         self.turns = store.turns
         self.read = store.read
+        self.summary = store.summary
         self.renew = store.renew
 
     async def transact(self, key: SessionKey, command: Command) -> Committed:
@@ -122,6 +123,9 @@ class DicedStore:
 
     async def read(self, key: SessionKey, **how: Any) -> tuple[Entry, ...]:
         return await self._call(lambda: self._store.read(key, **how))
+
+    async def summary(self, key: SessionKey, *, before: int) -> Entry | None:
+        return await self._call(lambda: self._store.summary(key, before=before))
 
     async def sessions(
         self,

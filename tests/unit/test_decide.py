@@ -42,6 +42,7 @@ from sessile.core.commands import (
     Named,
     Once,
     OpenSession,
+    Press,
     ReleaseTurn,
     Remembered,
     Runner,
@@ -56,6 +57,7 @@ from sessile.core.context import Holding, Principal
 from sessile.core.decide import decide
 from sessile.core.errors import (
     IdempotencyConflict,
+    InvalidInput,
     LeaseLost,
     QueueFull,
     SessionBusy,
@@ -71,6 +73,7 @@ from sessile.core.events import (
     MessageAdded,
     Progress,
     SessionForked,
+    SessionHandedOff,
     SessionOpened,
     SessionUpdated,
     TurnCancelled,
@@ -97,6 +100,15 @@ SUBMIT = SubmitTurn(
     input=says("hello"),
     when_busy="enqueue",
     queue_max=QUEUE_MAX,
+)
+UNKNOWN = Press(readings={}, otherwise=says("view"))
+"""A press, on a node that does not have the session's assistant."""
+PRESSED = replace(
+    SUBMIT,
+    input=Press(
+        readings={"support": says("View"), "cards": InvalidInput("none of its buttons")},
+        otherwise=says("view"),
+    ),
 )
 STRANGER_NODE = replace(NODE, node=NodeId("n3"), assistants=frozenset({"sales"}))
 OPEN = OpenSession(principal=OWNER, assistant="support")
@@ -573,6 +585,76 @@ def test_g10_a_steer_is_repeated_too(ledger: Ledger, row: Row) -> None:
     assert row.head.steers_unread == 1
 
 
+def test_g10_a_press_is_repeated_though_the_session_has_another_assistant(
+    ledger: Ledger, row: Row
+) -> None:
+    ledger.transact(KEY, replace(PRESSED, runner=NODE, once=ONCE))
+    handed_off(ledger)
+
+    again = replace(PRESSED, turn_id=TurnId("trn_b"), once=ONCE)
+
+    assert ledger.transact(KEY, again).turn_id == "trn_a"
+
+
+def test_a_press_is_read_by_the_assistant_that_has_the_session_now(
+    ledger: Ledger, row: Row
+) -> None:
+    ledger.transact(KEY, PRESSED)
+    assert row.turns[TurnId("trn_a")].input == says("View")
+
+    ledger.start()
+    handed_off(ledger)
+    with pytest.raises(InvalidInput, match="none of its buttons"):
+        ledger.transact(KEY, replace(PRESSED, turn_id=TurnId("trn_b"), when_busy="reject"))
+
+    ledger.transact(KEY, replace(PRESSED, turn_id=TurnId("trn_c"), input=UNKNOWN))
+    assert row.turns[TurnId("trn_c")].input == says("view")
+
+
+def test_a_press_that_opens_a_session_is_read_by_its_assistant() -> None:
+    ledger = Ledger()
+    ledger.open(first=PRESSED)
+    assert ledger.rows[KEY].turns[TurnId("trn_a")].input == says("View")
+
+    with pytest.raises(InvalidInput):
+        ledger.open(OTHER_KEY, assistant="cards", first=PRESSED)
+    assert OTHER_KEY not in ledger.rows
+
+
+def test_a_press_on_the_exclusive_session_is_read_by_who_has_it_now() -> None:
+    ledger = Ledger()
+    ledger.open(exclusive_key="k")
+    ledger.run()
+    handed_off(ledger)
+
+    with pytest.raises(InvalidInput):
+        ledger.open(OTHER_KEY, exclusive_key="k", first=PRESSED)
+
+
+def test_a_queued_input_is_edited_to_what_the_assistant_reads(ledger: Ledger, row: Row) -> None:
+    turn_id = ledger.submit()
+    edit = EditTurn(principal=OWNER, turn_id=turn_id, input=PRESSED.input)
+
+    ledger.transact(KEY, edit)
+
+    assert row.turns[turn_id].input == says("View")
+
+
+@pytest.mark.parametrize("reading", [says("view"), InvalidInput("none of its buttons")])
+def test_a_closed_session_takes_no_press_whatever_it_looks_like(
+    reading: Any, ledger: Ledger
+) -> None:
+    ledger.transact(KEY, CLOSE)
+
+    with pytest.raises(SessionClosed):
+        ledger.transact(KEY, replace(PRESSED, input=Press(readings={}, otherwise=reading)))
+
+
+def handed_off(ledger: Ledger) -> None:
+    """By the turn that runs, to an assistant without buttons."""
+    ledger.append(ledger.holding(), 0, SessionHandedOff(assistant="cards", reason=""))
+
+
 def test_g10_another_body_under_the_same_key_is_refused(ledger: Ledger, row: Row) -> None:
     ledger.transact(KEY, replace(SUBMIT, once=ONCE))
     before = row.head
@@ -837,6 +919,15 @@ HELD = Holding(KEY, TurnId("trn_a"), Fence(1), 1, NODE.node)
             Named(turn_id=TurnId("trn_a"), queue="all", exclusive_key="k"),
         ),
         (SUBMIT, Named(turn_id=TurnId("trn_a"))),
+        (PRESSED, Named(turn_id=TurnId("trn_a"), session=True)),
+        (
+            EditTurn(principal=OWNER, turn_id=TurnId("trn_b"), input=says("other")),
+            Named(turn_id=TurnId("trn_b")),
+        ),
+        (
+            EditTurn(principal=OWNER, turn_id=TurnId("trn_b"), input=UNKNOWN),
+            Named(turn_id=TurnId("trn_b"), session=True),
+        ),
         (replace(SUBMIT, when_busy="reject", once=ONCE), Named(turn_id=TurnId("trn_a"), once=ONCE)),
         (replace(SUBMIT, when_busy="steer"), Named(turn_id=TurnId("trn_a"))),
         (replace(SUBMIT, when_busy="interrupt"), Named(turn_id=TurnId("trn_a"), queue="all")),

@@ -12,7 +12,6 @@ from tests.unit.machines import EXAMPLES
 from sessile.core import commands, context, events, policy, session, settle, transcript
 from sessile.core.codec import to_json
 from sessile.core.events import (
-    EPHEMERAL_KINDS,
     TERMINAL_KINDS,
     Entry,
     Event,
@@ -136,10 +135,6 @@ def test_a_turn_ends_in_one_of_four_ways() -> None:
     assert {cls.kind for cls in get_args(Terminal)} == TERMINAL_KINDS
     assert len(TERMINAL_KINDS) == 4
     assert all(issubclass(cls, Progress) for cls in get_args(Terminal))
-
-
-def test_transcripts_leave_out_what_passes_by() -> None:
-    assert {"message.delta", "turn.progress"} == EPHEMERAL_KINDS
 
 
 def test_an_unknown_kind_is_an_event_too() -> None:

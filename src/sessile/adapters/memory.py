@@ -12,10 +12,11 @@ from sessile.core.codec import to_json
 from sessile.core.commands import Command, Decision, Named, Remembered, View, named
 from sessile.core.context import Holding
 from sessile.core.decide import decide
-from sessile.core.events import EPHEMERAL_KINDS, Entry, Event
+from sessile.core.events import Entry, Event, SessionSummarized
 from sessile.core.ids import NodeId, SessionId, SessionKey, TenantId, TurnId, UserId
 from sessile.core.session import FREE, Lease, Session, SessionHead, Turn, due_at_ms
 from sessile.core.settle import Changes, settle, stepped
+from sessile.core.transcript import TEXT_KINDS
 from sessile.ports.clock import Clock
 from sessile.ports.notifier import Hint
 from sessile.ports.store import Committed, Found, Sweep
@@ -32,7 +33,8 @@ class _Kept:
     session: Session
     log: list[Entry] = field(default_factory=list[Entry])
     history: list[Entry] = field(default_factory=list[Entry])
-    """The log without what is ephemeral."""
+    """What a transcript is made of."""
+    summaries: list[Entry] = field(default_factory=list[Entry])
     turns: dict[TurnId, Turn] = field(default_factory=dict[TurnId, Turn])
     order: list[TurnId] = field(default_factory=list[TurnId])
     """The turns by position."""
@@ -193,6 +195,12 @@ class MemoryStore:
             matching = log[first : min(end, first + limit)]
         return _fitting(matching, bytes_max, lambda entry: entry.body)
 
+    async def summary(self, key: SessionKey, *, before: int) -> Entry | None:
+        kept = self._kept.get(key)
+        summaries = [] if kept is None else kept.summaries
+        end = bisect_left(summaries, before, key=_seq)
+        return summaries[end - 1] if end else None
+
     def _view(self, key: SessionKey, names: Named) -> View:
         remembered = holder = None
         if names.once is not None:
@@ -256,7 +264,8 @@ class MemoryStore:
         if changes.session is not None:
             kept.session = changes.session
         kept.log.extend(changes.entries)
-        kept.history.extend(it for it in changes.entries if it.kind not in EPHEMERAL_KINDS)
+        kept.history.extend(it for it in changes.entries if it.kind in TEXT_KINDS)
+        kept.summaries.extend(it for it in changes.entries if it.kind == SessionSummarized.kind)
         for turn_id, turn in changes.turns.items():
             if turn_id not in kept.turns:
                 kept.order.append(turn_id)

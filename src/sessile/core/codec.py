@@ -158,4 +158,4 @@ def _second(seconds: int) -> str:
     )
 
 
-assert kinds() >= events.EPHEMERAL_KINDS | events.TERMINAL_KINDS
+assert kinds() >= events.TERMINAL_KINDS

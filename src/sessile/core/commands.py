@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, assert_never
 
 from sessile.core.context import Holding, Principal
+from sessile.core.errors import InvalidInput
 from sessile.core.events import (
     Event,
     JsonObject,
@@ -49,6 +50,22 @@ class Runner:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Press:
+    """A press of a button, as each assistant that the node knows reads it: the input that it is,
+    or why it is none. `otherwise`: of an assistant that the node does not know."""
+
+    readings: Mapping[str, JsonObject | InvalidInput]
+    otherwise: JsonObject | InvalidInput
+
+    def read_by(self, assistant: str) -> JsonObject:
+        """Raises InvalidInput."""
+        reading = self.readings.get(assistant, self.otherwise)
+        if isinstance(reading, InvalidInput):
+            raise reading
+        return reading
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SubmitTurn:
     """`runner`: starts the turn at once if the session is free and it knows the assistant; else,
     and where it is `None`, the turn is queued only."""
@@ -56,7 +73,7 @@ class SubmitTurn:
     principal: Principal
     turn_id: TurnId
     message_id: MessageId
-    input: JsonObject
+    input: JsonObject | Press
     when_busy: WhenBusy
     queue_max: int
     runner: Runner | None = None
@@ -84,7 +101,7 @@ class OpenSession:
 class EditTurn:
     principal: Principal
     turn_id: TurnId
-    input: JsonObject
+    input: JsonObject | Press
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,6 +239,11 @@ class View:
     """Shown, and locked, is the active session that holds the exclusive key of an `OpenSession`,
     not the one that it would have opened."""
 
+    @property
+    def assistant(self) -> str | None:
+        """The session's, where the wide row was named."""
+        return None if self.session is None else self.session.assistant
+
 
 class Decision(NamedTuple):
     """What to write, in one transaction. `lease=None` leaves the lease alone."""
@@ -258,7 +280,7 @@ def named(command: Command) -> Named:
                 turn_id=command.turn_id,
                 once=command.once,
                 queue=queue,
-                session=command.runner is not None,
+                session=command.runner is not None or isinstance(command.input, Press),
             )
         case FinishTurn():
             return Named(
@@ -269,7 +291,9 @@ def named(command: Command) -> Named:
         case OpenSession():
             first = Named() if command.first is None else named(command.first)
             return first._replace(once=command.once, exclusive_key=command.exclusive_key)
-        case EditTurn() | CancelTurn():
+        case EditTurn():
+            return Named(turn_id=command.turn_id, session=isinstance(command.input, Press))
+        case CancelTurn():
             return Named(turn_id=command.turn_id)
         case UpdateSession():
             return Named(session=True)

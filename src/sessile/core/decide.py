@@ -23,6 +23,7 @@ from sessile.core.commands import (
     FinishTurn,
     Once,
     OpenSession,
+    Press,
     ReleaseTurn,
     Runner,
     SetGrants,
@@ -45,6 +46,7 @@ from sessile.core.errors import (
 )
 from sessile.core.events import (
     Event,
+    JsonObject,
     SessionGranted,
     SessionOpened,
     SessionRevoked,
@@ -141,7 +143,13 @@ def _open(view: View, command: OpenSession) -> Decision:
     if runner is not None and command.assistant not in runner.assistants:
         runner = None
     accepted = _accepted(
-        first, position=1, fence=Fence(0), runner=runner, now_ms=view.now_ms, before=events
+        first,
+        _read(first.input, command.assistant),
+        position=1,
+        fence=Fence(0),
+        runner=runner,
+        now_ms=view.now_ms,
+        before=events,
     )
     return accepted._replace(created=True)
 
@@ -155,6 +163,7 @@ def _submit(view: View, command: SubmitTurn) -> Decision:
         return Decision(repeated=True, turn_id=command.turn_id)
     if head.status == "closed":
         raise SessionClosed()
+    given = _read(command.input, view.assistant)
     running = head.running_turn_id
     busy = running is not None or head.queued > 0
     if busy and command.when_busy == "reject":
@@ -169,7 +178,7 @@ def _submit(view: View, command: SubmitTurn) -> Decision:
             turn_id=running,
             steer_id=command.turn_id,
             message_id=command.message_id,
-            input=command.input,
+            input=given,
             by=command.principal.user_id,
         )
         return Decision(events=(steered,), turn_id=running)
@@ -183,6 +192,7 @@ def _submit(view: View, command: SubmitTurn) -> Decision:
     runner = command.runner
     return _accepted(
         command,
+        given,
         position=head.next_position,
         fence=head.fence,
         runner=runner if free and runner is not None and knows(runner, view) else None,
@@ -191,8 +201,17 @@ def _submit(view: View, command: SubmitTurn) -> Decision:
     )
 
 
+def _read(given: JsonObject | Press, assistant: str | None) -> JsonObject:
+    """A press as the session's assistant reads it, which may be another by now."""
+    if not isinstance(given, Press):
+        return given
+    assert assistant is not None, "the wide row comes with a press"
+    return given.read_by(assistant)
+
+
 def _accepted(
     command: SubmitTurn,
+    given: JsonObject,
     *,
     position: int,
     fence: Fence,
@@ -205,7 +224,7 @@ def _accepted(
     queued = TurnQueued(
         turn_id=turn_id,
         position=position,
-        input=command.input,
+        input=given,
         message_id=command.message_id,
         by=command.principal.user_id,
         when_busy=command.when_busy,
@@ -247,7 +266,8 @@ def _edit(view: View, command: EditTurn) -> Decision:
     turn = _named_turn(view, command.principal, command.turn_id)
     if turn.status != "queued":
         raise TurnNotQueued(status=turn.status)
-    edited = TurnEdited(turn_id=turn.turn_id, input=command.input, by=command.principal.user_id)
+    given = _read(command.input, view.assistant)
+    edited = TurnEdited(turn_id=turn.turn_id, input=given, by=command.principal.user_id)
     return Decision(events=(edited,), turn_id=turn.turn_id)
 
 

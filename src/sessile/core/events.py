@@ -497,6 +497,4 @@ Event = (
     | Unknown
 )
 
-EPHEMERAL_KINDS = frozenset({"message.delta", "turn.progress"})
-"""Kinds that the transcript index leaves out."""
 TERMINAL_KINDS = frozenset({"turn.completed", "turn.failed", "turn.cancelled", "turn.interrupted"})

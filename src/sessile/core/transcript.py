@@ -30,7 +30,7 @@ TEXT_KINDS = frozenset(
         "session.summarized",
     }
 )
-"""The kinds that a transcript is made of."""
+"""The kinds that a transcript is made of: each entry of them is a message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,8 @@ class Message:
 
 
 class History:
-    """What a session said so far, as an agent reads it: oldest first, from the last summary on.
+    """What a session said so far, as an agent reads it: the last summary, and behind it what it
+    does not cover, oldest first.
 
     What was called from within a call, by a tool or by an assistant that was asked, is not among
     the messages: the agent did not ask for it. The entries are decoded when they are first looked
@@ -66,13 +67,13 @@ class History:
     __slots__ = ("_entries", "_messages")
 
     def __init__(self, entries: Iterable[Entry]) -> None:
-        self._entries = tuple(entries)
+        self._entries = tuple(entry for entry in entries if entry.kind in TEXT_KINDS)
         self._messages: tuple[Message, ...] | None = None
 
     @property
     def messages(self) -> tuple[Message, ...]:
         if self._messages is None:
-            said = messages(self._entries)
+            said = messages(self._shown())
             self._messages = tuple(each for each in said if not _within_a_call(each))
         return self._messages
 
@@ -88,25 +89,32 @@ class History:
 
     def extended(self, entries: Iterable[Entry]) -> "History":
         """This history and what was appended since."""
-        return History((*self._entries, *(e for e in entries if e.kind in TEXT_KINDS)))
+        return History((*self._entries, *entries))
 
     def bounded(self, most: int) -> "History":
-        """The newest entries, at most this many: the last summary if there is one, and behind it
-        what it does not cover."""
-        summary = next((e for e in reversed(self._entries) if e.kind == _SUMMARY), None)
-        if summary is None:
-            entries = self._entries[-most:]
-        else:
-            event = decode(summary)
-            assert isinstance(event, SessionSummarized)
-            # A copy in a fork names a seq of the session that it was copied from.
-            covered = min(event.upto_seq, summary.seq)
-            rest = [e for e in self._entries if e.seq > covered and e.kind != _SUMMARY]
-            entries = (summary, *rest[max(len(rest) - most + 1, 0) :])
-        return self if entries == self._entries else History(entries)
+        """The newest entries, this many, and the last summary however far back. Of these and what
+        is said later, the same can be told as of the whole log."""
+        if len(self._entries) <= most:
+            return self
+        newest, summary = self._entries[-most:], self.summary
+        if summary is not None and summary.seq < newest[0].seq:
+            newest = (summary, *newest)
+        return self if newest == self._entries else History(newest)
 
-    def __len__(self) -> int:
-        return len(self._entries)
+    @property
+    def summary(self) -> Entry | None:
+        return next((e for e in reversed(self._entries) if e.kind == _SUMMARY), None)
+
+    def _shown(self) -> tuple[Entry, ...]:
+        summary = self.summary
+        if summary is None:
+            return self._entries
+        event = decode(summary)
+        assert isinstance(event, SessionSummarized)
+        # A copy in a fork names a seq of the session that it was copied from.
+        covered = min(event.upto_seq, summary.seq)
+        rest = (e for e in self._entries if e.seq > covered and e.kind != _SUMMARY)
+        return (summary, *rest)
 
 
 def tokens_estimated(said: Iterable[Message]) -> int:

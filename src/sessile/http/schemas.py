@@ -212,7 +212,6 @@ class Context(_Output):
     messages: int
     characters: int
     tokens_estimated: int
-    history_entries: int
     history_entries_max: int
     last_summary_seq: int | None
 

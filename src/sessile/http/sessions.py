@@ -169,7 +169,6 @@ class SessionRoutes:
                 "messages": report.messages,
                 "characters": report.characters,
                 "tokens_estimated": report.tokens_estimated,
-                "history_entries": report.history_entries,
                 "history_entries_max": report.history_entries_max,
                 "last_summary_seq": report.last_summary_seq,
             },

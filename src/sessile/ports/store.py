@@ -136,7 +136,13 @@ class Store(Protocol):
         """Entries with `after < seq < before`, at most `limit`, in log order or from the end.
 
         `bytes_max` bounds their bodies, but for the first one's: there is always one to go on from.
-        `history`: without `message.delta` and `turn.progress`, by an index that leaves them out.
+        `history`: only what a transcript is made of (`core.transcript.TEXT_KINDS`), by an index of
+        nothing else.
         A gap in the log that retention made is filled by the `log.compacted` entry behind it.
         """
+        ...
+
+    async def summary(self, key: SessionKey, *, before: int) -> Entry | None:
+        """The last `session.summarized` with `seq < before`, however far back, by an index of
+        nothing else."""
         ...

@@ -1,15 +1,14 @@
-"""What a session may do: its grants, its approvals, and whether a press is one of its buttons."""
+"""What a session may do: its grants and its approvals."""
 
 from collections.abc import Collection
 
 from sessile.core.commands import AnswerApproval, SetGrants
 from sessile.core.context import Principal
 from sessile.core.errors import InvalidInput
-from sessile.core.events import JsonObject
 from sessile.core.ids import CallId, SessionId
 from sessile.core.session import Turn
 from sessile.ports.store import Found
-from sessile.runtime.inputs import check_grant, check_press, session_key
+from sessile.runtime.inputs import check_grant, session_key
 from sessile.runtime.node import Node
 from sessile.runtime.reads import Reads
 
@@ -71,22 +70,3 @@ class Gates:
         self._node.publish(committed)
         assert committed.turn is not None
         return committed.turn
-
-    async def pressed(
-        self, principal: Principal, session_id: SessionId, given: JsonObject
-    ) -> JsonObject:
-        """The input, a press of a button with the text that it reads as. Raises InvalidInput."""
-        if given.get("type") != "button":
-            return given
-        found = await self._reads.found(principal, session_id)
-        return self.pressed_of(found.session.assistant, given)
-
-    def pressed_of(self, assistant: str, given: JsonObject) -> JsonObject:
-        """The same for a session of this assistant."""
-        if given.get("type") != "button":
-            return given
-        check_press(given, self._node.settings)
-        agent = self._node.agents.get(assistant)
-        button = given["button"]
-        label = button if agent is None else agent.pressed(button, given["payload"])
-        return {**given, "text": given.get("text") or label}

@@ -1,16 +1,21 @@
 """What an input, a title and metadata have to be, whichever surface they came by."""
 
 import json
+import logging
 import re
 from collections.abc import Mapping
 from typing import cast
 
 from sessile.core.codec import clean, to_json
+from sessile.core.commands import Press
 from sessile.core.context import Principal
 from sessile.core.errors import InvalidInput
 from sessile.core.events import JsonObject
 from sessile.core.ids import SessionId, SessionKey, well_formed
+from sessile.ports.agent import Agent
 from sessile.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 NOBODYS_SESSION = SessionId("ses_")
 INPUT_TYPES = ("message", "task", "button")
@@ -24,8 +29,42 @@ def session_key(principal: Principal, session_id: SessionId) -> SessionKey:
     return SessionKey(principal.tenant_id, session_id if known else NOBODYS_SESSION)
 
 
-def check_input(given: JsonObject, settings: Settings) -> None:
-    """Raises InvalidInput, with the field."""
+def read_input(
+    given: JsonObject, agents: Mapping[str, Agent], settings: Settings
+) -> JsonObject | Press:
+    """As it is submitted: a press is judged where it is known whose it is, and that it is not sent
+    again. Raises InvalidInput, with the field; of a press only where it is not JSON."""
+    if given.get("type") != "button":
+        _check_input(given, settings)
+        return given
+    _as_json(given, field="input")
+    try:
+        _check_press(given, settings)
+        otherwise = _pressed(given, given["button"], settings)
+    except InvalidInput as refusal:
+        return Press(readings={}, otherwise=refusal)
+    readings = {name: _reading(agent, given, settings) for name, agent in agents.items()}
+    return Press(readings=readings, otherwise=otherwise)
+
+
+def _reading(agent: Agent, given: JsonObject, settings: Settings) -> JsonObject | InvalidInput:
+    try:
+        return _pressed(given, agent.pressed(given["button"], given["payload"]), settings)
+    except InvalidInput as refusal:
+        return refusal
+    except Exception as error:  # a guest's code ends here
+        logger.error("a press could not be read", exc_info=error, extra={"assistant": agent.name})
+        return InvalidInput("the payload could not be read", field="input.payload")
+
+
+def _pressed(given: JsonObject, label: str, settings: Settings) -> JsonObject:
+    """With the text that it reads as in the history."""
+    read = {**given, "text": given.get("text") or label}
+    _check_input(read, settings)
+    return read
+
+
+def _check_input(given: JsonObject, settings: Settings) -> None:
     text = given.get("text")
     if given.get("type") not in INPUT_TYPES:
         raise InvalidInput(f"input.type is one of {', '.join(INPUT_TYPES)}", field="input.type")
@@ -70,8 +109,7 @@ def checked_metadata(
     return stored
 
 
-def check_press(given: JsonObject, settings: Settings) -> None:
-    """Raises InvalidInput, with the field."""
+def _check_press(given: JsonObject, settings: Settings) -> None:
     if not isinstance(given.get("button"), str):
         raise InvalidInput("input.button is the name of a button", field="input.button")
     payload = given.get("payload")

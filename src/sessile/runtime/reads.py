@@ -6,19 +6,18 @@ from typing import Generic, TypeVar
 
 from sessile.core.context import Principal
 from sessile.core.errors import CursorAhead, SessionNotFound, TurnNotFound
-from sessile.core.events import Entry, SessionSummarized
+from sessile.core.events import Entry
 from sessile.core.ids import Seq, SessionId, SessionKey, TurnId
 from sessile.core.policy import Verdict
 from sessile.core.session import Turn
-from sessile.core.transcript import TEXT_KINDS, History, Message, messages, tokens_estimated
+from sessile.core.transcript import Message, messages, tokens_estimated
 from sessile.ports.store import Found
+from sessile.runtime.histories import read_history
 from sessile.runtime.inputs import session_key
 from sessile.runtime.node import Node
 from sessile.runtime.tools import verdicts
 
 T = TypeVar("T")
-ENTRIES_A_MESSAGE = 4
-"""How many entries are read for each message of a page: a guess, and then more are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +30,12 @@ class Page(Generic[T]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextReport:
-    """What the assistant would be given now. Entries are counted in the window it may see."""
+    """What the assistant would be given now."""
 
     assistant: str
     messages: int
     characters: int
     tokens_estimated: int
-    history_entries: int
     history_entries_max: int
     last_summary_seq: Seq | None
 
@@ -106,15 +104,13 @@ class Reads:
         found = await self.found(principal, session_id)
         limit = self._page(limit)
         newest_first: list[Entry] = []
-        page = ENTRIES_A_MESSAGE * limit
         size, more = 0, False
-        async for entry in self.backwards(found.head.key, before=before, page=page):
-            if entry.kind in TEXT_KINDS:
-                size += len(entry.body)
-                more = bool(newest_first) and size > self._bytes_max
-                if more:
-                    break
-                newest_first.append(entry)
+        async for entry in self.backwards(found.head.key, before=before, page=limit):
+            size += len(entry.body)
+            more = bool(newest_first) and size > self._bytes_max
+            if more:
+                break
+            newest_first.append(entry)
             more = len(newest_first) == limit
             if more:
                 break
@@ -136,7 +132,7 @@ class Reads:
     async def export(self, principal: Principal, session_id: SessionId) -> AsyncIterator[Entry]:
         """The whole log as it is now. Raises SessionNotFound before the first entry."""
         found = await self.found(principal, session_id)
-        return self._forwards(found.head.key, upto=found.head.head)
+        return self.forwards(found.head.key, upto=found.head.head)
 
     async def tools(self, principal: Principal, session_id: SessionId) -> tuple[Verdict, ...]:
         """For each tool of the session's assistant: whether it may be used, and why not."""
@@ -147,26 +143,21 @@ class Reads:
     async def context(self, principal: Principal, session_id: SessionId) -> ContextReport:
         found = await self.found(principal, session_id)
         most = self._node.settings.history_entries_max
-        newest_first = await self._store.read(
-            found.head.key, history=True, newest_first=True, limit=most
-        )
-        history = History(reversed(newest_first)).bounded(most)
-        said = history.messages
-        summaries = (each.seq for each in newest_first if each.kind == SessionSummarized.kind)
+        history = await read_history(self._store, found.head.key, entries_max=most)
+        said, summary = history.messages, history.summary
         return ContextReport(
             assistant=found.session.assistant,
             messages=len(said),
             characters=sum(len(message.text) for message in said),
             tokens_estimated=tokens_estimated(said),
-            history_entries=len(history),
             history_entries_max=most,
-            last_summary_seq=next(summaries, None),
+            last_summary_seq=None if summary is None else summary.seq,
         )
 
     async def backwards(
         self, key: SessionKey, *, before: int | None = None, page: int | None = None
     ) -> AsyncIterator[Entry]:
-        """The log without deltas from the end, or from `before`, to its beginning; a `page` read
+        """What was said, from the end of the log or from `before` to its beginning; a `page` read
         at a time."""
         most = self._node.settings.page_entries_max
         page = most if page is None else min(page, most)
@@ -182,9 +173,10 @@ class Reads:
                 yield entry
             before = entries[-1].seq
 
-    async def _forwards(self, key: SessionKey, *, upto: int) -> AsyncIterator[Entry]:
-        page, after = self._node.settings.page_entries_max, 0
-        most = self._bytes_max
+    async def forwards(self, key: SessionKey, *, after: int = 0, upto: int) -> AsyncIterator[Entry]:
+        """The log behind `after`, and no further than `upto`. Raises SessionNotFound where it is
+        gone before that."""
+        page, most = self._node.settings.page_entries_max, self._bytes_max
         while entries := await self._store.read(
             key, after=after, before=upto + 1, limit=page, bytes_max=most
         ):

@@ -15,6 +15,7 @@ from sessile.core.commands import (
     EditTurn,
     Once,
     OpenSession,
+    Press,
     SubmitTurn,
     UpdateSession,
 )
@@ -35,9 +36,8 @@ from sessile.core.session import Turn
 from sessile.ports.notifier import Hint, Notifier
 from sessile.ports.store import Committed, Found
 from sessile.runtime.announce import Announcer
-from sessile.runtime.forks import said_until
-from sessile.runtime.gates import Gates
-from sessile.runtime.inputs import check_input, checked_metadata, checked_title, session_key
+from sessile.runtime.forks import end_of, inherited
+from sessile.runtime.inputs import checked_metadata, checked_title, read_input, session_key
 from sessile.runtime.node import Node
 from sessile.runtime.reads import Reads
 from sessile.runtime.workers import Workers
@@ -72,7 +72,6 @@ class Sessions:
         announcer: Announcer,
         notifier: Notifier,
         reads: Reads,
-        gates: Gates,
         default_assistant: str,
     ) -> None:
         self._node = node
@@ -80,7 +79,6 @@ class Sessions:
         self._announcer = announcer
         self._notifier = notifier
         self._reads = reads
-        self._gates = gates
         self._default_assistant = default_assistant
         self._waits = True
 
@@ -119,8 +117,7 @@ class Sessions:
         Raises what both raise.
         """
         opening = self._opening(principal, assistant, title, metadata)
-        read = self._gates.pressed_of(opening.assistant, given)
-        first = self._first(principal, read, when_busy)
+        first = self._first(principal, given, when_busy)
         body = [opening.assistant, title, metadata, given, when_busy]
         once = _once(principal, "open", idempotency_key, body)
         key = SessionKey(principal.tenant_id, self._node.ids.session_id())
@@ -145,9 +142,10 @@ class Sessions:
             raise TurnNotFound()
         if not found.turn.ended:
             raise TurnNotEnded(status=found.turn.status)
-        log = self._reads.backwards(found.head.key)
-        most = self._node.settings.fork_entries_max
-        cut, inherited = await said_until(log, turn_id, entries_max=most)
+        key, most = found.head.key, self._node.settings.fork_entries_max
+        log = self._reads.forwards(key, after=found.turn.seq, upto=found.head.head)
+        cut = await end_of(log, turn_id)
+        said = await inherited(self._reads.backwards(key, before=cut), entries_max=most)
         command = OpenSession(
             principal=principal,
             assistant=found.session.assistant,
@@ -156,7 +154,7 @@ class Sessions:
             else found.session.title,
             metadata=found.session.metadata,
             forked=SessionForked(from_session_id=session_id, from_turn_id=turn_id, from_seq=cut),
-            inherited=inherited,
+            inherited=said,
         )
         return await self._opened(principal, command)
 
@@ -176,8 +174,7 @@ class Sessions:
         With `wait_seconds`, until the turn has ended or the time is over: the record says which.
         Raises InvalidInput, SessionClosed, SessionBusy, QueueFull, IdempotencyConflict.
         """
-        read = await self._gates.pressed(principal, session_id, given)
-        command = self._first(principal, read, when_busy)
+        command = self._first(principal, given, when_busy)
         once = _once(principal, session_id, idempotency_key, [given, when_busy])
         key = session_key(principal, session_id)
         command = replace(command, once=once, runner=self._workers.reserve())
@@ -187,9 +184,8 @@ class Sessions:
         self, principal: Principal, session_id: SessionId, turn_id: TurnId, given: JsonObject
     ) -> Turn:
         """Replace the input of a queued turn. Raises TurnNotFound, TurnNotQueued."""
-        given = await self._gates.pressed(principal, session_id, given)
-        check_input(given, self._node.settings)
-        command = EditTurn(principal=principal, turn_id=turn_id, input=given)
+        read = read_input(given, self._node.agents, self._node.settings)
+        command = EditTurn(principal=principal, turn_id=turn_id, input=read)
         return self._turn(await self._transact(principal, session_id, command))
 
     async def cancel(self, principal: Principal, session_id: SessionId, turn_id: TurnId) -> Turn:
@@ -266,16 +262,16 @@ class Sessions:
 
     def _first(self, principal: Principal, given: JsonObject, when_busy: WhenBusy) -> SubmitTurn:
         """Nothing is reserved for it yet: an input that is refused here must not keep a slot."""
-        check_input(given, self._node.settings)
+        read = read_input(given, self._node.agents, self._node.settings)
         if when_busy not in get_args(WhenBusy):
             raise InvalidInput(f"when_busy is one of {', '.join(get_args(WhenBusy))}")
-        if when_busy == "steer" and given["type"] == "button":
+        if when_busy == "steer" and isinstance(read, Press):
             when_busy = "enqueue"  # its handler is asked first in a turn, which has begun
         return SubmitTurn(
             principal=principal,
             turn_id=self._node.ids.turn_id(),
             message_id=self._node.ids.message_id(),
-            input=given,
+            input=read,
             when_busy=when_busy,
             queue_max=self._node.settings.queue_turns_max,
         )

@@ -32,6 +32,7 @@ from sessile.runtime.calls import interrupted
 from sessile.runtime.delegation import Questions, known
 from sessile.runtime.door import TurnDoor
 from sessile.runtime.draft import Draft
+from sessile.runtime.histories import read_history
 from sessile.runtime.journal import Journal, patiently
 from sessile.runtime.node import Node
 from sessile.runtime.recovery import Remains, turn_entries
@@ -318,16 +319,10 @@ class Steps:
 
     async def _read_history(self, upto: Seq | None) -> History:
         """From the log, at most the setting's entries, from the last summary on."""
-        most = self._node.settings.history_entries_max
         if self._fresh and self._fresh[0].seq == 2:
             return History(self._fresh)  # the session's first turn: nothing else has been said
-        store, before = self._node.store, None if upto is None else upto + 1
-        entries = await patiently(
-            lambda: store.read(
-                self._key, before=before, history=True, newest_first=True, limit=most
-            )
-        )
-        return History(reversed(entries)).bounded(most)
+        store, most = self._node.store, self._node.settings.history_entries_max
+        return await patiently(lambda: read_history(store, self._key, upto=upto, entries_max=most))
 
     def _add_text(self, text: str, *, thinking: bool = False) -> None:
         self.draft.add(text, thinking=thinking)

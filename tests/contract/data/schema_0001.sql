@@ -145,7 +145,13 @@ CREATE UNIQUE INDEX session_head_exclusive ON session_head (tenant_id, exclusive
 CREATE INDEX session_head_due ON session_head (due_at_ms) WHERE due_at_ms IS NOT NULL;
 CREATE INDEX session_by_user ON session (tenant_id, user_id, session_id);
 CREATE INDEX entry_history ON entry (tenant_id, session_id, seq)
-    WHERE kind NOT IN ('message.delta', 'turn.progress')
+    WHERE kind IN (
+        'message.added', 'tool.completed', 'tool.failed', 'tool.interrupted', 'tool.refused',
+        'session.summarized'
+    )
+    ;
+CREATE INDEX entry_summary ON entry (tenant_id, session_id, seq)
+    WHERE kind = 'session.summarized'
     ;
 CREATE UNIQUE INDEX turn_position ON turn (tenant_id, session_id, position);
 CREATE INDEX turn_queued ON turn (tenant_id, session_id, position) WHERE status = 'queued'

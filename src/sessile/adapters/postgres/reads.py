@@ -163,7 +163,12 @@ async def entries(
     limit: int,
     bytes_max: int | None,
 ) -> tuple[Entry, ...]:
-    which = "AND kind NOT IN ('message.delta', 'turn.progress')" if history else ""
+    which = (
+        "AND kind IN ('message.added', 'tool.completed', 'tool.failed', 'tool.interrupted',"
+        " 'tool.refused', 'session.summarized')"
+        if history
+        else ""
+    )
     order = "DESC" if newest_first else "ASC"
     end = _SEQ_END if before is None else before
     if bytes_max is None:
@@ -190,3 +195,13 @@ async def entries(
         """  # noqa: S608  no value is in it
         rows = await connection.fetch(sql, *key, after, end, limit, bytes_max)
     return tuple(Entry(*row) for row in rows)
+
+
+async def summary(connection: Connection, key: SessionKey, *, before: int) -> Entry | None:
+    sql = """
+        SELECT seq, kind, turn_id, at_ms, body FROM entry
+        WHERE tenant_id = $1 AND session_id = $2 AND seq < $3 AND kind = 'session.summarized'
+        ORDER BY seq DESC LIMIT 1
+    """
+    row = await connection.fetchrow(sql, *key, before)
+    return None if row is None else Entry(*row)

@@ -160,6 +160,9 @@ class PostgresStore:
             )
         )
 
+    async def summary(self, key: SessionKey, *, before: int) -> Entry | None:
+        return await self._read(lambda it: reads.summary(it, key, before=before))
+
     async def _read(self, read: Callable[[Any], Awaitable[T]]) -> T:
         """A read changes nothing: it is asked again as long as the database may come back."""
         loop = asyncio.get_running_loop()

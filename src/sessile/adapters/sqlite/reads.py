@@ -204,7 +204,8 @@ def entries(
                 FROM (
                     SELECT * FROM entry INDEXED BY entry_history
                     WHERE tenant_id = ? AND session_id = ? AND seq > ? AND seq < ?
-                    AND kind NOT IN ('message.delta', 'turn.progress')
+                    AND kind IN ('message.added', 'tool.completed', 'tool.failed',
+                        'tool.interrupted', 'tool.refused', 'session.summarized')
                     ORDER BY seq LIMIT ?
                 )
             """
@@ -214,7 +215,8 @@ def entries(
                 FROM (
                     SELECT * FROM entry INDEXED BY entry_history
                     WHERE tenant_id = ? AND session_id = ? AND seq > ? AND seq < ?
-                    AND kind NOT IN ('message.delta', 'turn.progress')
+                    AND kind IN ('message.added', 'tool.completed', 'tool.failed',
+                        'tool.interrupted', 'tool.refused', 'session.summarized')
                     ORDER BY seq DESC LIMIT ?
                 )
             """
@@ -223,6 +225,20 @@ def entries(
         sizes = sql.replace(_array(sql), _BYTES.format("body"))
         limit = _fitting(_page(connection, sizes, *key, after, end, limit), bytes_max)
     return tuple(Entry(*row) for row in _page(connection, sql, *key, after, end, limit))
+
+
+def summary(connection: sqlite3.Connection, key: SessionKey, *, before: int) -> Entry | None:
+    sql = """
+        SELECT json_group_array(json_array(seq, kind, turn_id, at_ms, body))
+        FROM (
+            SELECT * FROM entry INDEXED BY entry_summary
+            WHERE tenant_id = ? AND session_id = ? AND seq < ? AND kind = 'session.summarized'
+            ORDER BY seq DESC LIMIT 1
+        )
+    """
+    for row in _page(connection, sql, *key, before):
+        return Entry(*row)
+    return None
 
 
 def _page(connection: sqlite3.Connection, sql: str, *values: object) -> list[Any]:

@@ -172,6 +172,9 @@ class SqliteStore:
             )
         )
 
+    async def summary(self, key: SessionKey, *, before: int) -> Entry | None:
+        return await self._read(lambda it: reads.summary(it, key, before=before))
+
     async def _read(self, read: Callable[[sqlite3.Connection], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._lend, read)
 

@@ -63,7 +63,14 @@ SQLITE = (
     """,
     """
     CREATE INDEX entry_history ON entry (tenant_id, session_id, seq)
-    WHERE kind NOT IN ('message.delta', 'turn.progress')
+    WHERE kind IN (
+        'message.added', 'tool.completed', 'tool.failed', 'tool.interrupted', 'tool.refused',
+        'session.summarized'
+    )
+    """,
+    """
+    CREATE INDEX entry_summary ON entry (tenant_id, session_id, seq)
+    WHERE kind = 'session.summarized'
     """,
     # What is long comes last: a row's other columns are then read without its overflow pages.
     """
@@ -180,7 +187,14 @@ POSTGRES = (
     """,
     """
     CREATE INDEX entry_history ON entry (tenant_id, session_id, seq)
-    WHERE kind NOT IN ('message.delta', 'turn.progress')
+    WHERE kind IN (
+        'message.added', 'tool.completed', 'tool.failed', 'tool.interrupted', 'tool.refused',
+        'session.summarized'
+    )
+    """,
+    """
+    CREATE INDEX entry_summary ON entry (tenant_id, session_id, seq)
+    WHERE kind = 'session.summarized'
     """,
     """
     CREATE TABLE turn (
