@@ -1,4 +1,4 @@
-"""The bank's requests, each sent again by a client that did not hear the answer."""
+"""The bank's requests: sent again by a client that did not hear the answer, and refused."""
 
 import asyncio
 import json
@@ -49,3 +49,21 @@ async def test_a_session_that_is_opened_again_with_its_key_is_the_same(
     assert json.loads(otherwise[1])["code"] == "idempotency_conflict"
     assert (another[0], json.loads(another[1])["sessionId"] == session_id) == (201, False)
     assert (later.status_code, later.json()["sessionId"]) == (201, session_id)
+
+
+async def test_a_session_that_could_not_be_told_is_not_opened(serve: Serve) -> None:
+    """Routes of one's own are held to the same limits as all others, and leave no trace."""
+    async with serve(banking.assistants(step_seconds=0.01), banking.router) as site:
+        client = await logged_in(site)
+        deep = '{"a":' * 300 + "1" + "}" * 300
+        reply = await site.http.post(
+            "/api/sessions",
+            content=f'{{"userId": "customer", "metadata": {deep}}}',
+            headers=client.json_headers,
+        )
+        listed = await site.http.get(
+            "/v1/sessions", headers={"Authorization": f"Bearer {site.admin}"}
+        )
+
+    assert (reply.status_code, reply.json()["code"]) == (422, "invalid_input")
+    assert listed.json()["items"] == []
