@@ -1,4 +1,4 @@
-"""Which stage took a message, and how sure the classifier was, is in the log."""
+"""Which stage took a message or a press, and how sure the classifier was, is in the log."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import pytest
 from tests.guarantees.callers import of_kind, told
 from tests.guarantees.conftest import Serve
 
-from sessile import Assistant, Intent, Reply, TurnContext
+from sessile import Assistant, Button, Intent, Reply, TurnContext
 
 
 def clerk(seen: list[tuple[str, str, int]]) -> Assistant:
@@ -106,3 +106,40 @@ async def test_a_press_goes_through_all_stages_with_one_context(serve: Serve, ho
     assert {tuple(where) for _, *where in other_seen} == {(other["turn_id"], other_seen[0][2])}
     assert len(of_kind(log, "turn.started")) == 2
     assert [e["body"]["path"] for e in of_kind(log, "intent.decided")] == ["intent", "agent"]
+
+
+async def test_a_press_of_what_is_no_longer_offered_is_told_so(serve: Serve) -> None:
+    """A button is offered by a message of this session, and by that one alone."""
+    seen: list[tuple[str, str, int]] = []
+    assistant = clerk(seen)
+
+    @assistant.intent("offer", phrases=("offer",))
+    async def offer(turn: TurnContext, intent: Intent) -> Reply:
+        return Reply("Here.", (Button("help", "Help me", {"how": "answer"}),))
+
+    async with serve(assistant) as world:
+        mine, other = await world.ana.opened(), await world.ana.opened()
+        for session_id in (mine, other):
+            await world.ana.said(session_id, "offer")
+        asked, offering = [each["message_id"] for each in await world.ana.messages(mine)]
+        elsewhere = (await world.ana.messages(other))[-1]["message_id"]
+        before = await world.ana.log(other)
+
+        turns = []
+        for message_id in (offering, asked, elsewhere):
+            press = {"type": "button", "button": "help", "payload": {"how": "answer"}}
+            reply = await world.ana.post(
+                f"/v1/sessions/{mine}/turns?wait=20",
+                json={"input": {**press, "message_id": message_id}},
+            )
+            turns.append(told(reply, 200))
+        log = await world.ana.log(mine)
+
+        assert await world.ana.log(other) == before
+
+    stale = "This button is no longer offered."
+    assert [turn["output"] for turn in turns] == ["button", stale, stale]
+    assert {turn["status"] for turn in turns} == {"completed"}
+    assert [stage for stage, *_ in seen].count("button") == 1
+    reasons = [entry["body"]["reason"] for entry in of_kind(log, "intent.decided")]
+    assert reasons[-2:] == ["stale", "stale"]
