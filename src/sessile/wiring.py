@@ -241,8 +241,15 @@ class Server:
 
     def relay(self, client: Client, *, tenants: Iterable[str]) -> None:
         """Publish the sessions of these tenants to a hosted service too, from when the server is
-        opened: as `pusher.relay.PusherRelay`. `client` is a `pusher.Pusher` of that service."""
-        self._relays.append((client, frozenset(map(TenantId, tenants))))
+        opened: as `pusher.relay.PusherRelay`. `client` is a `pusher.Pusher` of that service.
+
+        Raises ValueError for a tenant that is relayed already: its cursor is one service's.
+        """
+        wanted = frozenset(map(TenantId, tenants))
+        for _, relayed in self._relays:
+            if twice := wanted & relayed:
+                raise ValueError(f"relayed already: {', '.join(sorted(twice))}")
+        self._relays.append((client, wanted))
 
     def mount(self, router: Any) -> None:
         """Add a FastAPI router of your own to the HTTP surface, before it is served."""

@@ -73,6 +73,19 @@ def test_lines_may_be_added_by_hand(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("role", "roles"), [("admin", {"admin"}), ("operator", {"operator"}), ("user", set[str]())]
+)
+async def test_a_line_s_role_is_its_user_s(tmp_path: Path, role: str, roles: set[str]) -> None:
+    path = tmp_path / "dev-tokens"
+    path.write_text(f"token demo carol {role}\n")
+
+    principal = await load_or_create(path).principal("token")
+
+    assert principal is not None
+    assert principal.roles == roles
+
+
+@pytest.mark.parametrize(
     "line",
     ["token demo carol", "token demo carol boss", "a b c user e", "tok\u00e9n demo carol user"],
 )

@@ -50,6 +50,7 @@ async def enter(served: Channels, plain: Plain, session_id: str, *, user: str = 
         ({"query": "?protocol=8"}, 4007),
         ({"origin": "https://evil.example"}, 4009),
         ({"origin": "null"}, 4009),
+        ({"origin": "http://["}, 4009),
     ],
 )
 async def test_a_connection_that_may_not_begin_is_told_why(

@@ -12,7 +12,7 @@ from sessile.core.ids import TenantId, UserId
 from sessile.settings import is_loopback
 
 FILE_MODE = 0o600
-ROLES = frozenset({"admin", "user"})
+ROLES = frozenset({"admin", "operator", "user"})
 FIRST = (("demo", "admin", "admin"), ("demo", "alice", "user"), ("other", "bob", "user"))
 HEADER = "# Development tokens of Sessile: token, tenant, user, role.\n"
 
@@ -30,7 +30,7 @@ class Login:
         return Principal(
             tenant_id=TenantId(self.tenant_id),
             user_id=UserId(self.user_id),
-            roles=frozenset({"admin"}) if self.role == "admin" else frozenset(),
+            roles=frozenset({self.role}) - {"user"},
         )
 
 

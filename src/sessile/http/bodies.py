@@ -9,9 +9,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from sessile.http.problems import InvalidFields, MalformedJson, UnsupportedMediaType
-from sessile.runtime.inputs import storable
-
-DEPTH_MAX = 32
+from sessile.runtime.inputs import DEPTH_MAX, storable
 
 
 async def read_body(receive: Receive) -> bytes:

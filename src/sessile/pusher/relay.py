@@ -3,6 +3,7 @@ is published there, at least once and in order."""
 
 import asyncio
 import logging
+import sys
 from collections.abc import AsyncIterator, Collection
 from typing import Any, Protocol, Self
 
@@ -22,6 +23,9 @@ SESSIONS_AT_ONCE = 8
 PAGE = 100
 DATA_BYTES_MAX = 10_240
 """What hosted services take as an event's data."""
+HELD_BYTES_MAX = 30_720
+"""What `pusher` takes: it measures a text as Python holds it, which one emoji makes four times as
+large."""
 RETRY_SECONDS, RETRY_SECONDS_MAX = 1.0, 60.0
 
 
@@ -189,7 +193,12 @@ class PusherRelay:
         channel = session_channel(key.session_id)
         await self._trigger(channel, entry.kind, _data(entry))
         for name, data in self._projections.of(key.session_id, assistant, entry):
-            await self._trigger(channel, name, to_json({**data, "seq": entry.seq}))
+            said = to_json({**data, "seq": entry.seq})
+            if _fits(said):
+                await self._trigger(channel, name, said)
+            else:
+                about = {"session_id": key.session_id, "seq": entry.seq, "projected": name}
+                logger.warning("a projection is too large to be published", extra=about)
 
     async def _trigger(self, channel: str, event: str, data: str) -> None:
         await asyncio.to_thread(self._client.trigger, channel, event, data)
@@ -199,10 +208,14 @@ def _reader(tenant_id: TenantId) -> Principal:
     return Principal(tenant_id=tenant_id, user_id=UserId("relay"), roles=frozenset({"admin"}))
 
 
+def _fits(data: str) -> bool:
+    return len(data.encode()) <= DATA_BYTES_MAX and sys.getsizeof(data) <= HELD_BYTES_MAX
+
+
 def _data(entry: Entry) -> str:
     """The entry; one that is too large without its body, which the client reads over HTTP."""
     data = entry_json(entry)
-    if len(data.encode()) <= DATA_BYTES_MAX:
+    if _fits(data):
         return data
     return to_json(
         {

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import cached_property
 from types import SimpleNamespace
 from typing import Any, Protocol
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -161,7 +161,7 @@ class Pusher:
         """Only browsers say where the page came from that connects, and they say it always."""
         origin = headers.get(b"origin", b"").decode("latin-1").lower()
         host = headers.get(b"host", b"").decode("latin-1").lower()
-        return not origin or origin in self._origins or urlsplit(origin).netloc == host
+        return not origin or origin in self._origins or origin.partition("://")[2] == host
 
     # -- over HTTP
 

@@ -3,8 +3,8 @@
 import json
 import logging
 import re
-from collections.abc import Mapping
-from typing import cast
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
 
 from sessile.core.codec import clean, to_json
 from sessile.core.commands import Press
@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 NOBODYS_SESSION = SessionId("ses_")
 INPUT_TYPES = ("message", "task", "button")
+DEPTH_MAX = 32
+"""What is nested deeper is stored, and then told by nobody's serializer."""
 _GRANT = re.compile(r"[A-Za-z][A-Za-z0-9_.:-]{0,63}")
 
 
@@ -124,6 +126,22 @@ def storable(text: str) -> bool:
 
 def _as_json(value: JsonObject, *, field: str) -> str:
     try:
-        return to_json(value)
+        text = to_json(value)
     except (TypeError, ValueError, RecursionError):
         raise InvalidInput(f"{field} is not JSON", field=field) from None
+    if text.count("[") + text.count("{") > DEPTH_MAX and _too_deep(value):
+        raise InvalidInput(f"{field} is nested more than {DEPTH_MAX} deep", field=field)
+    return text
+
+
+def _too_deep(value: JsonObject) -> bool:
+    level: list[Any] = [value]
+    for _ in range(DEPTH_MAX):
+        level = [child for each in level for child in _children(each)]
+    return bool(level)
+
+
+def _children(value: Any) -> Iterable[Any]:
+    if isinstance(value, Mapping):
+        return cast(Mapping[str, Any], value).values()
+    return cast(Iterable[Any], value) if isinstance(value, list | tuple) else ()
