@@ -10,9 +10,10 @@ if TYPE_CHECKING:
     from sessile.core.session import Session, Turn
     from sessile.core.transcript import History, Message
     from sessile.kit.assistant import Assistant
-    from sessile.kit.replies import Button, Intent, Reply
+    from sessile.kit.replies import Intent, Reply
     from sessile.ports.agent import (
         AgentFailed,
+        Button,
         MessageEnd,
         TextDelta,
         ThinkingDelta,
@@ -29,7 +30,7 @@ _HOMES = {
     "AgentFailed": "sessile.ports.agent",
     "Assistant": "sessile.kit.assistant",
     "Authenticator": "sessile.ports.auth",
-    "Button": "sessile.kit.replies",
+    "Button": "sessile.ports.agent",
     "Ended": "sessile.runtime.feed",
     "Grown": "sessile.runtime.feed",
     "History": "sessile.core.transcript",

@@ -5,6 +5,7 @@ active session is found or opened once, and named in every reply.
 """
 
 import re
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -48,6 +49,10 @@ BACK = {"en": "Other sites", "fr": "Autres chantiers"}
 UNKNOWN = {
     "en": 'I do not know what to do with that. Say "view sites" to see yours.',
     "fr": "Je ne sais pas quoi en faire. Dites « voir les chantiers » pour voir les vôtres.",
+}
+LATE = {
+    "en": "This button is of an earlier day. Your sites are here:",
+    "fr": "Ce bouton n'est plus d'actualité. Vos chantiers sont ici :",
 }
 UNREACHABLE = {
     "en": "I cannot reach the site office right now. Please try again in a minute.",
@@ -127,18 +132,30 @@ def assistants(office: Office | None = None) -> tuple[Assistant, ...]:
         language = _language(turn)
         return Reply(MENU[language], (Button("view_sites", VIEW[language]),))
 
+    @sites.stale
+    async def late(turn: TurnContext) -> Reply:
+        language = _language(turn)
+        return Reply(LATE[language], (Button("view_sites", VIEW[language]),))
+
     @sites.agent
-    async def answer(turn: TurnContext) -> str:
+    async def answer(turn: TurnContext) -> AsyncIterator[str | Button]:
         """What no stage has answered: a pick is tried once more."""
         language = _language(turn)
+        view = Button("view_sites", VIEW[language])
         payload = turn.input.get("payload", {})
         picked = [each for each in _listed(turn) if each.id == payload.get("project")]
         if not picked:
-            return (UNREACHABLE if turn.input.get("button") == "view_sites" else UNKNOWN)[language]
+            failed = turn.input.get("button") == view.button
+            yield (UNREACHABLE if failed else UNKNOWN)[language]
+            yield view
+            return
         found = await turn.call("list_tasks", project=picked[0].id)
         if found.status != "completed":
-            return UNREACHABLE[language]
-        return _shown(language, picked[0], found.value)
+            yield UNREACHABLE[language]
+            yield _pick(picked[0])
+            return
+        yield _shown(language, picked[0], found.value)
+        yield Button("view_sites", BACK[language])
 
     return (sites,)
 
@@ -170,8 +187,12 @@ async def _sites(turn: TurnContext) -> Reply:
     if found.status != "completed":
         raise ToolError(found.reason or "The sites cannot be listed.")
     projects = [Project.model_validate(each) for each in found.value]
-    buttons = tuple(Button("pick_site", each.name, {"project": each.id}) for each in projects)
+    buttons = tuple(map(_pick, projects))
     return Reply(SITES[_language(turn)], buttons, reason=f"{len(projects)} sites")
+
+
+def _pick(site: Project) -> Button:
+    return Button("pick_site", site.name, {"project": site.id})
 
 
 async def _tasks(turn: TurnContext, site: Project) -> Reply:
@@ -194,7 +215,7 @@ def _shown(language: Language, site: Project, tasks: list[str]) -> str:
 def _language(turn: TurnContext) -> Language:
     """The one that was written last."""
     for message in reversed(turn.history.messages):
-        said = set(re.findall(r"[^\W\d_]+", message.text.casefold()))
+        said = set(re.findall(r"\w+", message.text.casefold()))
         for language, words in WORDS.items():
             if message.role == "user" and said & words:
                 return language
