@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from sessile.core.ids import SessionId, TenantId, TurnId, UserId
     from sessile.core.session import Session, Turn
     from sessile.core.transcript import History, Message
+    from sessile.http.exchange import Caller
+    from sessile.http.sessions import IdempotencyKey
     from sessile.kit.assistant import Assistant
     from sessile.kit.replies import Intent, Reply
     from sessile.ports.agent import (
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
         Tools,
     )
     from sessile.ports.auth import Authenticator
+    from sessile.ports.store import Found
     from sessile.runtime.feed import Ended, Grown, Reset
+    from sessile.runtime.reads import Page, Reads
     from sessile.runtime.sessions import Opened, Submitted
     from sessile.settings import Settings
     from sessile.wiring import Server
@@ -31,15 +35,20 @@ _HOMES = {
     "Assistant": "sessile.kit.assistant",
     "Authenticator": "sessile.ports.auth",
     "Button": "sessile.ports.agent",
+    "Caller": "sessile.http.exchange",
     "Ended": "sessile.runtime.feed",
+    "Found": "sessile.ports.store",
     "Grown": "sessile.runtime.feed",
     "History": "sessile.core.transcript",
+    "IdempotencyKey": "sessile.http.sessions",
     "Intent": "sessile.kit.replies",
     "Message": "sessile.core.transcript",
     "MessageEnd": "sessile.ports.agent",
     "Opened": "sessile.runtime.sessions",
+    "Page": "sessile.runtime.reads",
     "Principal": "sessile.core.context",
     "Progress": "sessile.core.events",
+    "Reads": "sessile.runtime.reads",
     "Reply": "sessile.kit.replies",
     "Reset": "sessile.runtime.feed",
     "Server": "sessile.wiring",
@@ -65,15 +74,20 @@ __all__ = [
     "Assistant",
     "Authenticator",
     "Button",
+    "Caller",
     "Ended",
+    "Found",
     "Grown",
     "History",
+    "IdempotencyKey",
     "Intent",
     "Message",
     "MessageEnd",
     "Opened",
+    "Page",
     "Principal",
     "Progress",
+    "Reads",
     "Reply",
     "Reset",
     "Server",

@@ -205,6 +205,21 @@ async def test_two_session_headers_that_disagree_are_refused(site: Site) -> None
     assert await client.history(first) == await client.history(second) == []
 
 
+async def test_tokens_are_signed_with_a_whole_secret_that_only_its_owner_may_read(
+    serve: Serve, tmp_path: Path
+) -> None:
+    secret = tmp_path / "data" / "banking-secret"
+    signed = []
+    for _ in range(2):
+        async with serve(banking.assistants(), banking.router) as site:
+            signed.append((await site.http.post("/api/auth/login", json=MANAGER)).json()["token"])
+        assert secret.stat().st_mode & 0o777 == 0o600
+        assert secret.stat().st_size == banking.SECRET_BYTES
+        secret.write_bytes(b"")  # as a crash leaves it that comes before it is written
+
+    assert signed[0] != signed[1]
+
+
 async def test_a_repeated_message_is_answered_once(site: Site) -> None:
     client = await logged_in(site)
     session_id = (await client.open("customer"))["sessionId"]

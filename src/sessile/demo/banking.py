@@ -7,6 +7,7 @@ another one. All of it is one session, whose id every reply repeats.
 import asyncio
 import hmac
 import re
+import secrets
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from sessile import (
     Assistant,
+    IdempotencyKey,
     Intent,
     Message,
     Principal,
@@ -30,11 +32,10 @@ from sessile import (
     TurnContext,
     UserId,
 )
-from sessile.http.sessions import IdempotencyKey
-from sessile.wiring import dev_tokens
 
 TENANT = TenantId("demo")
 PASSWORDS = {"manager": "Password123!"}
+SECRET_BYTES = 32
 REPLY_SECONDS_MAX = 30.0
 """How long a message waits for its reply; a reply that takes longer is in the history later."""
 PAGE_MESSAGES = 200
@@ -161,8 +162,7 @@ Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_
 class Logins:
     """Tokens that are signed, and so outlive the server that gave them; each is of one user.
 
-    The secret is the development tokens of the data directory: these too are for this machine's
-    developer alone, and a server that others can reach has none.
+    The secret is a file of the data directory, made for the first login.
     """
 
     def __init__(self, server: Server) -> None:
@@ -186,7 +186,11 @@ class Logins:
 
     @cached_property
     def _secret(self) -> bytes:
-        return "".join(login.token for login in dev_tokens(self._server.settings).logins).encode()
+        path = self._server.settings.data_dir / "banking-secret"
+        path.touch(mode=0o600)
+        if path.stat().st_size != SECRET_BYTES:
+            path.write_bytes(secrets.token_bytes(SECRET_BYTES))
+        return path.read_bytes()
 
     def _signed(self, user: str) -> str:
         return hmac.digest(self._secret, f"banking:{user}".encode(), "sha256").hex()

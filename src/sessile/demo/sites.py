@@ -137,27 +137,28 @@ def assistants(office: Office | None = None) -> tuple[Assistant, ...]:
         language = _language(turn)
         return Reply(LATE[language], (Button("view_sites", VIEW[language]),))
 
-    @sites.agent
-    async def answer(turn: TurnContext) -> AsyncIterator[str | Button]:
-        """What no stage has answered: a pick is tried once more."""
-        language = _language(turn)
-        view = Button("view_sites", VIEW[language])
-        payload = turn.input.get("payload", {})
-        picked = [each for each in _listed(turn) if each.id == payload.get("project")]
-        if not picked:
-            failed = turn.input.get("button") == view.button
-            yield (UNREACHABLE if failed else UNKNOWN)[language]
-            yield view
-            return
-        found = await turn.call("list_tasks", project=picked[0].id)
-        if found.status != "completed":
-            yield UNREACHABLE[language]
-            yield _pick(picked[0])
-            return
-        yield _shown(language, picked[0], found.value)
-        yield Button("view_sites", BACK[language])
-
+    sites.agent(answer)
     return (sites,)
+
+
+async def answer(turn: TurnContext) -> AsyncIterator[str | Button]:
+    """What no stage has answered: a pick is tried once more."""
+    language = _language(turn)
+    view = Button("view_sites", VIEW[language])
+    payload = turn.input.get("payload", {})
+    picked = [each for each in _listed(turn) if each.id == payload.get("project")]
+    if not picked:
+        failed = turn.input.get("button") == view.button
+        yield (UNREACHABLE if failed else UNKNOWN)[language]
+        yield view
+        return
+    found = await turn.call("list_tasks", project=picked[0].id)
+    if found.status != "completed":
+        yield UNREACHABLE[language]
+        yield _pick(picked[0])
+        return
+    yield _shown(language, picked[0], found.value)
+    yield Button("view_sites", BACK[language])
 
 
 def _declare_tools(sites: Assistant, office: Office) -> None:
@@ -275,9 +276,7 @@ def router(server: Server) -> APIRouter:
         if given["type"] == "button" and (label := await offered(principal, session_id, given)):
             given["text"] = label
         given["metadata"] = {"session": "opened" if opened.created else "reused"}
-        submitted = await server.sessions.submit(
-            principal, session_id, given, wait_seconds=WAIT_SECONDS
-        )
+        submitted = await server.submit(principal, session_id, given, wait_seconds=WAIT_SECONDS)
         turn = submitted.turn
         if not turn.ended:
             reply.status_code = 202

@@ -20,6 +20,7 @@ from sessile import (
     Assistant,
     Ended,
     History,
+    IdempotencyKey,
     Principal,
     Reset,
     Server,
@@ -31,7 +32,6 @@ from sessile import (
     TurnId,
     UserId,
 )
-from sessile.http.sessions import IdempotencyKey
 
 CALLER = Principal(tenant_id=TenantId("demo"), user_id=UserId("tasks"))
 """On whose behalf all tasks run: their wire format has no token."""
@@ -201,7 +201,7 @@ async def _started(server: Server, body: NewTask, idempotency_key: str | None) -
         # No id has another character: what has names nothing, and is not stored anywhere.
         session_id = SessionId(body.session_id if body.session_id.isascii() else "")
     metadata = {} if assistant is None else {"assistant": assistant}
-    submitted = await server.sessions.submit(
+    submitted = await server.submit(
         CALLER,
         session_id,
         {"type": "task", "text": body.task, "metadata": metadata},

@@ -61,7 +61,7 @@ class Guard:
         self._authenticator = authenticator
         self._traffic = traffic
         self._body_bytes_max = settings.body_bytes_max
-        self._loopback = is_loopback(settings.host)
+        self._loopback = settings.local
         self._ids = (f"req_{node}_{number:x}" for number in count(1))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
