@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sessile.ports.store import Found
     from sessile.runtime.feed import Ended, Grown, Reset
     from sessile.runtime.reads import Page, Reads
-    from sessile.runtime.sessions import Opened, Submitted
+    from sessile.runtime.sessions import Opened, Sessions, Submitted
     from sessile.settings import Settings
     from sessile.wiring import Server
 
@@ -55,6 +55,7 @@ _HOMES = {
     "SessileError": "sessile.core.errors",
     "Session": "sessile.core.session",
     "SessionId": "sessile.core.ids",
+    "Sessions": "sessile.runtime.sessions",
     "Settings": "sessile.settings",
     "Submitted": "sessile.runtime.sessions",
     "TenantId": "sessile.core.ids",
@@ -94,6 +95,7 @@ __all__ = [
     "SessileError",
     "Session",
     "SessionId",
+    "Sessions",
     "Settings",
     "Submitted",
     "TenantId",

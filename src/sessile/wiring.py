@@ -51,8 +51,8 @@ class Server:
     """Sessile inside a Python program, and what the HTTP surface stands on.
 
     `async with Server(assistant, …) as server:` opens the store, takes up what an earlier process
-    left, and on leaving drains: turns that run may end, the rest are handed back. Open, it has
-    `reads`, for all that a caller may read.
+    left, and on leaving drains: turns that run may end, the rest are handed back. Open, it has its
+    `sessions` and `reads`: all that a caller may do, and read.
     """
 
     def __init__(

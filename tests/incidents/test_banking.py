@@ -193,6 +193,30 @@ async def test_a_session_is_told_at_its_birth_as_it_is_told_later(site: Site) ->
     assert [reply.status_code for reply in refused] == [422, 422, 422]
 
 
+async def test_a_session_is_opened_for_the_customer_that_was_named_or_not_at_all(
+    site: Site,
+) -> None:
+    client = await logged_in(site)
+    token = {"Authorization": client.json_headers["Authorization"]}
+    form = {**token, "Content-Type": "application/x-www-form-urlencoded"}
+
+    async def asked(body: str, headers: dict[str, str]) -> httpx2.Response:
+        return await site.http.post("/api/sessions", content=body, headers=headers)
+
+    untyped = await asked('{"userId": "customer"}', form)
+    misspelt = await asked('{"userid": "customer"}', client.json_headers)
+    blank = await asked('{"userId": " "}', client.json_headers)
+    unnamed = [await asked("", token), await asked("{}", client.json_headers)]
+    unstorable = (await asked('{"userId": "a\\u0000"}', client.json_headers)).json()
+
+    assert [reply.status_code for reply in (untyped, misspelt, blank)] == [415, 422, 422]
+    assert [fault["field"] for fault in misspelt.json()["errors"]] == ["userid"]
+    assert [reply.json()["session"]["userId"] for reply in unnamed] == ["manager"] * 2
+    # What cannot be stored is replaced, and told as it is stored.
+    assert unstorable["session"]["userId"] == "a\ufffd"
+    assert unstorable["chatSession"]["metadata"] == {"userId": "a\ufffd"}
+
+
 async def test_two_session_headers_that_disagree_are_refused(site: Site) -> None:
     client = await logged_in(site)
     first, second = [(await client.open("customer"))["sessionId"] for _ in range(2)]

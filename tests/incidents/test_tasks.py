@@ -249,6 +249,29 @@ async def test_presets_choose_the_assistant_and_its_tools(site: Site) -> None:
     assert unknown.status_code == 422
 
 
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"task": " "}, "task"),
+        ({"task": "x", "sessionId": "ses_1"}, "sessionId"),
+        ({"task": "a\0"}, "input.text"),
+        ({"task": "x" * 300_000}, "input.text"),
+    ],
+)
+async def test_a_task_that_is_refused_leaves_no_session(
+    site: Site, body: dict[str, str], field: str
+) -> None:
+    """A session that was named by another name is not replaced by a new one."""
+    refused = await site.http.post("/api/tasks", json=body)
+    sessions = await site.http.get(
+        "/v1/sessions", headers={"Authorization": f"Bearer {site.admin}"}
+    )
+
+    assert refused.status_code == 422
+    assert [fault["field"] for fault in refused.json()["errors"]] == [field]
+    assert sessions.json()["items"] == []
+
+
 async def test_a_repeated_request_is_the_same_task(site: Site) -> None:
     body, key = {"task": "once"}, {"Idempotency-Key": "key-1"}
     replies = [await site.http.post("/api/tasks", json=body, headers=key) for _ in range(3)]

@@ -3,10 +3,12 @@
 from pathlib import Path
 
 from fastapi import APIRouter, HTTPException
+from pydantic import BaseModel, ConfigDict
 from tests.walk.people import walking
 from tests.walk.test_http_refusals import problem
 
 from sessile import Server
+from sessile.http.problems import ERRORS_MAX
 
 
 async def test_a_mounted_route_refuses_in_its_own_words(tmp_path: Path) -> None:
@@ -34,3 +36,42 @@ async def test_a_mounted_route_refuses_in_its_own_words(tmp_path: Path) -> None:
     assert formed.json()["detail"] == '{"pot":"short"}'
     problem(absent, 404, "not_found")
     assert absent.json()["detail"] == "Not Found"
+
+
+class Pot(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    size: int
+
+
+async def test_a_mounted_route_refuses_a_body_as_our_own_routes_do(tmp_path: Path) -> None:
+    router = APIRouter()
+
+    @router.post("/mine/pot")
+    async def pot(body: Pot) -> int:
+        return body.size
+
+    def mount(server: Server) -> None:
+        server.mount(router)
+
+    typed = {"content-type": "application/json"}
+    async with walking(data_dir=tmp_path, mount=mount) as walk:
+        cut = await walk.nobody.post("/mine/pot", content='{"size":', headers=typed)
+        untyped = await walk.nobody.post(
+            "/mine/pot",
+            content='{"size": 1}',
+            headers={"content-type": "application/x-www-form-urlencoded"},
+        )
+        empty = await walk.nobody.post("/mine/pot", headers=typed)
+        misspelt = await walk.nobody.post("/mine/pot", json={"sise": 1})
+        large = await walk.nobody.post("/mine/pot", json={f"x{n}": 1 for n in range(1000)})
+
+    problem(cut, 400, "malformed_json")
+    problem(untyped, 415, "unsupported_media_type")
+    problem(empty, 422, "invalid_input", "")
+    told = problem(misspelt, 422, "invalid_input", "size", "sise")
+    assert [fault["message"] for fault in told["errors"]] == [
+        "Has to be given",
+        "There is no such field",
+    ]
+    assert len(large.json()["errors"]) == ERRORS_MAX

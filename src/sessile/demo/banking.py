@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Header, HTTPException, Query, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from sessile import (
     Assistant,
@@ -156,6 +157,7 @@ def _declare_tools(
 
 # -- the wire format
 
+Said = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]
 
 
@@ -178,11 +180,13 @@ class Logins:
     async def caller(self, given: Bearer) -> Principal:
         """Whoever the token names. Raises HTTPException."""
         if given is None:
-            raise unauthorized("The header Authorization is missing: Bearer and a token.")
+            raise unauthorized(
+                "The header Authorization is missing: Bearer and the token of POST /api/auth/login."
+            )
         for user in PASSWORDS:
             if hmac.compare_digest(self._signed(user).encode(), given.credentials.encode()):
                 return Principal(tenant_id=TENANT, user_id=UserId(user))
-        raise unauthorized("The token is not one of this server's.")
+        raise unauthorized("The token is not one of this server's: POST /api/auth/login gives one.")
 
     @cached_property
     def _secret(self) -> bytes:
@@ -200,6 +204,15 @@ def unauthorized(detail: str) -> HTTPException:
     return HTTPException(401, detail, headers={"WWW-Authenticate": "Bearer"})
 
 
+class NewSession(BaseModel):
+    """For which customer; whoever asks, if none is named."""
+
+    model_config = ConfigDict(extra="forbid")  # a customer that is misspelt is not another one
+
+    user_id: Annotated[Said | None, Field(alias="userId")] = None
+    metadata: dict[str, Any] | None = None
+
+
 def router(server: Server) -> APIRouter:
     """The routes, for `server.mount` of a server that this machine alone can reach."""
     routes = APIRouter(prefix="/api", tags=["banking"])
@@ -215,23 +228,23 @@ def router(server: Server) -> APIRouter:
     @routes.post("/sessions", status_code=201)
     async def open_session(
         who: Annotated[Principal, caller],
-        user_id: Annotated[str | None, Body(alias="userId", pattern=r"\S")] = None,
-        metadata: Annotated[dict[str, Any] | None, Body()] = None,
+        body: NewSession | None = None,
         idempotency_key: IdempotencyKey = None,
     ) -> dict[str, Any]:
-        customer = who.user_id if user_id is None else user_id
+        given = NewSession() if body is None else body
+        customer = {"userId": given.user_id or who.user_id}
         opened = await server.open(
             who,
             assistant="banking",
-            metadata={**(metadata or {}), "userId": customer},
+            metadata={**(given.metadata or {}), **customer},
             idempotency_key=idempotency_key,
         )
-        return _opened(opened.found.session, customer)
+        return _opened(opened.found.session)
 
     @routes.post("/chat/message")
     async def say(
         who: Annotated[Principal, caller],
-        content: Annotated[str, Body(embed=True)],
+        content: Annotated[Said, Body(embed=True)],
         response: Response,
         x_session_id: Annotated[list[str] | None, Header(alias="X-Session-ID")] = None,
         idempotency_key: IdempotencyKey = None,
@@ -269,10 +282,11 @@ def _named(given: list[str] | None) -> SessionId:
     return SessionId(*named)
 
 
-def _opened(session: Session, user_id: str) -> dict[str, Any]:
+def _opened(session: Session) -> dict[str, Any]:
     session_id, at = session.key.session_id, _timestamp(session.created_at_ms)
-    named = {"sessionId": session_id, "userId": user_id, "createdAt": at}
-    chat = {**named, "metadata": session.metadata}
+    metadata = session.metadata
+    named = {"sessionId": session_id, "userId": metadata["userId"], "createdAt": at}
+    chat = {**named, "metadata": metadata}
     return {"sessionId": session_id, "chatSession": chat, "session": named, "timestamp": at}
 
 

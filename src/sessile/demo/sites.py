@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from sessile import (
     Assistant,
@@ -232,7 +232,7 @@ class Message(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     sender: Sender
-    text: str
+    text: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
 class Press(BaseModel):

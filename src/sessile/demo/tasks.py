@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import BaseModel, StringConstraints
+from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from sessile import (
     Assistant,
@@ -123,7 +123,9 @@ async def _worked(turn: TurnContext, tools: Tools, *, pages: int) -> AsyncIterat
 class NewTask(BaseModel):
     """What is to be done. Where presets are not given, a session that exists keeps its own."""
 
-    task: Annotated[str, StringConstraints(pattern=r"\S")]
+    model_config = ConfigDict(extra="forbid")  # a session that is misspelt is not replaced either
+
+    task: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
     session_id: str | None = None
     agent_preset: AgentPreset | None = None
     tool_preset: ToolPreset | None = None
@@ -192,21 +194,18 @@ def router(server: Server) -> APIRouter:
 
 
 async def _started(server: Server, body: NewTask, idempotency_key: str | None) -> dict[str, Any]:
-    """The session exists before the task does; one that was given is never replaced."""
+    """The session is there before the task is; one that was given is never replaced."""
     assistant = body.assistant
-    if body.session_id is None:
-        opened = await server.open(CALLER, assistant=assistant, idempotency_key=idempotency_key)
-        session_id = opened.found.session.key.session_id
-    else:
-        # No id has another character: what has names nothing, and is not stored anywhere.
-        session_id = SessionId(body.session_id if body.session_id.isascii() else "")
     metadata = {} if assistant is None else {"assistant": assistant}
-    submitted = await server.submit(
-        CALLER,
-        session_id,
-        {"type": "task", "text": body.task, "metadata": metadata},
-        idempotency_key=idempotency_key,
-    )
+    given = {"type": "task", "text": body.task, "metadata": metadata}
+    if body.session_id is None:
+        submitted = await server.sessions.open_with(
+            CALLER, given, assistant=assistant, idempotency_key=idempotency_key
+        )
+    else:
+        submitted = await server.submit(
+            CALLER, SessionId(body.session_id), given, idempotency_key=idempotency_key
+        )
     record = task_record(submitted.turn)
     # It may have begun already, which is told as progress: what is told here is that it is
     # accepted.

@@ -19,7 +19,15 @@ from sessile.http.exchange import exchange
 from sessile.http.gates import GateRoutes
 from sessile.http.guard import Guard
 from sessile.http.health import HealthRoutes
-from sessile.http.problems import InvalidFields, plain_problem, problem
+from sessile.http.problems import (
+    ERRORS_MAX,
+    MESSAGES,
+    InvalidFields,
+    MalformedJson,
+    UnsupportedMediaType,
+    plain_problem,
+    problem,
+)
 from sessile.http.route import Dispatch, LeanRoute
 from sessile.http.schemas import Problem, Snapshot
 from sessile.http.served import Served, Surface
@@ -169,8 +177,21 @@ def _methods(request: Request) -> Iterator[str]:
 
 async def _of_fastapi(request: Request, error: Exception) -> Any:
     assert isinstance(error, RequestValidationError)
-    faults = ((".".join(map(str, each["loc"][1:])), each["msg"]) for each in error.errors())
-    return problem(InvalidFields(faults), request_id=exchange(request.scope).request_id)
+    return problem(_refused(error), request_id=exchange(request.scope).request_id)
+
+
+def _refused(error: RequestValidationError) -> SessileError:
+    """As our own endpoints say it."""
+    faults = error.errors()
+    if any(each["type"] == "json_invalid" for each in faults):
+        return MalformedJson()
+    if isinstance(error.body, bytes) and any(each["loc"][0] == "body" for each in faults):
+        # FastAPI has not parsed it: it was not said to be JSON.
+        return UnsupportedMediaType()
+    return InvalidFields(
+        (".".join(map(str, each["loc"][1:])), MESSAGES.get(each["type"], each["msg"]))
+        for each in faults[:ERRORS_MAX]
+    )
 
 
 async def _of_sessile(request: Request, error: Exception) -> Any:

@@ -87,7 +87,9 @@ class Stages:
             return button
         if press is None:
             known = sorted(self.presses)
-            raise InvalidInput(f"there is no button {button!r}", field="input.button", known=known)
+            raise InvalidInput(
+                f"there is no button {button[:100]!r}", field="input.button", known=known
+            )
         press.payload(payload)
         return press.label
 
