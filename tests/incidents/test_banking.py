@@ -244,6 +244,21 @@ async def test_tokens_are_signed_with_a_whole_secret_that_only_its_owner_may_rea
     assert signed[0] != signed[1]
 
 
+async def test_a_secret_that_cannot_be_stored_is_told_until_it_can(
+    serve: Serve, tmp_path: Path
+) -> None:
+    secret = tmp_path / "data" / "banking-secret"
+    async with serve(banking.assistants(), banking.router) as site:
+        secret.mkdir()
+        refused = await site.http.post("/api/auth/login", json=MANAGER)
+        secret.rmdir()
+        given = await site.http.post("/api/auth/login", json=MANAGER)
+
+    assert refused.status_code == 507
+    assert "Is a directory: banking-secret" in refused.json()["detail"]
+    assert given.status_code == 200
+
+
 async def test_a_repeated_message_is_answered_once(site: Site) -> None:
     client = await logged_in(site)
     session_id = (await client.open("customer"))["sessionId"]

@@ -1,7 +1,9 @@
 """A user's own routes refuse in their own words, as every refusal is told."""
 
+import logging
 from pathlib import Path
 
+import pytest
 from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, ConfigDict
 from tests.walk.people import walking
@@ -36,6 +38,26 @@ async def test_a_mounted_route_refuses_in_its_own_words(tmp_path: Path) -> None:
     assert formed.json()["detail"] == '{"pot":"short"}'
     problem(absent, 404, "not_found")
     assert absent.json()["detail"] == "Not Found"
+
+
+async def test_the_log_line_of_a_mounted_route_names_the_session_of_its_path(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    router = APIRouter()
+
+    @router.get("/mine/{session_id}/pot")
+    async def pot(session_id: str) -> None:
+        raise HTTPException(418, "This is a teapot.")
+
+    def mount(server: Server) -> None:
+        server.mount(router)
+
+    caplog.set_level(logging.INFO)
+    async with walking(data_dir=tmp_path, mount=mount) as walk:
+        await walk.nobody.get("/mine/ses_1/pot")
+
+    (line,) = [each.__dict__ for each in caplog.records if each.name == "sessile.http.guard"]
+    assert (line["route"], line["session_id"]) == ("/mine/{session_id}/pot", "ses_1")
 
 
 class Pot(BaseModel):

@@ -164,7 +164,7 @@ Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_
 class Logins:
     """Tokens that are signed, and so outlive the server that gave them; each is of one user.
 
-    The secret is a file of the data directory, made for the first login.
+    The secret is a file of the data directory, made when it is first needed.
     """
 
     def __init__(self, server: Server) -> None:
@@ -191,10 +191,15 @@ class Logins:
     @cached_property
     def _secret(self) -> bytes:
         path = self._server.settings.data_dir / "banking-secret"
-        path.touch(mode=0o600)
-        if path.stat().st_size != SECRET_BYTES:
-            path.write_bytes(secrets.token_bytes(SECRET_BYTES))
-        return path.read_bytes()
+        try:
+            path.touch(mode=0o600)
+            if path.stat().st_size != SECRET_BYTES:
+                path.write_bytes(secrets.token_bytes(SECRET_BYTES))
+            return path.read_bytes()
+        except OSError as error:
+            raise HTTPException(
+                507, f"There can be no tokens: {error.strerror}: {path.name} in the data directory."
+            ) from error
 
     def _signed(self, user: str) -> str:
         return hmac.digest(self._secret, f"banking:{user}".encode(), "sha256").hex()

@@ -175,9 +175,15 @@ class Guard:
                     "route": route,
                     "status": status,
                     "ms": round(seconds * 1000, 3),
-                    "session_id": asked.session_id,
+                    "session_id": asked.session_id or _session_id(scope),
                 },
             )
+
+
+def _session_id(scope: Scope) -> str | None:
+    """As the path of a mounted route names it."""
+    named: str | None = scope.get("path_params", {}).get("session_id")
+    return named
 
 
 def names_loopback(host: bytes) -> bool:
