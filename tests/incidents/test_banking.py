@@ -142,6 +142,17 @@ async def test_specialists_answer_within_the_one_session(site: Site) -> None:
     assert called == ["accounts.balance", "cards.block", "loans.assess", "accounts.balance"]
 
 
+async def test_a_number_that_is_too_long_is_not_another_one(site: Site) -> None:
+    client = await logged_in(site)
+    session_id = (await client.open("customer"))["sessionId"]
+
+    whole = await client.say(session_id, "Block my card " + 15 * "4")
+    cut = await client.say(session_id, "The balance of account " + 16 * "4")
+
+    assert whole["reply"] == f"The card {15 * '4'} is blocked."
+    assert cut["reply"] == banking.ACCOUNTS.says
+
+
 async def test_what_is_missing_or_wrong_is_told(site: Site) -> None:
     client = await logged_in(site)
     nobody, forger = Client(site, None), Client(site, "f" * 64)

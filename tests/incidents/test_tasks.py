@@ -5,6 +5,7 @@ import json
 import signal
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.cli.conftest import Serve as Process
@@ -247,6 +248,21 @@ async def test_presets_choose_the_assistant_and_its_tools(site: Site) -> None:
     assert kinds["tool.refused"] == 2
     assert kinds["session.handed_off"] == 1
     assert unknown.status_code == 422
+
+
+@pytest.mark.parametrize("assistant", ["nobody", 7])
+async def test_a_task_for_nobody_is_told_as_such(site: Site, assistant: Any) -> None:
+    """The task API refuses its preset; whoever says it over `/v1` is told by the turn."""
+    session_id = (await started(site, "x"))["session_id"]
+    given = {"type": "task", "text": "x", "metadata": {"assistant": assistant}}
+
+    reply = await site.http.post(
+        f"/v1/sessions/{session_id}/turns?wait=30",
+        json={"input": given},
+        headers={"Authorization": f"Bearer {site.admin}"},
+    )
+
+    assert reply.json()["error"]["code"] == "unknown_preset"
 
 
 @pytest.mark.parametrize(

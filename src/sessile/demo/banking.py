@@ -81,6 +81,7 @@ LOANS = Desk(
     "loans.assess",
     "This is the loans desk: how much is it about, in EUR?",
 )
+_NUMBER = re.compile(r"(?<![0-9])[0-9]{1,15}(?![0-9])")
 DESKS = (ACCOUNTS, CARDS, LOANS)
 GREETING = "Hello. I can help with accounts, cards and loans: what is it about?"
 
@@ -115,8 +116,9 @@ def _handed_to(desk: Desk) -> Callable[[TurnContext, Intent], Awaitable[str | No
 
 def _answered_by(desk: Desk) -> Callable[[TurnContext, Intent], Awaitable[str | None]]:
     async def answer(turn: TurnContext, intent: Intent) -> str:
-        """About the number that the text names; where it names none, about the last one."""
-        named = re.search(r"[0-9]{1,9}", intent.text)
+        """About the number that the text names; where it names none, about the last one. A part of
+        a longer number would be another account."""
+        named = _NUMBER.search(intent.text)
         before = turn.history.tool_outputs(desk.tool)
         if named is None and not before:
             return desk.says

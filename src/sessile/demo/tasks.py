@@ -17,6 +17,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from sessile import (
+    AgentFailed,
     Assistant,
     Ended,
     History,
@@ -72,6 +73,9 @@ def assistant_name(agent: AgentPreset, tools: ToolPreset) -> str:
     return f"tasks.{agent}.{tools}"
 
 
+ASSISTANTS = [assistant_name(agent, tools) for agent in STEPS for tools in TOOLS]
+
+
 def assistants(*, step_seconds: float = STEP_SECONDS) -> tuple[Assistant, ...]:
     """One for each agent preset with each tool preset. `step_seconds`: how long reading takes."""
     return tuple(_assistant(agent, tools, step_seconds) for agent in STEPS for tools in TOOLS)
@@ -95,6 +99,8 @@ def _assistant(agent: AgentPreset, tools: ToolPreset, step_seconds: float) -> As
     async def work(turn: TurnContext, _history: History, tools: Tools) -> AsyncIterator[str]:
         presets: Mapping[str, Any] = turn.input.get("metadata") or {}
         wanted = presets.get("assistant", turn.assistant)
+        if wanted not in ASSISTANTS:
+            raise AgentFailed("unknown_preset", f"There is no assistant {wanted!r} for tasks.")
         if wanted != turn.assistant:
             await turn.hand_off(wanted, reason="The task's presets name it.")
             return
