@@ -20,6 +20,9 @@ async def test_a_mounted_route_refuses_in_its_own_words(tmp_path: Path) -> None:
     async def teapot() -> None:
         raise HTTPException(418, "This is a teapot.", headers={"X-Pot": "short"})
 
+    @router.post("/mine/teapot")
+    async def fill() -> None: ...
+
     @router.get("/mine/form")
     async def form() -> None:
         raise HTTPException(400, {"pot": "short"})
@@ -31,11 +34,14 @@ async def test_a_mounted_route_refuses_in_its_own_words(tmp_path: Path) -> None:
         refused = await walk.nobody.get("/mine/teapot")
         formed = await walk.nobody.get("/mine/form")
         absent = await walk.nobody.get("/mine/absent")
+        elsewise = await walk.nobody.put("/mine/teapot")
 
     assert refused.status_code == 418
     assert refused.json()["detail"] == "This is a teapot."
     assert refused.headers["x-pot"] == "short"
     assert formed.json()["detail"] == '{"pot":"short"}'
+    problem(elsewise, 405, "method_not_allowed")
+    assert elsewise.headers["allow"] == "GET, POST"
     problem(absent, 404, "not_found")
     assert absent.json()["detail"] == "Not Found"
 

@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.routing import Match, Route
+from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sessile.core.codec import to_json
@@ -45,7 +45,7 @@ Every refusal is a problem document (RFC 9457) with a stable `code`. What is not
 not yours is the same answer. A field of a reply is always there: null where unknown, 0 for numbers.
 """
 
-
+METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 TAGS = [
     {"name": "sessions", "description": "A conversation: one append-only log, and what it tells."},
     {"name": "turns", "description": "What is said to a session, and all that follows from it."},
@@ -160,7 +160,7 @@ async def _of_http(request: Request, error: Exception) -> Any:
         return await _of_sessile(request, error.__cause__)
     headers = [(n.lower().encode(), v.encode()) for n, v in (error.headers or {}).items()]
     if error.status_code == 405:
-        headers = [(b"allow", ", ".join(sorted(_methods(request))).encode())]
+        headers = [(b"allow", ", ".join(_methods(request)).encode())]
     request_id = exchange(request.scope).request_id
     # A mounted route may give anything that is JSON for a detail; a problem's is a text.
     told: Any = error.detail
@@ -170,9 +170,10 @@ async def _of_http(request: Request, error: Exception) -> Any:
 
 def _methods(request: Request) -> Iterator[str]:
     """All that the path takes; the router names those of the first route that fits."""
-    for route in request.app.routes:
-        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
-            yield from route.methods or ()
+    for method in METHODS:
+        asked = {**request.scope, "method": method}
+        if any(route.matches(asked)[0] is Match.FULL for route in request.app.routes):
+            yield method
 
 
 async def _of_fastapi(request: Request, error: Exception) -> Any:
