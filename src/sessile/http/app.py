@@ -190,7 +190,7 @@ def _refused(error: RequestValidationError) -> SessileError:
         # FastAPI has not parsed it: it was not said to be JSON.
         return UnsupportedMediaType()
     return InvalidFields(
-        (".".join(map(str, each["loc"][1:])), MESSAGES.get(each["type"], each["msg"]))
+        (".".join(map(str, each["loc"][1:])), str(MESSAGES.get(each["type"], each["msg"])))
         for each in faults[:ERRORS_MAX]
     )
 
