@@ -51,7 +51,7 @@ UNKNOWN = {
     "fr": "Je ne sais pas quoi en faire. Dites « voir les chantiers » pour voir les vôtres.",
 }
 LATE = {
-    "en": "This button is of an earlier day. Your sites are here:",
+    "en": "This button is no longer in use. Your sites are here:",
     "fr": "Ce bouton n'est plus d'actualité. Vos chantiers sont ici :",
 }
 UNREACHABLE = {
