@@ -9,10 +9,13 @@ if TYPE_CHECKING:
     from sessile.core.ids import SessionId, TenantId, TurnId, UserId
     from sessile.core.session import Session, Turn
     from sessile.core.transcript import History, Message
+    from sessile.http.exchange import Caller
+    from sessile.http.sessions import IdempotencyKey
     from sessile.kit.assistant import Assistant
-    from sessile.kit.replies import Button, Intent, Reply
+    from sessile.kit.replies import Intent, Reply
     from sessile.ports.agent import (
         AgentFailed,
+        Button,
         MessageEnd,
         TextDelta,
         ThinkingDelta,
@@ -20,8 +23,10 @@ if TYPE_CHECKING:
         Tools,
     )
     from sessile.ports.auth import Authenticator
+    from sessile.ports.store import Found
     from sessile.runtime.feed import Ended, Grown, Reset
-    from sessile.runtime.sessions import Opened, Submitted
+    from sessile.runtime.reads import Page, Reads
+    from sessile.runtime.sessions import Opened, Sessions, Submitted
     from sessile.settings import Settings
     from sessile.wiring import Server
 
@@ -29,22 +34,28 @@ _HOMES = {
     "AgentFailed": "sessile.ports.agent",
     "Assistant": "sessile.kit.assistant",
     "Authenticator": "sessile.ports.auth",
-    "Button": "sessile.kit.replies",
+    "Button": "sessile.ports.agent",
+    "Caller": "sessile.http.exchange",
     "Ended": "sessile.runtime.feed",
+    "Found": "sessile.ports.store",
     "Grown": "sessile.runtime.feed",
     "History": "sessile.core.transcript",
+    "IdempotencyKey": "sessile.http.sessions",
     "Intent": "sessile.kit.replies",
     "Message": "sessile.core.transcript",
     "MessageEnd": "sessile.ports.agent",
     "Opened": "sessile.runtime.sessions",
+    "Page": "sessile.runtime.reads",
     "Principal": "sessile.core.context",
     "Progress": "sessile.core.events",
+    "Reads": "sessile.runtime.reads",
     "Reply": "sessile.kit.replies",
     "Reset": "sessile.runtime.feed",
     "Server": "sessile.wiring",
     "SessileError": "sessile.core.errors",
     "Session": "sessile.core.session",
     "SessionId": "sessile.core.ids",
+    "Sessions": "sessile.runtime.sessions",
     "Settings": "sessile.settings",
     "Submitted": "sessile.runtime.sessions",
     "TenantId": "sessile.core.ids",
@@ -64,21 +75,27 @@ __all__ = [
     "Assistant",
     "Authenticator",
     "Button",
+    "Caller",
     "Ended",
+    "Found",
     "Grown",
     "History",
+    "IdempotencyKey",
     "Intent",
     "Message",
     "MessageEnd",
     "Opened",
+    "Page",
     "Principal",
     "Progress",
+    "Reads",
     "Reply",
     "Reset",
     "Server",
     "SessileError",
     "Session",
     "SessionId",
+    "Sessions",
     "Settings",
     "Submitted",
     "TenantId",

@@ -79,6 +79,11 @@ class Settings:
     pusher_channels_max: int = _setting(100, "Channels of one WebSocket.")
     pusher_buffer_chars_max: int = _setting(1_048_576, "Characters that wait for a slow WebSocket.")
 
+    @property
+    def local(self) -> bool:
+        """This machine alone can reach the server."""
+        return is_loopback(self.host)
+
     @classmethod
     def read(cls, environ: Mapping[str, str], **given: Any) -> Self:
         """Defaults, then `SESSILE_*` of `environ`, then `given` where it is not None.

@@ -51,7 +51,8 @@ class Server:
     """Sessile inside a Python program, and what the HTTP surface stands on.
 
     `async with Server(assistant, …) as server:` opens the store, takes up what an earlier process
-    left, and on leaving drains: turns that run may end, the rest are handed back.
+    left, and on leaving drains: turns that run may end, the rest are handed back. Open, it has its
+    `sessions` and `reads`: all that a caller may do, and read.
     """
 
     def __init__(
@@ -179,17 +180,17 @@ class Server:
         self,
         principal: Principal,
         session_id: SessionId,
-        text: str,
+        said: str | JsonObject,
         *,
         when_busy: WhenBusy = "enqueue",
         idempotency_key: str | None = None,
         wait_seconds: float = 0,
     ) -> Submitted:
-        """A message for the session, as `runtime.sessions.Sessions.submit`."""
+        """As `runtime.sessions.Sessions.submit`. A text is `{type: message, text: …}`."""
         return await self.sessions.submit(
             principal,
             session_id,
-            {"type": "message", "text": text},
+            {"type": "message", "text": said} if isinstance(said, str) else said,
             when_busy=when_busy,
             idempotency_key=idempotency_key,
             wait_seconds=wait_seconds,
@@ -252,7 +253,11 @@ class Server:
         self._relays.append((client, wanted))
 
     def mount(self, router: Any) -> None:
-        """Add a FastAPI router of your own to the HTTP surface, before it is served."""
+        """Add a FastAPI router of your own to the HTTP surface, before it is served.
+
+        Its routes may take a `Caller`, who has shown a token, and an `IdempotencyKey`. What they
+        raise, a SessileError or an HTTPException, is told as a problem document.
+        """
         self._routers.append(router)
 
     @property

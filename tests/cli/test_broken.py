@@ -55,6 +55,19 @@ def test_a_database_that_another_process_holds_is_told_with_what_to_do(
     assert "another process holds it" in told
 
 
+def test_a_new_database_that_cannot_be_migrated_is_told_with_what_to_do(
+    tmp_path: Path, run: Run
+) -> None:
+    data = tmp_path / "sessile-data"
+    data.mkdir()
+
+    with closing(sqlite3.connect(data / "sessile.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        told = told_by_serve(tmp_path, SESSILE_STORE_BUSY_SECONDS_MAX="0.1")
+
+    assert "another process holds it" in told
+
+
 @pytest.mark.parametrize(
     ("code", "todo"),
     [

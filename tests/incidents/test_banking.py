@@ -142,6 +142,17 @@ async def test_specialists_answer_within_the_one_session(site: Site) -> None:
     assert called == ["accounts.balance", "cards.block", "loans.assess", "accounts.balance"]
 
 
+async def test_a_number_that_is_too_long_is_not_another_one(site: Site) -> None:
+    client = await logged_in(site)
+    session_id = (await client.open("customer"))["sessionId"]
+
+    whole = await client.say(session_id, "Block my card " + 15 * "4")
+    cut = await client.say(session_id, "The balance of account " + 16 * "4")
+
+    assert whole["reply"] == f"The card {15 * '4'} is blocked."
+    assert cut["reply"] == banking.ACCOUNTS.says
+
+
 async def test_what_is_missing_or_wrong_is_told(site: Site) -> None:
     client = await logged_in(site)
     nobody, forger = Client(site, None), Client(site, "f" * 64)
@@ -193,6 +204,30 @@ async def test_a_session_is_told_at_its_birth_as_it_is_told_later(site: Site) ->
     assert [reply.status_code for reply in refused] == [422, 422, 422]
 
 
+async def test_a_session_is_opened_for_the_customer_that_was_named_or_not_at_all(
+    site: Site,
+) -> None:
+    client = await logged_in(site)
+    token = {"Authorization": client.json_headers["Authorization"]}
+    form = {**token, "Content-Type": "application/x-www-form-urlencoded"}
+
+    async def asked(body: str, headers: dict[str, str]) -> httpx2.Response:
+        return await site.http.post("/api/sessions", content=body, headers=headers)
+
+    untyped = await asked('{"userId": "customer"}', form)
+    misspelt = await asked('{"userid": "customer"}', client.json_headers)
+    blank = await asked('{"userId": " "}', client.json_headers)
+    unnamed = [await asked("", token), await asked("{}", client.json_headers)]
+    unstorable = (await asked('{"userId": "a\\u0000"}', client.json_headers)).json()
+
+    assert [reply.status_code for reply in (untyped, misspelt, blank)] == [415, 422, 422]
+    assert [fault["field"] for fault in misspelt.json()["errors"]] == ["userid"]
+    assert [reply.json()["session"]["userId"] for reply in unnamed] == ["manager"] * 2
+    # What cannot be stored is replaced, and told as it is stored.
+    assert unstorable["session"]["userId"] == "a\ufffd"
+    assert unstorable["chatSession"]["metadata"] == {"userId": "a\ufffd"}
+
+
 async def test_two_session_headers_that_disagree_are_refused(site: Site) -> None:
     client = await logged_in(site)
     first, second = [(await client.open("customer"))["sessionId"] for _ in range(2)]
@@ -203,6 +238,36 @@ async def test_two_session_headers_that_disagree_are_refused(site: Site) -> None
     assert status == 400
     assert "X-Session-ID" in told["detail"]
     assert await client.history(first) == await client.history(second) == []
+
+
+async def test_tokens_are_signed_with_a_whole_secret_that_only_its_owner_may_read(
+    serve: Serve, tmp_path: Path
+) -> None:
+    secret = tmp_path / "data" / "banking-secret"
+    signed = []
+    for _ in range(2):
+        async with serve(banking.assistants(), banking.router) as site:
+            signed.append((await site.http.post("/api/auth/login", json=MANAGER)).json()["token"])
+        assert secret.stat().st_mode & 0o777 == 0o600
+        assert secret.stat().st_size == banking.SECRET_BYTES
+        secret.write_bytes(b"")  # as a crash leaves it that comes before it is written
+
+    assert signed[0] != signed[1]
+
+
+async def test_a_secret_that_cannot_be_stored_is_told_until_it_can(
+    serve: Serve, tmp_path: Path
+) -> None:
+    secret = tmp_path / "data" / "banking-secret"
+    async with serve(banking.assistants(), banking.router) as site:
+        secret.mkdir()
+        refused = await site.http.post("/api/auth/login", json=MANAGER)
+        secret.rmdir()
+        given = await site.http.post("/api/auth/login", json=MANAGER)
+
+    assert refused.status_code == 507
+    assert "Is a directory: banking-secret" in refused.json()["detail"]
+    assert given.status_code == 200
 
 
 async def test_a_repeated_message_is_answered_once(site: Site) -> None:

@@ -10,12 +10,14 @@ import pytest
 from tests.incidents.conftest import Serve, Site
 from tests.incidents.conftest import naive as serve_naive
 from tests.incidents.sites_naive import naive
-from tests.incidents.sites_walk import PICKED, TASK, Crew, Shaky, walk
+from tests.incidents.sites_walk import GREETINGS, PICKED, TASK, Crew, Shaky, walk
 
 from sessile.demo.sites import (
+    LATE,
     SITES,
     UNKNOWN,
     UNREACHABLE,
+    VIEW,
     Language,
     Office,
     assistants,
@@ -174,6 +176,42 @@ async def test_a_handler_that_always_fails_is_answered_for_all_the_same(serve: S
         assert (await crew.says("voir les chantiers"))["text"] == SITES["fr"]
 
 
+@pytest.mark.parametrize("language", ["en", "fr"])
+async def test_what_cannot_be_answered_offers_what_to_do_next(
+    serve: Serve, language: Language
+) -> None:
+    async with serve(assistants(Shaky(for_ever=True)), router) as site:
+        crew = Crew(site.http, "ana")
+        await walk(crew, language=language)
+        failed = crew.heard[-1]
+        again = await crew.picks(PICKED)
+        puzzled = await crew.says("?")
+        viewed = await crew.picks(VIEW[language])
+
+    assert [failed["text"], again["text"]] == [UNREACHABLE[language]] * 2
+    assert puzzled["text"] == UNKNOWN[language]
+    assert viewed["text"] == SITES[language]
+
+
+@pytest.mark.parametrize("language", ["en", "fr"])
+async def test_a_button_that_is_no_more_is_answered_in_the_crew_s_language(
+    serve: Serve, language: Language
+) -> None:
+    async with serve(assistants(), router) as site:
+        crew = Crew(site.http, "ana")
+        await crew.says(GREETINGS[language])
+        late = await crew.presses({"button": "view_plan_of_site", "payload": {"site": 1}})
+        viewed = await crew.picks(VIEW[language])
+        entries = await site.entries(late["sessionId"])
+
+    assert late["text"] == LATE[language]
+    assert viewed["text"] == SITES[language]
+    assert paths(entries) == ["intent", "button", "button"]
+    assert bodies(entries, "intent.decided")[1]["reason"] == (
+        "no handler of the button view_plan_of_site; stale late answered"
+    )
+
+
 # -- what is closed is over
 
 
@@ -224,7 +262,7 @@ async def test_a_restart_forgets_nothing_that_was_shown(serve: Serve) -> None:
         ("message", {"from": "a b", "text": "Hello"}),
         ("message", {"from": "ana", "text": "Hello", "sessionId": "ses_1"}),
         ("message", {"from": "ana", "text": ""}),
-        ("button", {"from": "ana", "button": "no_such", "payload": {}}),
+        ("button", {"from": "ana", "button": "no such", "payload": {}}),
         ("button", {"from": "ana", "button": "pick_site", "payload": {"project": 7}}),
         ("button", {"from": "ana", "button": "pick_site", "payload": []}),
         ("button", {"from": "ana", "button": 7}),

@@ -220,6 +220,25 @@ async def test_an_action_that_there_is_not_is_refused_too(world: World) -> None:
     assert turn["output"] == "orders.burn was refused: The assistant has no such tool."
 
 
+@pytest.mark.parametrize(
+    ("text", "reply"),
+    [
+        ("Refund my order", support.WHICH),
+        ("look up order " + 16 * "9", support.WHICH),
+        ("look up order " + 15 * "9", f"orders.lookup was failed: There is no order {15 * '9'}."),
+    ],
+)
+async def test_an_order_is_named_by_a_whole_number_or_asked_for(
+    world: World, text: str, reply: str
+) -> None:
+    """A refund of who knows what would wait for a yes, and everything behind it too."""
+    session_id = await world.ana.opened(assistant="support")
+
+    turn = await world.ana.said(session_id, text)
+
+    assert (turn["status"], turn["output"]) == ("completed", reply)
+
+
 async def awaiting(caller: Caller, session_id: str, text: str) -> tuple[str, str]:
     """The call that waits, and its card."""
     async with caller.follow(session_id) as stream:

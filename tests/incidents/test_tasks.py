@@ -5,6 +5,7 @@ import json
 import signal
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.cli.conftest import Serve as Process
@@ -247,6 +248,44 @@ async def test_presets_choose_the_assistant_and_its_tools(site: Site) -> None:
     assert kinds["tool.refused"] == 2
     assert kinds["session.handed_off"] == 1
     assert unknown.status_code == 422
+
+
+@pytest.mark.parametrize("assistant", ["nobody", 7])
+async def test_a_task_for_nobody_is_told_as_such(site: Site, assistant: Any) -> None:
+    """The task API refuses its preset; whoever says it over `/v1` is told by the turn."""
+    session_id = (await started(site, "x"))["session_id"]
+    given = {"type": "task", "text": "x", "metadata": {"assistant": assistant}}
+
+    reply = await site.http.post(
+        f"/v1/sessions/{session_id}/turns?wait=30",
+        json={"input": given},
+        headers={"Authorization": f"Bearer {site.admin}"},
+    )
+
+    assert reply.json()["error"]["code"] == "unknown_preset"
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"task": " "}, "task"),
+        ({"task": "x", "sessionId": "ses_1"}, "sessionId"),
+        ({"task": "a\0"}, "input.text"),
+        ({"task": "x" * 300_000}, "input.text"),
+    ],
+)
+async def test_a_task_that_is_refused_leaves_no_session(
+    site: Site, body: dict[str, str], field: str
+) -> None:
+    """A session that was named by another name is not replaced by a new one."""
+    refused = await site.http.post("/api/tasks", json=body)
+    sessions = await site.http.get(
+        "/v1/sessions", headers={"Authorization": f"Bearer {site.admin}"}
+    )
+
+    assert refused.status_code == 422
+    assert [fault["field"] for fault in refused.json()["errors"]] == [field]
+    assert sessions.json()["items"] == []
 
 
 async def test_a_repeated_request_is_the_same_task(site: Site) -> None:

@@ -90,6 +90,32 @@ def test_the_demos_are_as_they_are_told(bare: Serve) -> None:
     assert re.findall(r'"code":"\w+"', said) == []
 
 
+def test_routes_of_your_own_are_as_they_are_told(tmp_path: Path) -> None:
+    (code,) = blocks("docs/demo.md", "python")
+    (tmp_path / "app.py").write_text(code)
+    commands = r"""
+    TOKEN=$(awk '$3 == "alice" {print $1}' sessile-data/dev-tokens)
+    post() { curl -s -H 'Content-Type: application/json' http://localhost:3006"$@"; echo; }
+    mine() { post "$@" -H "Authorization: Bearer $TOKEN"; }
+    press() { mine "/v1/sessions/$SID/turns?wait=10" -d '{"input": {"type": "button", '"$1"'}}'; }
+    post /shop/sessions -d '{"text": "Hello"}'
+    mine /shop/sessions -d '{"text": "Hello"}' -H 'Idempotency-Key: k' | tee said
+    mine /shop/sessions -d '{"text": "Hello"}' -H 'Idempotency-Key: k'
+    SID=$(grep -o 'ses_[0-9a-f]*' said)
+    press '"button": "more", "payload": {"page": 2}'
+    press '"button": "less", "payload": {}'
+    """
+
+    with Serve(tmp_path, "app.py") as served:
+        unknown, said, repeated, more, less = typed(served.ready(), [commands]).splitlines()
+
+    assert '"code":"unauthenticated"' in unknown
+    assert '"reply":"Page 1."' in said
+    assert repeated == said
+    assert '"output":"Page 2."' in more
+    assert '"output":"This button is of last year\'s catalogue."' in less
+
+
 async def test_the_assistants_of_the_readme_are_what_is_said_of_them(tmp_path: Path) -> None:
     support, echo = (
         _assistant(code)

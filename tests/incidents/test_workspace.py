@@ -357,6 +357,20 @@ async def test_another_provider_holds_from_the_next_turn_and_never_within_one(
     assert again["output"] == "Reply 3: you said 'hello'."
 
 
+@pytest.mark.parametrize("provider", ["none", 7, ["plain"]])
+async def test_a_provider_that_there_is_not_is_told_with_those_there_are(
+    serve: Serve, provider: Any
+) -> None:
+    async with serve(assistants()) as site:
+        client = Client(site)
+        session_id = await client.opens()
+        await client.sets(session_id, provider=provider)
+        turn = await client.says(session_id, "hello")
+
+    assert turn["error"]["code"] == "unknown_provider"
+    assert turn["error"]["message"].endswith("names one of plain, terse.")
+
+
 async def test_other_tools_hold_from_the_next_turn_and_never_within_one(serve: Serve) -> None:
     """A grant that comes while a turn runs gives it nothing that it was not offered."""
     gate = Gate()

@@ -12,7 +12,7 @@ from sessile.core.events import MessageAdded, Progress, ToolCompleted, ToolStart
 from sessile.core.transcript import History
 from sessile.integrations.functions import FunctionLoop
 from sessile.kit import FunctionTool
-from sessile.ports.agent import MessageEnd, TextDelta, ThinkingDelta, Tools
+from sessile.ports.agent import Button, MessageEnd, TextDelta, ThinkingDelta, Tools
 
 
 async def test_a_generator_yields_text_and_events() -> None:
@@ -20,6 +20,7 @@ async def test_a_generator_yields_text_and_events() -> None:
         yield ThinkingDelta("hm")
         yield "Hello "
         yield Progress(current_iteration=1)
+        yield Button("more", "More", {"page": 2})
         yield TextDelta(history.messages[-1].text)
         yield MessageEnd()
         yield ""
@@ -35,6 +36,7 @@ async def test_a_generator_yields_text_and_events() -> None:
         ("assistant", "Bye"),
     ]
     assert Progress(current_iteration=1) in journal.yielded
+    assert Button("more", "More", {"page": 2}) in journal.yielded
 
 
 async def test_an_async_function_returns_its_reply() -> None:
@@ -98,7 +100,7 @@ async def test_what_is_neither_text_nor_event_fails_the_turn() -> None:
     async def agent(turn: TurnContext) -> AsyncIterator[Any]:
         yield 3
 
-    with pytest.raises(TypeError, match="an agent yields text and events, not int"):
+    with pytest.raises(TypeError, match="an agent yields text, buttons and events, not int"):
         await Journal().asked("hi").run(FunctionLoop(agent))
 
 

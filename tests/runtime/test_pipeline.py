@@ -1,6 +1,7 @@
 """The stages before an agent, as a running turn goes through them and is lost in their midst."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -60,6 +61,44 @@ async def test_a_press_is_told_and_its_answer_offers_buttons(house: House) -> No
     assert kinds.count("button.pressed") == 1
     assert kinds.index("intent.decided") < kinds.index("turn.completed")
     assert decisions(house, session) == [("button", None)]
+
+
+@virtual
+async def test_an_agent_offers_buttons_under_what_it_says_and_once_after_a_loss(
+    house: House,
+) -> None:
+    waiting = asyncio.Event()
+    sites = Assistant("sites")
+    sites.button("pick")(_picked)
+
+    @sites.agent
+    async def answer(turn: TurnContext) -> AsyncIterator[str | Button]:
+        yield "One site"
+        yield Button("pick", "Maple", {"page": 1})
+        if turn.attempt == 1:
+            waiting.set()
+            await asyncio.Event().wait()
+        yield " is yours."
+
+    first = await house.node(sites)
+    session = await house.open(first)
+    submitted = await house.submit(first, session)
+    await waiting.wait()
+    await house.until(lambda: "button.offered" in house.kinds(session))
+    house.kill(first)
+    second = await house.node(sites)
+    turn = await house.ended(session, submitted.turn.turn_id)
+    reply = house.messages(session)[-1]
+    pressed = press(house, second, session, "pick", page=1)
+
+    assert turn.output == "One site is yours."
+    button = {"type": "button", "button": "pick", "label": "Maple", "payload": {"page": 1}}
+    assert reply.parts == ({"type": "text", "text": turn.output}, button)
+    assert (await ended(house, session, pressed)).output == "picked 1"
+
+
+async def _picked(turn: TurnContext, payload: dict[str, int]) -> str:
+    return f"picked {payload['page']}"
 
 
 @virtual

@@ -19,7 +19,6 @@ from sessile.kit.replies import Button, Intent, Reply
 from sessile.ports.agent import (
     AgentEvent,
     AgentFailed,
-    ButtonOffer,
     IntentDecision,
     TextDelta,
     Tools,
@@ -115,8 +114,8 @@ async def test_a_press_is_answered_by_its_button_with_what_it_offers() -> None:
     assert await walk.of(press(first="p1")) == [
         IntentDecision(path="button", reason="button view answered: two are known"),
         TextDelta("Your sites"),
-        ButtonOffer(button="pick", label="Maple Tower", payload={"project": "p1"}),
-        ButtonOffer(button="more", label="More", payload={}),
+        Button("pick", "Maple Tower", {"project": "p1"}),
+        Button("more", "More"),
     ]
     assert walk.loop.turns == []
 
@@ -446,6 +445,46 @@ async def test_a_press_that_was_queued_for_another_version_hands_on() -> None:
 
     assert (gone.path, gone.reason) == ("agent", "no handler of the button gone")
     assert (changed.path, changed.reason) == ("agent", "button view failed: InvalidInput")
+
+
+async def test_a_stale_press_has_the_answer_that_was_declared_for_it() -> None:
+    """Of a button that its message does not offer, and of one that is not known any more."""
+    walk = Walk()
+    walk.assistant.button("view")(_answers_a_press)
+
+    @walk.assistant.stale
+    async def late(turn: TurnContext) -> Answer:
+        return Reply(f"Trop tard : {turn.input['button']}", (Button("view", "Voir"),))
+
+    assert await walk.of({**press(), "message_id": "msg_1"}) == [
+        IntentDecision(path="button", reason="stale; stale late answered"),
+        TextDelta("Trop tard : view"),
+        Button("view", "Voir"),
+    ]
+    assert await walk.of(press("gone")) == [
+        IntentDecision(path="button", reason="no handler of the button gone; stale late answered"),
+        TextDelta("Trop tard : gone"),
+        Button("view", "Voir"),
+    ]
+    assert (await walk.of(press()))[1] == TextDelta("button")
+
+
+async def test_a_stale_press_without_an_answer_hands_on() -> None:
+    walk = Walk()
+
+    @walk.assistant.stale
+    async def late(turn: TurnContext) -> Answer:
+        return None
+
+    for given in ({**press(), "message_id": "msg_1"}, press("gone")):
+        decision, *spoken = await walk.of(given)
+
+        assert isinstance(decision, IntentDecision)
+        assert (decision.path, decision.reason.partition("; ")[2]) == (
+            "agent",
+            "stale late had no answer",
+        )
+        assert spoken == SPOKEN
 
 
 # -- what the log says already

@@ -86,6 +86,15 @@ def test_a_press_that_cannot_be_says_what_it_should_be() -> None:
     assert "secret" not in str(form.value)
 
 
+def test_a_press_of_an_unknown_button_is_taken_where_stale_presses_are_answered() -> None:
+    sites = Assistant("sites")
+    sites.stale(direct)
+
+    assert sites.stages.pressed("gone", {}) == "gone"
+    with pytest.raises(InvalidInput, match="there is no button 'no name'"):
+        sites.stages.pressed("no name", {})
+
+
 @pytest.mark.parametrize("name", ["", "no name", "1st", "x" * 65])
 def test_a_button_has_a_name_that_travels(name: str) -> None:
     with pytest.raises(ValueError, match="is no button name"):
@@ -98,7 +107,10 @@ def test_a_name_is_declared_once() -> None:
     sites = Assistant("sites")
     sites.button("pick")(pick)
     sites.intent("greet")(intent)
+    sites.stale(direct)
 
+    with pytest.raises(ValueError, match="there is an answer to stale presses already"):
+        sites.stale(direct)
     with pytest.raises(ValueError, match="there is a button 'pick' already"):
         sites.button("pick")(anything)
     with pytest.raises(ValueError, match="there is an intent 'greet' already"):
@@ -123,6 +135,8 @@ def test_what_no_stage_could_call_is_refused_where_it_is_declared() -> None:
     for handler in (pick, by_name):
         with pytest.raises(TypeError, match=r"this handler takes turn$"):
             sites.direct(handler)
+        with pytest.raises(TypeError, match=r"this handler takes turn$"):
+            sites.stale(handler)
     for handler in (direct, by_name):
         with pytest.raises(TypeError, match=r"this handler takes turn, payload$"):
             sites.button("pick")(handler)
@@ -144,6 +158,7 @@ def test_an_assistant_without_handlers_has_no_stages() -> None:
     for declare in (
         lambda sites: sites.button("pick")(pick),
         lambda sites: sites.direct(direct),
+        lambda sites: sites.stale(direct),
         lambda sites: sites.intent("greet")(intent),
     ):
         sites = Assistant("sites")

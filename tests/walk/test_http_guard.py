@@ -8,8 +8,7 @@ from fastapi import APIRouter
 from tests.walk.people import Walk, message, walking
 from tests.walk.test_http_refusals import problem
 
-from sessile import Server
-from sessile.http.exchange import Caller
+from sessile import Caller, Server
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ another one. All of it is one session, whose id every reply repeats.
 import asyncio
 import hmac
 import re
+import secrets
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,9 +16,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Header, HTTPException, Query, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from sessile import (
     Assistant,
+    IdempotencyKey,
     Intent,
     Message,
     Principal,
@@ -30,11 +33,10 @@ from sessile import (
     TurnContext,
     UserId,
 )
-from sessile.http.sessions import IdempotencyKey
-from sessile.wiring import dev_tokens
 
 TENANT = TenantId("demo")
 PASSWORDS = {"manager": "Password123!"}
+SECRET_BYTES = 32
 REPLY_SECONDS_MAX = 30.0
 """How long a message waits for its reply; a reply that takes longer is in the history later."""
 PAGE_MESSAGES = 200
@@ -79,6 +81,7 @@ LOANS = Desk(
     "loans.assess",
     "This is the loans desk: how much is it about, in EUR?",
 )
+_NUMBER = re.compile(r"(?<![0-9])[0-9]{1,15}(?![0-9])")
 DESKS = (ACCOUNTS, CARDS, LOANS)
 GREETING = "Hello. I can help with accounts, cards and loans: what is it about?"
 
@@ -113,8 +116,9 @@ def _handed_to(desk: Desk) -> Callable[[TurnContext, Intent], Awaitable[str | No
 
 def _answered_by(desk: Desk) -> Callable[[TurnContext, Intent], Awaitable[str | None]]:
     async def answer(turn: TurnContext, intent: Intent) -> str:
-        """About the number that the text names; where it names none, about the last one."""
-        named = re.search(r"[0-9]{1,9}", intent.text)
+        """About the number that the text names; where it names none, about the last one. A part of
+        a longer number would be another account."""
+        named = _NUMBER.search(intent.text)
         before = turn.history.tool_outputs(desk.tool)
         if named is None and not before:
             return desk.says
@@ -155,14 +159,14 @@ def _declare_tools(
 
 # -- the wire format
 
+Said = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]
 
 
 class Logins:
     """Tokens that are signed, and so outlive the server that gave them; each is of one user.
 
-    The secret is the development tokens of the data directory: these too are for this machine's
-    developer alone, and a server that others can reach has none.
+    The secret is a file of the data directory, made when it is first needed.
     """
 
     def __init__(self, server: Server) -> None:
@@ -178,15 +182,26 @@ class Logins:
     async def caller(self, given: Bearer) -> Principal:
         """Whoever the token names. Raises HTTPException."""
         if given is None:
-            raise unauthorized("The header Authorization is missing: Bearer and a token.")
+            raise unauthorized(
+                "The header Authorization is missing: Bearer and the token of POST /api/auth/login."
+            )
         for user in PASSWORDS:
             if hmac.compare_digest(self._signed(user).encode(), given.credentials.encode()):
                 return Principal(tenant_id=TENANT, user_id=UserId(user))
-        raise unauthorized("The token is not one of this server's.")
+        raise unauthorized("The token is not one of this server's: POST /api/auth/login gives one.")
 
     @cached_property
     def _secret(self) -> bytes:
-        return "".join(login.token for login in dev_tokens(self._server.settings).logins).encode()
+        path = self._server.settings.data_dir / "banking-secret"
+        try:
+            path.touch(mode=0o600)
+            if path.stat().st_size != SECRET_BYTES:
+                path.write_bytes(secrets.token_bytes(SECRET_BYTES))
+            return path.read_bytes()
+        except OSError as error:
+            raise HTTPException(
+                507, f"There can be no tokens: {error.strerror}: {path.name} in the data directory."
+            ) from error
 
     def _signed(self, user: str) -> str:
         return hmac.digest(self._secret, f"banking:{user}".encode(), "sha256").hex()
@@ -194,6 +209,15 @@ class Logins:
 
 def unauthorized(detail: str) -> HTTPException:
     return HTTPException(401, detail, headers={"WWW-Authenticate": "Bearer"})
+
+
+class NewSession(BaseModel):
+    """For which customer; whoever asks, if none is named."""
+
+    model_config = ConfigDict(extra="forbid")  # a customer that is misspelt is not another one
+
+    user_id: Annotated[Said | None, Field(alias="userId")] = None
+    metadata: dict[str, Any] | None = None
 
 
 def router(server: Server) -> APIRouter:
@@ -211,23 +235,23 @@ def router(server: Server) -> APIRouter:
     @routes.post("/sessions", status_code=201)
     async def open_session(
         who: Annotated[Principal, caller],
-        user_id: Annotated[str | None, Body(alias="userId", pattern=r"\S")] = None,
-        metadata: Annotated[dict[str, Any] | None, Body()] = None,
+        body: NewSession | None = None,
         idempotency_key: IdempotencyKey = None,
     ) -> dict[str, Any]:
-        customer = who.user_id if user_id is None else user_id
+        given = NewSession() if body is None else body
+        customer = {"userId": given.user_id or who.user_id}
         opened = await server.open(
             who,
             assistant="banking",
-            metadata={**(metadata or {}), "userId": customer},
+            metadata={**(given.metadata or {}), **customer},
             idempotency_key=idempotency_key,
         )
-        return _opened(opened.found.session, customer)
+        return _opened(opened.found.session)
 
     @routes.post("/chat/message")
     async def say(
         who: Annotated[Principal, caller],
-        content: Annotated[str, Body(embed=True)],
+        content: Annotated[Said, Body(embed=True)],
         response: Response,
         x_session_id: Annotated[list[str] | None, Header(alias="X-Session-ID")] = None,
         idempotency_key: IdempotencyKey = None,
@@ -265,10 +289,11 @@ def _named(given: list[str] | None) -> SessionId:
     return SessionId(*named)
 
 
-def _opened(session: Session, user_id: str) -> dict[str, Any]:
+def _opened(session: Session) -> dict[str, Any]:
     session_id, at = session.key.session_id, _timestamp(session.created_at_ms)
-    named = {"sessionId": session_id, "userId": user_id, "createdAt": at}
-    chat = {**named, "metadata": session.metadata}
+    metadata = session.metadata
+    named = {"sessionId": session_id, "userId": metadata["userId"], "createdAt": at}
+    chat = {**named, "metadata": metadata}
     return {"sessionId": session_id, "chatSession": chat, "session": named, "timestamp": at}
 
 

@@ -5,11 +5,12 @@ active session is found or opened once, and named in every reply.
 """
 
 import re
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from sessile import (
     Assistant,
@@ -48,6 +49,10 @@ BACK = {"en": "Other sites", "fr": "Autres chantiers"}
 UNKNOWN = {
     "en": 'I do not know what to do with that. Say "view sites" to see yours.',
     "fr": "Je ne sais pas quoi en faire. Dites « voir les chantiers » pour voir les vôtres.",
+}
+LATE = {
+    "en": "This button is no longer in use. Your sites are here:",
+    "fr": "Ce bouton n'est plus d'actualité. Vos chantiers sont ici :",
 }
 UNREACHABLE = {
     "en": "I cannot reach the site office right now. Please try again in a minute.",
@@ -127,20 +132,33 @@ def assistants(office: Office | None = None) -> tuple[Assistant, ...]:
         language = _language(turn)
         return Reply(MENU[language], (Button("view_sites", VIEW[language]),))
 
-    @sites.agent
-    async def answer(turn: TurnContext) -> str:
-        """What no stage has answered: a pick is tried once more."""
+    @sites.stale
+    async def late(turn: TurnContext) -> Reply:
         language = _language(turn)
-        payload = turn.input.get("payload", {})
-        picked = [each for each in _listed(turn) if each.id == payload.get("project")]
-        if not picked:
-            return (UNREACHABLE if turn.input.get("button") == "view_sites" else UNKNOWN)[language]
-        found = await turn.call("list_tasks", project=picked[0].id)
-        if found.status != "completed":
-            return UNREACHABLE[language]
-        return _shown(language, picked[0], found.value)
+        return Reply(LATE[language], (Button("view_sites", VIEW[language]),))
 
+    sites.agent(answer)
     return (sites,)
+
+
+async def answer(turn: TurnContext) -> AsyncIterator[str | Button]:
+    """What no stage has answered: a pick is tried once more."""
+    language = _language(turn)
+    view = Button("view_sites", VIEW[language])
+    payload = turn.input.get("payload", {})
+    picked = [each for each in _listed(turn) if each.id == payload.get("project")]
+    if not picked:
+        failed = turn.input.get("button") == view.button
+        yield (UNREACHABLE if failed else UNKNOWN)[language]
+        yield view
+        return
+    found = await turn.call("list_tasks", project=picked[0].id)
+    if found.status != "completed":
+        yield UNREACHABLE[language]
+        yield _pick(picked[0])
+        return
+    yield _shown(language, picked[0], found.value)
+    yield Button("view_sites", BACK[language])
 
 
 def _declare_tools(sites: Assistant, office: Office) -> None:
@@ -170,8 +188,12 @@ async def _sites(turn: TurnContext) -> Reply:
     if found.status != "completed":
         raise ToolError(found.reason or "The sites cannot be listed.")
     projects = [Project.model_validate(each) for each in found.value]
-    buttons = tuple(Button("pick_site", each.name, {"project": each.id}) for each in projects)
+    buttons = tuple(map(_pick, projects))
     return Reply(SITES[_language(turn)], buttons, reason=f"{len(projects)} sites")
+
+
+def _pick(site: Project) -> Button:
+    return Button("pick_site", site.name, {"project": site.id})
 
 
 async def _tasks(turn: TurnContext, site: Project) -> Reply:
@@ -194,7 +216,7 @@ def _shown(language: Language, site: Project, tasks: list[str]) -> str:
 def _language(turn: TurnContext) -> Language:
     """The one that was written last."""
     for message in reversed(turn.history.messages):
-        said = set(re.findall(r"[^\W\d_]+", message.text.casefold()))
+        said = set(re.findall(r"\w+", message.text.casefold()))
         for language, words in WORDS.items():
             if message.role == "user" and said & words:
                 return language
@@ -210,7 +232,7 @@ class Message(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     sender: Sender
-    text: str
+    text: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
 class Press(BaseModel):
@@ -254,9 +276,7 @@ def router(server: Server) -> APIRouter:
         if given["type"] == "button" and (label := await offered(principal, session_id, given)):
             given["text"] = label
         given["metadata"] = {"session": "opened" if opened.created else "reused"}
-        submitted = await server.sessions.submit(
-            principal, session_id, given, wait_seconds=WAIT_SECONDS
-        )
+        submitted = await server.submit(principal, session_id, given, wait_seconds=WAIT_SECONDS)
         turn = submitted.turn
         if not turn.ended:
             reply.status_code = 202

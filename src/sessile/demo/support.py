@@ -44,6 +44,10 @@ _ASKED = (
     (re.compile(r"\bfail(?:s|ing)? tool\b", re.IGNORECASE), "debug.fail"),
 )
 """What asks for which action; the first that fits counts."""
+_NUMBER = re.compile(r"(?<!\d)\d{1,15}(?!\d)")
+"""A whole one: a part of a longer number would be another order."""
+NUMBERED = ("orders.lookup", "orders.refund")
+WHICH = 'Which order? Say its number: "look up order 7", "refund order 7".'
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,13 +158,15 @@ async def answer(turn: TurnContext) -> str:
     action = next((found.expand(to) for asked, to in _ASKED if (found := asked.search(text))), None)
     if action is None:
         return HELP
+    number = _NUMBER.search(text) if action.startswith("orders.") else None
+    if number is None and action in NUMBERED:
+        return WHICH
     ids = {
         "tenant_id": turn.tenant_id,
         "session_id": turn.session_id,
         "turn_id": turn.turn_id,
     }
     logger.info("an action is asked for", extra=ids)
-    number = re.search(r"\d{1,9}", text) if action.startswith("orders.") else None
     result = await turn.call(action, **({"number": int(number[0])} if number else {}))
     logger.info("an action has ended", extra={**ids, "call_id": result.call_id})
     return _said(result)

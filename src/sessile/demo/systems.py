@@ -4,7 +4,6 @@ show what a session is for."""
 from sessile import Server, Settings
 from sessile.demo import banking, sites, support, tasks, workspace
 from sessile.demo.assistant import demo_assistant
-from sessile.settings import is_loopback
 
 
 def demo_server(settings: Settings) -> Server:
@@ -22,7 +21,7 @@ def demo_server(settings: Settings) -> Server:
     )
     for each in desk:
         server.project(support.shown, assistant=each.name)
-    if is_loopback(settings.host):
+    if settings.local:
         for system in (sites, banking, tasks):
             server.mount(system.router(server))
     return server

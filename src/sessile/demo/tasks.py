@@ -14,12 +14,14 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import BaseModel, StringConstraints
+from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from sessile import (
+    AgentFailed,
     Assistant,
     Ended,
     History,
+    IdempotencyKey,
     Principal,
     Reset,
     Server,
@@ -31,7 +33,6 @@ from sessile import (
     TurnId,
     UserId,
 )
-from sessile.http.sessions import IdempotencyKey
 
 CALLER = Principal(tenant_id=TenantId("demo"), user_id=UserId("tasks"))
 """On whose behalf all tasks run: their wire format has no token."""
@@ -72,6 +73,9 @@ def assistant_name(agent: AgentPreset, tools: ToolPreset) -> str:
     return f"tasks.{agent}.{tools}"
 
 
+ASSISTANTS = [assistant_name(agent, tools) for agent in STEPS for tools in TOOLS]
+
+
 def assistants(*, step_seconds: float = STEP_SECONDS) -> tuple[Assistant, ...]:
     """One for each agent preset with each tool preset. `step_seconds`: how long reading takes."""
     return tuple(_assistant(agent, tools, step_seconds) for agent in STEPS for tools in TOOLS)
@@ -95,6 +99,8 @@ def _assistant(agent: AgentPreset, tools: ToolPreset, step_seconds: float) -> As
     async def work(turn: TurnContext, _history: History, tools: Tools) -> AsyncIterator[str]:
         presets: Mapping[str, Any] = turn.input.get("metadata") or {}
         wanted = presets.get("assistant", turn.assistant)
+        if wanted not in ASSISTANTS:
+            raise AgentFailed("unknown_preset", f"There is no assistant {wanted!r} for tasks.")
         if wanted != turn.assistant:
             await turn.hand_off(wanted, reason="The task's presets name it.")
             return
@@ -123,7 +129,9 @@ async def _worked(turn: TurnContext, tools: Tools, *, pages: int) -> AsyncIterat
 class NewTask(BaseModel):
     """What is to be done. Where presets are not given, a session that exists keeps its own."""
 
-    task: Annotated[str, StringConstraints(pattern=r"\S")]
+    model_config = ConfigDict(extra="forbid")  # a session that is misspelt is not replaced either
+
+    task: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
     session_id: str | None = None
     agent_preset: AgentPreset | None = None
     tool_preset: ToolPreset | None = None
@@ -192,21 +200,18 @@ def router(server: Server) -> APIRouter:
 
 
 async def _started(server: Server, body: NewTask, idempotency_key: str | None) -> dict[str, Any]:
-    """The session exists before the task does; one that was given is never replaced."""
+    """The session is there before the task is; one that was given is never replaced."""
     assistant = body.assistant
-    if body.session_id is None:
-        opened = await server.open(CALLER, assistant=assistant, idempotency_key=idempotency_key)
-        session_id = opened.found.session.key.session_id
-    else:
-        # No id has another character: what has names nothing, and is not stored anywhere.
-        session_id = SessionId(body.session_id if body.session_id.isascii() else "")
     metadata = {} if assistant is None else {"assistant": assistant}
-    submitted = await server.sessions.submit(
-        CALLER,
-        session_id,
-        {"type": "task", "text": body.task, "metadata": metadata},
-        idempotency_key=idempotency_key,
-    )
+    given = {"type": "task", "text": body.task, "metadata": metadata}
+    if body.session_id is None:
+        submitted = await server.sessions.open_with(
+            CALLER, given, assistant=assistant, idempotency_key=idempotency_key
+        )
+    else:
+        submitted = await server.submit(
+            CALLER, SessionId(body.session_id), given, idempotency_key=idempotency_key
+        )
     record = task_record(submitted.turn)
     # It may have begun already, which is told as progress: what is told here is that it is
     # accepted.

@@ -65,9 +65,13 @@ def assistants(
     @workspace.agent
     async def answer(turn: TurnContext, history: History, tools: Tools) -> AsyncIterator[str]:
         name = turn.metadata.get("provider", PROVIDER)
-        provider = known.get(name)
+        provider = known.get(name) if isinstance(name, str) else None
         if provider is None:
-            raise AgentFailed("unknown_provider", f"There is no provider {name!r}.")
+            there = ", ".join(sorted(known))
+            raise AgentFailed(
+                "unknown_provider",
+                f"There is no provider {name!r}: the session's metadata names one of {there}.",
+            )
         for tool, arguments in _calls(turn.input["text"]):
             result = await tools.call(tool, arguments)
             told = result.reason if result.status != "completed" else _shown(result.value)

@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.routing import Match, Route
+from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sessile.core.codec import to_json
@@ -19,7 +19,15 @@ from sessile.http.exchange import exchange
 from sessile.http.gates import GateRoutes
 from sessile.http.guard import Guard
 from sessile.http.health import HealthRoutes
-from sessile.http.problems import InvalidFields, plain_problem, problem
+from sessile.http.problems import (
+    ERRORS_MAX,
+    MESSAGES,
+    InvalidFields,
+    MalformedJson,
+    UnsupportedMediaType,
+    plain_problem,
+    problem,
+)
 from sessile.http.route import Dispatch, LeanRoute
 from sessile.http.schemas import Problem, Snapshot
 from sessile.http.served import Served, Surface
@@ -37,7 +45,7 @@ Every refusal is a problem document (RFC 9457) with a stable `code`. What is not
 not yours is the same answer. A field of a reply is always there: null where unknown, 0 for numbers.
 """
 
-
+METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 TAGS = [
     {"name": "sessions", "description": "A conversation: one append-only log, and what it tells."},
     {"name": "turns", "description": "What is said to a session, and all that follows from it."},
@@ -152,7 +160,7 @@ async def _of_http(request: Request, error: Exception) -> Any:
         return await _of_sessile(request, error.__cause__)
     headers = [(n.lower().encode(), v.encode()) for n, v in (error.headers or {}).items()]
     if error.status_code == 405:
-        headers = [(b"allow", ", ".join(sorted(_methods(request))).encode())]
+        headers = [(b"allow", ", ".join(_methods(request)).encode())]
     request_id = exchange(request.scope).request_id
     # A mounted route may give anything that is JSON for a detail; a problem's is a text.
     told: Any = error.detail
@@ -162,15 +170,29 @@ async def _of_http(request: Request, error: Exception) -> Any:
 
 def _methods(request: Request) -> Iterator[str]:
     """All that the path takes; the router names those of the first route that fits."""
-    for route in request.app.routes:
-        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
-            yield from route.methods or ()
+    for method in METHODS:
+        asked = {**request.scope, "method": method}
+        if any(route.matches(asked)[0] is Match.FULL for route in request.app.routes):
+            yield method
 
 
 async def _of_fastapi(request: Request, error: Exception) -> Any:
     assert isinstance(error, RequestValidationError)
-    faults = ((".".join(map(str, each["loc"][1:])), each["msg"]) for each in error.errors())
-    return problem(InvalidFields(faults), request_id=exchange(request.scope).request_id)
+    return problem(_refused(error), request_id=exchange(request.scope).request_id)
+
+
+def _refused(error: RequestValidationError) -> SessileError:
+    """As our own endpoints say it."""
+    faults = error.errors()
+    if any(each["type"] == "json_invalid" for each in faults):
+        return MalformedJson()
+    if isinstance(error.body, bytes) and any(each["loc"][0] == "body" for each in faults):
+        # FastAPI has not parsed it: it was not said to be JSON.
+        return UnsupportedMediaType()
+    return InvalidFields(
+        (".".join(map(str, each["loc"][1:])), str(MESSAGES.get(each["type"], each["msg"])))
+        for each in faults[:ERRORS_MAX]
+    )
 
 
 async def _of_sessile(request: Request, error: Exception) -> Any:

@@ -61,7 +61,7 @@ class Guard:
         self._authenticator = authenticator
         self._traffic = traffic
         self._body_bytes_max = settings.body_bytes_max
-        self._loopback = is_loopback(settings.host)
+        self._loopback = settings.local
         self._ids = (f"req_{node}_{number:x}" for number in count(1))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -175,9 +175,15 @@ class Guard:
                     "route": route,
                     "status": status,
                     "ms": round(seconds * 1000, 3),
-                    "session_id": asked.session_id,
+                    "session_id": asked.session_id or _session_id(scope),
                 },
             )
+
+
+def _session_id(scope: Scope) -> str | None:
+    """As the path of a mounted route names it."""
+    named: str | None = scope.get("path_params", {}).get("session_id")
+    return named
 
 
 def names_loopback(host: bytes) -> bool:

@@ -15,6 +15,7 @@ from sessile.core.events import Progress
 from sessile.core.transcript import History
 from sessile.ports.agent import (
     AgentEvent,
+    Button,
     MessageEnd,
     TextDelta,
     ThinkingDelta,
@@ -23,8 +24,9 @@ from sessile.ports.agent import (
 
 
 class FunctionLoop:
-    """Runs an async generator, which yields events or text, or an async function, which returns
-    the text of its reply. It takes `turn`, `turn, history` or `turn, history, tools`."""
+    """Runs an async generator, which yields text, events and the buttons under its reply, or an
+    async function, which returns the text of its reply. It takes `turn`, `turn, history` or `turn,
+    history, tools`."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         code: Any = function if inspect.isroutine(function) else type(function).__call__
@@ -75,7 +77,8 @@ def _event(yielded: Any) -> AgentEvent | None:
             return None
         case str():
             return TextDelta(yielded)
-        case TextDelta() | ThinkingDelta() | MessageEnd() | Progress():
+        case TextDelta() | ThinkingDelta() | MessageEnd() | Progress() | Button():
             return yielded
         case _:
-            raise TypeError(f"an agent yields text and events, not {type(yielded).__name__}")
+            kind = type(yielded).__name__
+            raise TypeError(f"an agent yields text, buttons and events, not {kind}")

@@ -11,8 +11,8 @@ from sessile.kit.context_tools import context_tools, delegation
 from sessile.kit.intents import PhrasesFirst
 from sessile.kit.pipeline import Pipeline
 from sessile.kit.stages import Stages
-from sessile.kit.tools import NAME, FunctionTool
-from sessile.ports.agent import Agent, AgentEvent, AgentLoop, Tool, Tools
+from sessile.kit.tools import FunctionTool
+from sessile.ports.agent import NAME, Agent, AgentEvent, AgentLoop, Tool, Tools
 from sessile.ports.intents import Classifier, IntentSpec
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -142,6 +142,13 @@ class Assistant:
 
         return declared
 
+    def stale(self, function: F) -> F:
+        """Declare what answers a press of a button that its message does not offer, or that this
+        assistant does not know any more: `async def (turn)`. It answers as a button's does. Where
+        none is declared, the first is told so in English, and the second refused as invalid."""
+        self.stages.stale_handler(function)
+        return function
+
     def direct(self, function: F) -> F:
         """Declare a handler that is asked before any intent or agent: `async def (turn)`. It
         answers as a button's does."""
@@ -174,7 +181,8 @@ class Assistant:
         self.add(delegation(to.name, description or to.description))
 
     def agent(self, function: F) -> F:
-        """Declare the function that answers, in place of a model."""
+        """Declare the function that answers, in place of a model: it is async and returns its text,
+        or yields texts and the `Button`s that it offers under them."""
         self._bring(function)
         return function
 

@@ -23,7 +23,6 @@ from sessile.ports.agent import (
     AgentEvent,
     AgentFailed,
     AgentLoop,
-    ButtonOffer,
     IntentDecision,
     TextDelta,
     Tools,
@@ -67,8 +66,8 @@ class Pipeline:
                 yield Progress(tokens_used=turn.reached.tokens_used + spent)
             if reply is not None:
                 yield TextDelta(reply.text)
-                for each in reply.buttons:
-                    yield ButtonOffer(button=each.button, label=each.label, payload=each.payload)
+                for button in reply.buttons:
+                    yield button
                 return
             if tools.handed_off:
                 return
@@ -128,16 +127,24 @@ class _Passage:
             return None
         if not self._is_offered(given):
             self.passed.append("stale")
-            return Reply(STALE)
+            return Reply(STALE) if self.stages.stale is None else await self._of_stale()
         press = self.stages.presses.get(given["button"])
         if press is None:
             self.passed.append(f"no handler of the button {given['button']}")
-            return None
+            return await self._of_stale()
 
         async def pressed() -> Any:
             return await press.handler(self.turn, press.payload(given["payload"]))
 
         return await self._answer(f"button {press.name}", pressed)
+
+    async def _of_stale(self) -> Reply | None:
+        handler = self.stages.stale
+        return (
+            None
+            if handler is None
+            else await self._answer(f"stale {function_name(handler)}", handler, self.turn)
+        )
 
     def _is_offered(self, given: JsonObject) -> bool:
         """A press that names no message is taken as it is."""

@@ -1,30 +1,9 @@
 """What a handler answers with: text, and buttons that offer the next step."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from sessile.core.codec import to_json
-from sessile.kit.tools import NAME
-
-
-@dataclass(frozen=True, slots=True)
-class Button:
-    """A button as it is offered. A press comes back with its name and payload."""
-
-    button: str
-    label: str
-    payload: Mapping[str, Any] = field(default_factory=dict[str, Any])
-
-    def __post_init__(self) -> None:
-        if not NAME.fullmatch(self.button):
-            raise ValueError(f"{self.button!r} is no button name: it has the form {NAME.pattern}")
-        if not self.label:
-            raise ValueError(f"{self.button}: a button has a label")
-        try:
-            to_json(self.payload)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise TypeError(f"{self.button}: its payload is not JSON") from error
+from sessile.ports.agent import Button
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from sessile.core.errors import InvalidInput
 from sessile.core.events import JsonObject
 from sessile.kit.captured import function_name, plain, refuse_captured
 from sessile.kit.replies import Reply
-from sessile.kit.tools import NAME
+from sessile.ports.agent import NAME
 from sessile.ports.intents import Classifier, IntentSpec
 
 Handler = Callable[..., Awaitable[Reply | str | None]]
@@ -54,9 +54,10 @@ class Stages:
         self.presses: dict[str, Press] = {}
         self.direct: list[Handler] = []
         self.intents: dict[str, tuple[IntentSpec, Handler]] = {}
+        self.stale: Handler | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.presses or self.direct or self.intents)
+        return bool(self.presses or self.direct or self.intents or self.stale)
 
     def press(self, name: str, handler: Handler, *, label: str | None) -> None:
         if name in self.presses:
@@ -67,6 +68,12 @@ class Stages:
         _check(handler, "turn")
         self.direct.append(handler)
 
+    def stale_handler(self, handler: Handler) -> None:
+        _check(handler, "turn")
+        if self.stale is not None:
+            raise ValueError("there is an answer to stale presses already")
+        self.stale = handler
+
     def intent(self, spec: IntentSpec, handler: Handler) -> None:
         _check(handler, "turn", "intent")
         if spec.name in self.intents:
@@ -76,9 +83,13 @@ class Stages:
     def pressed(self, button: str, payload: JsonObject) -> str:
         """What a press reads as. Raises InvalidInput where it cannot be one."""
         press = self.presses.get(button)
+        if press is None and self.stale is not None and NAME.fullmatch(button):
+            return button
         if press is None:
             known = sorted(self.presses)
-            raise InvalidInput(f"there is no button {button!r}", field="input.button", known=known)
+            raise InvalidInput(
+                f"there is no button {button[:100]!r}", field="input.button", known=known
+            )
         press.payload(payload)
         return press.label
 

@@ -14,12 +14,10 @@ from pydantic_core import ArgsKwargs, PydanticSerializationError, to_json
 
 from sessile.core.context import TurnContext
 from sessile.kit.captured import AnyFunction, function_name, plain, refuse_captured
-from sessile.ports.agent import ToolError
+from sessile.ports.agent import NAME, ToolError
 
 IDENTITY_ARGUMENTS = frozenset({"session_id", "sessionId", "turn_id", "turnId"})
 """What a model may never fill in: they come with the turn."""
-
-NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 
 
 class FunctionTool:

@@ -5,21 +5,24 @@ last thing that is in the log, be it the user's message, a tool's outcome or ano
 reply, and it goes on from there.
 """
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from sessile.core.codec import to_json
 from sessile.core.context import ToolResult, TurnContext
 from sessile.core.events import JsonObject, Progress
 from sessile.core.ids import CallId
 from sessile.core.transcript import History, Message
 
 __all__ = [
+    "NAME",
     "Agent",
     "AgentEvent",
     "AgentFailed",
     "AgentLoop",
-    "ButtonOffer",
+    "Button",
     "IntentDecision",
     "MessageEnd",
     "TextDelta",
@@ -29,6 +32,9 @@ __all__ = [
     "ToolResult",
     "Tools",
 ]
+
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
+"""What assistants, tools and buttons are called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +62,24 @@ class MessageEnd:
     parts: tuple[JsonObject, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ButtonOffer:
-    """A button under the message that is being written."""
+@dataclass(frozen=True, slots=True)
+class Button:
+    """A button under the message that is being written. A press comes back with its name and
+    payload."""
 
     button: str
     label: str
-    payload: JsonObject
+    payload: JsonObject = field(default_factory=dict[str, Any])
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.button):
+            raise ValueError(f"{self.button!r} is no button name: it has the form {NAME.pattern}")
+        if not self.label:
+            raise ValueError(f"{self.button}: a button has a label")
+        try:
+            to_json(self.payload)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise TypeError(f"{self.button}: its payload is not JSON") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +93,7 @@ class IntentDecision:
     reason: str = ""
 
 
-AgentEvent = TextDelta | ThinkingDelta | MessageEnd | Progress | ButtonOffer | IntentDecision
+AgentEvent = TextDelta | ThinkingDelta | MessageEnd | Progress | Button | IntentDecision
 
 
 class AgentFailed(Exception):

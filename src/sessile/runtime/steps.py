@@ -20,7 +20,7 @@ from sessile.core.transcript import History, Message
 from sessile.ports.agent import (
     Agent,
     AgentFailed,
-    ButtonOffer,
+    Button,
     IntentDecision,
     MessageEnd,
     TextDelta,
@@ -158,7 +158,7 @@ class Steps:
                             await self._end_message(parts)
                     case Progress():
                         self._count(event)
-                    case ButtonOffer():
+                    case Button():
                         self.draft.offer(event.button, event.label, event.payload)
                         self._journal.flush_soon()
                     case IntentDecision():

@@ -34,6 +34,7 @@ def migrate(path: Path, *, busy_seconds: float = 10.0) -> None:
     path.touch(mode=0o600)  # SQLite gives its other files the mode of this one
     # Alembic takes half a second to import, and most starts have nothing to migrate.
     from sqlalchemy import NullPool, create_engine, event  # noqa: PLC0415
+    from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
 
     engine = create_engine(
         "sqlite://",
@@ -45,8 +46,13 @@ def migrate(path: Path, *, busy_seconds: float = 10.0) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     event.listen(engine, "begin", begin)
-    with engine.begin() as connection:
-        upgrade(connection)
+    try:
+        with engine.begin() as connection:
+            upgrade(connection)
+    except DBAPIError as error:
+        if isinstance(error.orig, sqlite3.Error):
+            raise error.orig from error  # as every other statement on this database fails
+        raise
 
 
 async def migrate_postgres(dsn: str) -> None:
