@@ -16,10 +16,13 @@ from sessile import (
     Assistant,
     Button,
     Intent,
+    Opened,
     Principal,
     Reply,
     Server,
+    SessileError,
     SessionId,
+    Submitted,
     TenantId,
     ToolError,
     TurnContext,
@@ -28,6 +31,8 @@ from sessile import (
 
 TENANT = TenantId("demo")
 WAIT_SECONDS = 30.0
+TRIES = 3
+"""A session may be closed between being found and being written to; so often another is opened."""
 MESSAGES_LOOKED_AT = 50
 """How far back a pressed button may have been offered, to be shown by its label."""
 
@@ -271,12 +276,8 @@ def router(server: Server) -> APIRouter:
     async def said(sender: str, given: dict[str, Any], reply: Response) -> Said:
         # Who writes here has shown no token, and is therefore nobody who could log in.
         principal = Principal(tenant_id=TENANT, user_id=UserId(f"sites:{sender}"))
-        opened = await server.open(principal, assistant="sites")
+        opened, submitted = await accepted(principal, given)
         session_id = opened.found.head.key.session_id
-        if given["type"] == "button" and (label := await offered(principal, session_id, given)):
-            given["text"] = label
-        given["metadata"] = {"session": "opened" if opened.created else "reused"}
-        submitted = await server.submit(principal, session_id, given, wait_seconds=WAIT_SECONDS)
         turn = submitted.turn
         if not turn.ended:
             reply.status_code = 202
@@ -294,6 +295,26 @@ def router(server: Server) -> APIRouter:
                 if each.turn_id == turn.turn_id and part["type"] == "button"
             ],
         )
+
+    async def accepted(principal: Principal, given: dict[str, Any]) -> tuple[Opened, Submitted]:
+        """Where the session is closed before the message is in it, the next one has it."""
+        for left in reversed(range(TRIES)):
+            opened = await server.open(principal, assistant="sites")
+            session_id = opened.found.head.key.session_id
+            said = dict(given)
+            if said["type"] == "button" and (label := await offered(principal, session_id, said)):
+                said["text"] = label
+            said["metadata"] = {"session": "opened" if opened.created else "reused"}
+            try:
+                submitted = await server.submit(
+                    principal, session_id, said, wait_seconds=WAIT_SECONDS
+                )
+            except SessileError as error:
+                if error.code != "session_closed" or not left:
+                    raise
+            else:
+                return opened, submitted
+        raise AssertionError("the last try returns or raises")
 
     async def offered(
         principal: Principal, session_id: SessionId, pressed: dict[str, Any]
