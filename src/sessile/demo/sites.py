@@ -276,7 +276,7 @@ def router(server: Server) -> APIRouter:
     async def said(sender: str, given: dict[str, Any], reply: Response) -> Said:
         # Who writes here has shown no token, and is therefore nobody who could log in.
         principal = Principal(tenant_id=TENANT, user_id=UserId(f"sites:{sender}"))
-        opened, submitted = await accepted(principal, given)
+        opened, submitted = await accepted(server, principal, given)
         session_id = opened.found.head.key.session_id
         turn = submitted.turn
         if not turn.ended:
@@ -296,38 +296,42 @@ def router(server: Server) -> APIRouter:
             ],
         )
 
-    async def accepted(principal: Principal, given: dict[str, Any]) -> tuple[Opened, Submitted]:
-        """Where the session is closed before the message is in it, the next one has it."""
-        for left in reversed(range(TRIES)):
-            opened = await server.open(principal, assistant="sites")
-            session_id = opened.found.head.key.session_id
-            said = dict(given)
-            if said["type"] == "button" and (label := await offered(principal, session_id, said)):
-                said["text"] = label
-            said["metadata"] = {"session": "opened" if opened.created else "reused"}
-            try:
-                submitted = await server.submit(
-                    principal, session_id, said, wait_seconds=WAIT_SECONDS
-                )
-            except SessileError as error:
-                if error.code != "session_closed" or not left:
-                    raise
-            else:
-                return opened, submitted
-        raise AssertionError("the last try returns or raises")
-
-    async def offered(
-        principal: Principal, session_id: SessionId, pressed: dict[str, Any]
-    ) -> str | None:
-        """What the pressed button said: so the history reads as the sender saw it."""
-        newest = await server.history(principal, session_id, limit=MESSAGES_LOOKED_AT)
-        labels = [
-            str(part["label"])
-            for each in newest
-            for part in each.parts
-            if part["type"] == "button"
-            and (part["button"], part["payload"]) == (pressed["button"], pressed["payload"])
-        ]
-        return labels[-1] if labels else None
-
     return routes
+
+
+async def accepted(
+    server: Server, principal: Principal, given: dict[str, Any]
+) -> tuple[Opened, Submitted]:
+    """Where the session is closed before the message is in it, the next one has it."""
+    for left in reversed(range(TRIES)):
+        opened = await server.open(principal, assistant="sites")
+        session_id = opened.found.head.key.session_id
+        said = dict(given)
+        if said["type"] == "button" and (
+            label := await offered(server, principal, session_id, said)
+        ):
+            said["text"] = label
+        said["metadata"] = {"session": "opened" if opened.created else "reused"}
+        try:
+            submitted = await server.submit(principal, session_id, said, wait_seconds=WAIT_SECONDS)
+        except SessileError as error:
+            if error.code != "session_closed" or not left:
+                raise
+        else:
+            return opened, submitted
+    raise AssertionError("the last try returns or raises")
+
+
+async def offered(
+    server: Server, principal: Principal, session_id: SessionId, pressed: dict[str, Any]
+) -> str | None:
+    """What the pressed button said: so the history reads as the sender saw it."""
+    newest = await server.history(principal, session_id, limit=MESSAGES_LOOKED_AT)
+    labels = [
+        str(part["label"])
+        for each in newest
+        for part in each.parts
+        if part["type"] == "button"
+        and (part["button"], part["payload"]) == (pressed["button"], pressed["payload"])
+    ]
+    return labels[-1] if labels else None
