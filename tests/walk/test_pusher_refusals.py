@@ -16,6 +16,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from sessile import Principal, Settings
+from sessile.http import websocket
 from sessile.http.listener import MESSAGE_BYTES_MAX
 from sessile.http.websocket import FRAGMENTS_MAX
 from sessile.pusher import frames
@@ -85,12 +86,34 @@ async def test_other_paths_and_methods_are_no_sockets(tmp_path: Path) -> None:
         assert reply.startswith(b"HTTP/1.1 400")
 
 
-def _upgrade(port: int, method: str, path: str) -> bytes:
+@pytest.mark.parametrize(
+    ("more", "status"),
+    [
+        ("Content-Length: 5\r\n", 400),
+        ("Transfer-Encoding: chunked\r\n", 400),
+        (f"Cookie: {'a' * 9_000}\r\n", 431),
+        ("".join(f"X-{number}: y\r\n" for number in range(200)), 431),
+    ],
+    ids=["length", "chunked", "long", "many"],
+)
+async def test_an_upgrade_that_is_none_is_answered_and_ended(
+    tmp_path: Path, more: str, status: int
+) -> None:
+    async with channels(tmp_path) as served:
+        path = f"/app/{served.keys.key}?protocol=7"
+
+        reply = await asyncio.to_thread(_upgrade, served.port, "GET", path, more)
+
+        assert reply.startswith(b"HTTP/1.1 %d" % status)
+        assert b"onnection: close" in reply
+
+
+def _upgrade(port: int, method: str, path: str, more: str = "") -> bytes:
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(
             f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: upgrade\r\n"
             "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-            "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
+            f"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n{more}\r\n".encode()
         )
         return connection.recv(4096)
 
@@ -283,6 +306,30 @@ async def test_a_client_that_takes_nothing_is_let_go_and_the_others_are_told(
 
             await witness.alive()
             assert hub.switchboard.registry.sockets_of("news") == (witness.socket_id,)
+
+
+async def test_what_a_closed_connection_does_not_take_does_not_keep_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(websocket, "FAREWELL_SECONDS_MAX", 0.1)
+    async with channels(tmp_path, buffer_bytes=4_096) as served:
+        hub, open_here = served.walk.server.hub, served.listener.server_state.connections
+        async with served.plain() as witness, served.plain(close_timeout=0.1) as slow:
+            for plain in (witness, slow):
+                await plain.subscribe("news")
+                await plain.hear("pusher_internal:subscription_succeeded")
+            slow.socket.transport.pause_reading()  # type: ignore[attr-defined]
+            said = frames.channel_event("news", "n", json.dumps("a" * 9_000))
+            # Less than what makes the writer wait: then all the rest was written, and closed.
+            while not any(each.transport.get_write_buffer_size() for each in open_here):
+                hub.perform(hub.switchboard.publish(said))
+                await witness.hear("n")
+
+            hub.close(slow.socket_id, frames.DRAINING)
+
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while len(open_here) > 1:
+                    await served.walk.nobody.get("/healthz")
 
 
 async def test_a_server_that_is_stopped_sends_its_clients_elsewhere(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """WebSockets under uvicorn: what a client may make this process keep for it is bounded."""
 
+import asyncio
 from typing import Any, cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -17,6 +18,10 @@ FRAGMENTS_MAX = 64
 """Pieces of one message. Empty ones cost a client next to nothing, and are kept all the same."""
 PONGS_BYTES_MAX = 65_536
 """What waits to be written when a ping comes: one who pings and reads nothing is dropped."""
+FAREWELL_SECONDS_MAX = 15.0
+"""How long an ended connection has to be gone: closing waits for what the client does not read.
+Longer than uvicorn waits for the client's own goodbye."""
+REFUSED = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
 class _Framed:
@@ -39,6 +44,26 @@ _framed = _Framed()
 class Upgraded(WebSocketsSansIOProtocol):
     """A connection that began as a request. What is said on it is for the application, which can
     drop it, as it can a stream."""
+
+    _cut: asyncio.TimerHandle | None = None
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.handshake_initiated:
+            # Its head is larger than a WebSocket's may be, or it has a body; uvicorn would wait
+            # for the request for ever.
+            self.transport.write(b"".join(self.conn.data_to_send()) or REFUSED)
+            self.transport.close()
+
+    async def run_asgi(self) -> None:
+        await super().run_asgi()
+        if not self.disconnected:
+            self._cut = self.loop.call_later(FAREWELL_SECONDS_MAX, self.transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._cut is not None:
+            self._cut.cancel()
+        super().connection_lost(exc)
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
