@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self, assert_never
 
@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 LOOK_SECONDS = 1.0
 """How often it is looked which sockets are silent, slow or past their end."""
 GOODBYES_AT_ONCE = 50
+CHECKS_AT_ONCE = 50
+"""Sockets whose access is checked at the same time: a slow authenticator delays each by its own."""
 ENDS: Mapping[str, tuple[int, str]] = {
     "closed": (410, "The session is closed."),
     "gone": (404, "There is no such session."),
@@ -159,24 +161,25 @@ class Hub:
         """End a connection from our side."""
         self.perform(self.switchboard.close(socket_id, fault))
 
-    def perform(self, outcomes: Iterable[Outcome]) -> None:
-        """Do what was decided, in this order. A socket that has no room left is closed."""
-        slow: dict[str, None] = {}
-        for outcome in outcomes:
-            match outcome:
-                case To(socket_id, action):
-                    socket = self._sockets.get(socket_id)
-                    if socket is not None and not _done(socket, action):
-                        slow[socket_id] = None
-                case Vacated(channel):
-                    if (followed := self._followed.pop(channel, None)) is not None:
-                        followed.task.cancel()
-                case Occupied():
-                    pass  # whoever accepted it begins to follow
-                case _ as never:
-                    assert_never(never)
-        for socket_id in slow:
-            self._give_up(socket_id)
+    def perform(self, outcomes: Sequence[Outcome]) -> None:
+        """Do what was decided, in this order. A socket that has no room left is closed; which
+        may be told to others that have none either."""
+        while outcomes:
+            slow: dict[str, Socket] = {}
+            for outcome in outcomes:
+                match outcome:
+                    case To(socket_id, action):
+                        socket = self._sockets.get(socket_id)
+                        if socket is not None and not _done(socket, action):
+                            slow[socket_id] = socket
+                    case Vacated(channel):
+                        if (followed := self._followed.pop(channel, None)) is not None:
+                            followed.task.cancel()
+                    case Occupied():
+                        pass  # whoever accepted it begins to follow
+                    case _ as never:
+                        assert_never(never)
+            outcomes = [each for socket in slow.values() for each in self._given_up(socket)]
 
     async def drain(self) -> None:
         """Send every client away, to come back elsewhere at once; some are let go at a time."""
@@ -195,10 +198,9 @@ class Hub:
             self._emptied.clear()
             await self._emptied.wait()
 
-    def _give_up(self, socket_id: str) -> None:
-        if (socket := self._sockets.get(socket_id)) is not None:
-            socket.forget()
-            self.close(socket_id, frames.TOO_SLOW)
+    def _given_up(self, socket: Socket) -> Sequence[Outcome]:
+        socket.forget()
+        return self.switchboard.close(socket.socket_id, frames.TOO_SLOW)
 
     def _follow(self, occupied: Occupied, found: Found) -> None:
         task = self._tasks.create_task(
@@ -257,7 +259,7 @@ class Hub:
                     if socket.cut_at <= now:
                         socket.abort()
                 elif socket.sending_since is not None and now - socket.sending_since >= most:
-                    self._give_up(socket_id)
+                    self.perform(self._given_up(socket))
                 elif self.switchboard.due_at(socket_id) <= now:
                     self.perform(self.switchboard.tick(socket_id, now))
 
@@ -265,12 +267,21 @@ class Hub:
         while True:
             await asyncio.sleep(self._settings.access_check_seconds)
             reached: dict[tuple[SessionKey, Principal], bool] = {}
-            for socket in tuple(self._sockets.values()):
-                channels = self.switchboard.registry.channels_of(socket.socket_id)
-                for channel, admission in tuple(socket.admitted.items()):
-                    if channel not in channels:
-                        del socket.admitted[channel]
-                        continue
+            sockets = iter(tuple(self._sockets.values()))
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(CHECKS_AT_ONCE):
+                    tasks.create_task(self._check_each(sockets, reached))
+
+    async def _check_each(
+        self, sockets: Iterator[Socket], reached: dict[tuple[SessionKey, Principal], bool]
+    ) -> None:
+        for socket in sockets:
+            channels = self.switchboard.registry.channels_of(socket.socket_id)
+            for channel in socket.admitted.keys() - channels:
+                del socket.admitted[channel]
+            for channel, admission in tuple(socket.admitted.items()):
+                # The client may have left meanwhile, and come again: then it was let in anew.
+                if socket.admitted.get(channel) is admission:
                     await self._check(socket.socket_id, channel, admission, reached)
 
     async def _check(
@@ -282,7 +293,9 @@ class Hub:
     ) -> None:
         who = (admission.key, admission.principal)
         try:
-            if not await admission.known():
+            async with asyncio.timeout(self._settings.access_check_seconds):
+                known = await admission.known()
+            if not known:
                 # The whole connection: a new one has another id, for which nothing was signed.
                 self.close(socket_id, frames.UNAUTHORIZED)
                 return
