@@ -264,9 +264,11 @@ async def test_nobody_reaches_another_tenant_s_session(tmp_path: Path) -> None:
             assert reply.json()["code"] == "session_not_found"
 
 
+@pytest.mark.parametrize("times", [1, 2])
 async def test_a_token_that_is_revoked_ends_its_connections(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
+    """Also of a client that has come in by the same signature once more."""
     async with channels(tmp_path, access_check_seconds=0.05) as served:
         tokens, revoked = served.walk.tokens, set[str]()
         ask = tokens.principal
@@ -276,8 +278,12 @@ async def test_a_token_that_is_revoked_ends_its_connections(
 
         monkeypatch.setattr(tokens, "principal", principal)
         async with undisturbed(served) as session_id, served.plain() as admin:
-            await enter(served, admin, session_id, user="admin")
-            await admin.alive()
+            channel = f"private-sb-{session_id}"
+            given = (await signed(served.walk, admin.socket_id, channel, user="admin")).json()
+            for _ in range(times):
+                await admin.say("pusher:unsubscribe", data={"channel": channel})
+                await admin.subscribe(channel, **given)
+                await admin.hear("sessile.position")
 
             revoked.add(served.walk.token("admin"))
 

@@ -113,7 +113,7 @@ class Gate:
             raise Unauthenticated("The signature names nobody; sign channel_data along.")
         if self._clock.now_ms() > named.until_seconds * 1000:
             raise Unauthenticated("The signature is too old; ask for a new one.")
-        token = socket.tokens.pop(asked.channel, None)
+        token = socket.tokens.get(asked.channel)
         found = await self._reads.found(named.principal, session_id)
         if token is None:
             until_ms = named.until_seconds * 1000

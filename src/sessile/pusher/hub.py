@@ -127,9 +127,12 @@ class Hub:
         ]
 
     def remember(self, socket_id: str, channel: str, token: str) -> None:
-        """By which token a signature was asked for; forgotten with the socket, if it is here."""
-        socket = self._sockets.get(socket_id)
-        if socket is not None and len(socket.tokens) < self._settings.pusher_channels_max:
+        """By which token a signature was asked for; forgotten with the socket, if it is here, or
+        when as many others were asked for since as it may have channels."""
+        if (socket := self._sockets.get(socket_id)) is not None:
+            socket.tokens.pop(channel, None)
+            if len(socket.tokens) >= self._settings.pusher_channels_max:
+                del socket.tokens[next(iter(socket.tokens))]
             socket.tokens[channel] = token
 
     def accept(self, socket: Socket, asked: Authorize) -> None:
