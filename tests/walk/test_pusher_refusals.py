@@ -16,6 +16,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from sessile import Principal, Settings
+from sessile.core.errors import StorageBusy
 from sessile.http import websocket
 from sessile.http.listener import MESSAGE_BYTES_MAX
 from sessile.http.websocket import FRAGMENTS_MAX
@@ -288,6 +289,26 @@ async def test_a_token_that_is_revoked_ends_its_connections(
             revoked.add(served.walk.token("admin"))
 
             assert await admin.closed() == 4009
+
+
+@pytest.mark.parametrize("trouble", [StorageBusy(), LookupError("the user's authenticator")])
+async def test_who_cannot_be_asked_about_now_is_told_to_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+) -> None:
+    """A refusal would be for good: pusher-js does not subscribe again after one."""
+
+    async def principal(token: str) -> Principal | None:
+        raise trouble
+
+    async with channels(tmp_path) as served, undisturbed(served), served.plain() as plain:
+        channel = f"private-sb-{await served.walk.opened()}"
+        given = (await signed(served.walk, plain.socket_id, channel)).json()
+        with monkeypatch.context() as patched:
+            patched.setattr(served.walk.tokens, "principal", principal)
+
+            await plain.subscribe(channel, **given)
+
+            assert await plain.closed() == 4100
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """Who may join which channel: what a socket brings is held against the app's secret, and whom it
 names against the session."""
 
+import logging
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from math import inf
 
 from sessile.core.context import Principal
@@ -10,7 +12,7 @@ from sessile.core.ids import SessionId, SessionKey, TenantId, UserId
 from sessile.ports.auth import Authenticator
 from sessile.ports.clock import Clock
 from sessile.ports.store import Found
-from sessile.pusher import admission
+from sessile.pusher import admission, frames
 from sessile.pusher.admission import Admission
 from sessile.pusher.channels import Kind, reserved, session_of
 from sessile.pusher.hub import Hub
@@ -19,6 +21,8 @@ from sessile.pusher.signing import AppKeys
 from sessile.pusher.socket import Socket
 from sessile.runtime.reads import Reads
 from sessile.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 
 class ChannelRefused(SessileError):
@@ -86,7 +90,15 @@ class Gate:
                     else self._from_named(socket, asked, session_id)
                 )
             except SessileError as error:
-                self._hub.refuse(socket, asked, error.status, str(error))
+                if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                    # A refusal is for good: nobody subscribes again after one.
+                    self._hub.close(socket.socket_id, frames.UNREADABLE)
+                else:
+                    self._hub.refuse(socket, asked, error.status, str(error))
+            except Exception:
+                # The authenticator is a guest.
+                logger.exception("a subscription failed", extra={"channel": channel})
+                self._hub.close(socket.socket_id, frames.UNREADABLE)
             else:
                 self._hub.accept_in_session(socket, asked, admitted, found)
 
