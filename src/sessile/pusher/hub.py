@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self, assert_never
 
@@ -16,6 +16,7 @@ from sessile.core.ids import Seq, SessionKey, UserId
 from sessile.ports.clock import Clock
 from sessile.ports.store import Found
 from sessile.pusher import frames
+from sessile.pusher.access import ENDS, Checks
 from sessile.pusher.admission import Admission
 from sessile.pusher.frames import Fault
 from sessile.pusher.projections import Projections
@@ -32,12 +33,6 @@ logger = logging.getLogger(__name__)
 LOOK_SECONDS = 1.0
 """How often it is looked which sockets are silent, slow or past their end."""
 GOODBYES_AT_ONCE = 50
-CHECKS_AT_ONCE = 50
-"""Sockets whose access is checked at the same time: a slow authenticator delays each by its own."""
-ENDS: Mapping[str, tuple[int, str]] = {
-    "closed": (410, "The session is closed."),
-    "gone": (404, "There is no such session."),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +55,16 @@ class Hub:
         projections: Projections,
     ) -> None:
         self._feed = feed
-        self._reads = reads
-        self._clock = clock
         self._settings = settings
         self._projections = projections
         self.switchboard = Switchboard(_limits(settings))
+        self._checks = Checks(
+            reads=reads,
+            clock=clock,
+            seconds=settings.access_check_seconds,
+            switchboard=self.switchboard,
+            perform=self.perform,
+        )
         self.draining = False
         self._sockets: dict[str, Socket] = {}
         self._writers: dict[str, asyncio.Task[None]] = {}
@@ -269,62 +269,7 @@ class Hub:
     async def _check_for_ever(self) -> None:
         while True:
             await asyncio.sleep(self._settings.access_check_seconds)
-            reached: dict[tuple[SessionKey, Principal], bool] = {}
-            sockets = iter(tuple(self._sockets.values()))
-            async with asyncio.TaskGroup() as tasks:
-                for _ in range(CHECKS_AT_ONCE):
-                    tasks.create_task(self._check_each(sockets, reached))
-
-    async def _check_each(
-        self, sockets: Iterator[Socket], reached: dict[tuple[SessionKey, Principal], bool]
-    ) -> None:
-        for socket in sockets:
-            channels = self.switchboard.registry.channels_of(socket.socket_id)
-            for channel in socket.admitted.keys() - channels:
-                del socket.admitted[channel]
-            for channel, admission in tuple(socket.admitted.items()):
-                # The client may have left meanwhile, and come again: then it was let in anew.
-                if socket.admitted.get(channel) is admission:
-                    await self._check(socket.socket_id, channel, admission, reached)
-
-    async def _check(
-        self,
-        socket_id: str,
-        channel: str,
-        admission: Admission,
-        reached: dict[tuple[SessionKey, Principal], bool],
-    ) -> None:
-        who = (admission.key, admission.principal)
-        try:
-            async with asyncio.timeout(self._settings.access_check_seconds):
-                known = await admission.known()
-            if not known:
-                # The whole connection: a new one has another id, for which nothing was signed.
-                self.close(socket_id, frames.UNAUTHORIZED)
-                return
-            if who not in reached:
-                reached[who] = await self._reaches(*who)
-        except SessileError:
-            return  # the database does not answer now; it is asked again
-        except Exception:
-            logger.exception("access could not be checked", extra={"channel": channel})
-            self.close(socket_id, frames.UNREADABLE)
-            return
-        if not reached[who]:
-            status, message = ENDS["gone"]
-            put_out = self.switchboard.expel(
-                channel, status=status, message=message, only=(socket_id,)
-            )
-            self.perform(put_out)
-        elif self._clock.now_ms() >= admission.until_ms:
-            self.close(socket_id, frames.AUTHORIZE_AGAIN)
-
-    async def _reaches(self, key: SessionKey, principal: Principal) -> bool:
-        try:
-            await self._reads.found(principal, key.session_id)
-        except NotFound:
-            return False
-        return True
+            await self._checks.make(tuple(self._sockets.values()))
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
