@@ -52,6 +52,9 @@ async def enter(served: Channels, plain: Plain, session_id: str, *, user: str = 
         ({"query": "?protocol=8"}, 4007),
         ({"origin": "https://evil.example"}, 4009),
         ({"origin": "null"}, 4009),
+        ({"origin": "http://["}, 4009),
+        ({"origin": "http://[x]:1"}, 4009),
+        ({"origin": "://"}, 4009),
     ],
 )
 async def test_a_connection_that_may_not_begin_is_told_why(
@@ -356,7 +359,7 @@ async def test_what_a_closed_connection_does_not_take_does_not_keep_it(
 
             async with asyncio.timeout(PATIENCE_SECONDS):
                 while len(open_here) > 1:
-                    await served.walk.nobody.get("/healthz")
+                    await (await witness.socket.ping())
 
 
 async def test_a_server_that_is_stopped_sends_its_clients_elsewhere(tmp_path: Path) -> None:
