@@ -242,8 +242,13 @@ class Server:
 
     def relay(self, client: Client, *, tenants: Iterable[str]) -> None:
         """Publish the sessions of these tenants to a hosted service too, from when the server is
-        opened: as `pusher.relay.PusherRelay`. `client` is a `pusher.Pusher` of that service."""
-        self._relays.append((client, frozenset(map(TenantId, tenants))))
+        opened: as `pusher.relay.PusherRelay`. `client` is a `pusher.Pusher` of that service.
+
+        Raises ValueError for a tenant that is relayed already: each would be told a part."""
+        named = frozenset(map(TenantId, tenants))
+        if twice := named & {each for _, known in self._relays for each in known}:
+            raise ValueError(f"{', '.join(sorted(twice))}: relayed already")
+        self._relays.append((client, named))
 
     def mount(self, router: Any) -> None:
         """Add a FastAPI router of your own to the HTTP surface, before it is served."""

@@ -4,6 +4,7 @@ is published there, at least once and in order."""
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Collection
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, Self
 
 from sessile.core.codec import entry_json, timestamp, to_json
@@ -55,6 +56,10 @@ class Cursors(Protocol):
         ...
 
 
+class _NotTaken(Exception):
+    """The client raised an exception of this name."""
+
+
 class PusherRelay:
     """`async with PusherRelay(…)`: follows all sessions of some tenants.
 
@@ -86,6 +91,7 @@ class PusherRelay:
         """Whether the session has grown since its work began."""
         self._delays: dict[SessionKey, float] = {}
         """Those that failed: how long they wait when they fail again."""
+        self._threads = ThreadPoolExecutor(SESSIONS_AT_ONCE, thread_name_prefix="pusher relay")
         self._tasks = asyncio.TaskGroup()
         self._loops: list[asyncio.Task[None]] = []
 
@@ -112,6 +118,7 @@ class PusherRelay:
         for task in self._loops:
             task.cancel()
         await self._tasks.__aexit__(None, None, None)
+        self._threads.shutdown(wait=False)
 
     async def _heads(self, reader: Principal) -> AsyncIterator[tuple[SessionKey, Seq]]:
         before: SessionId | None = None
@@ -121,7 +128,9 @@ class PusherRelay:
             before = page[-1].head.key.session_id
 
     def _on_hint(self, hint: Hint) -> None:
-        if hint.key.tenant_id in self._readers and hint.key not in self._delays:
+        if hint.key.tenant_id not in self._readers:
+            return
+        if hint.key in self._working or hint.key not in self._delays:
             self._wake(hint.key)
 
     def _wake(self, key: SessionKey) -> None:
@@ -151,9 +160,10 @@ class PusherRelay:
 
     async def _caught_up(self, key: SessionKey) -> bool:
         try:
-            await self._catch_up(key)
-        except NotFound:
-            await self._cursors.forget(key)
+            try:
+                await self._catch_up(key)
+            except NotFound:
+                await self._cursors.forget(key)
         except CursorAhead as ahead:
             # The log was restored to an earlier time.
             about = {"session_id": key.session_id, **ahead.details}
@@ -162,12 +172,15 @@ class PusherRelay:
             about = {"session_id": key.session_id, "code": error.code}
             logger.warning("could not read what is to be published", extra=about)
             return False
+        except _NotTaken as error:
+            # Its text may have the event in it, or an address that is signed.
+            about = {"session_id": key.session_id, "error": str(error)}
+            logger.warning("could not publish; it is tried again", extra=about)
+            return False
         except Exception:
-            # The client is a guest, and so are the service and all that lies between.
-            logger.warning(
-                "could not publish; it is tried again",
-                extra={"session_id": key.session_id},
-                exc_info=True,
+            # The file of the cursors, say: it may be whole again, and the server is in any case.
+            logger.exception(
+                "could not note what is published", extra={"session_id": key.session_id}
             )
             return False
         return True
@@ -189,10 +202,20 @@ class PusherRelay:
         channel = session_channel(key.session_id)
         await self._trigger(channel, entry.kind, _data(entry))
         for name, data in self._projections.of(key.session_id, assistant, entry):
-            await self._trigger(channel, name, to_json({**data, "seq": entry.seq}))
+            told = to_json({**data, "seq": entry.seq})
+            if len(told.encode()) > DATA_BYTES_MAX:
+                about = {"session_id": key.session_id, "seq": entry.seq}
+                logger.warning("a projection is too large to publish", extra=about)
+                continue
+            await self._trigger(channel, name, told)
 
     async def _trigger(self, channel: str, event: str, data: str) -> None:
-        await asyncio.to_thread(self._client.trigger, channel, event, data)
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._threads, self._client.trigger, channel, event, data)
+        except Exception as error:
+            # The client is a guest, and so are the service and all that lies between.
+            raise _NotTaken(type(error).__name__) from None
 
 
 def _reader(tenant_id: TenantId) -> Principal:
