@@ -294,24 +294,31 @@ async def test_a_token_that_is_revoked_ends_its_connections(
             assert await admin.closed() == 4009
 
 
-@pytest.mark.parametrize("trouble", [StorageBusy(), LookupError("the user's authenticator")])
+@pytest.mark.parametrize("trouble", [StorageBusy(), LookupError("the user's authenticator"), None])
 async def test_who_cannot_be_asked_about_now_is_told_to_come_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: Exception | None
 ) -> None:
     """A refusal would be for good: pusher-js does not subscribe again after one."""
 
-    async def principal(token: str) -> Principal | None:
-        raise trouble
+    served_soon = channels(tmp_path, access_check_seconds=1.0)
+    async with served_soon as served, undisturbed(served) as session_id, served.plain() as admin:
+        walk, channel = served.walk, f"private-sb-{session_id}"
+        ask = walk.tokens.principal
 
-    async with channels(tmp_path) as served, undisturbed(served), served.plain() as plain:
-        channel = f"private-sb-{await served.walk.opened()}"
-        given = (await signed(served.walk, plain.socket_id, channel)).json()
-        with monkeypatch.context() as patched:
-            patched.setattr(served.walk.tokens, "principal", principal)
+        async def principal(token: str) -> Principal | None:
+            if token != walk.token("admin"):
+                return await ask(token)
+            if trouble is not None:
+                raise trouble
+            await asyncio.Event().wait()
+            return None
 
-            await plain.subscribe(channel, **given)
+        given = (await signed(walk, admin.socket_id, channel, user="admin")).json()
+        monkeypatch.setattr(walk.tokens, "principal", principal)
 
-            assert await plain.closed() == 4100
+        await admin.subscribe(channel, **given)
+
+        assert await admin.closed() == 4100
 
 
 @pytest.mark.parametrize(

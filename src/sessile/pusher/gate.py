@@ -1,6 +1,7 @@
 """Who may join which channel: what a socket brings is held against the app's secret, and whom it
 names against the session."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
@@ -50,6 +51,7 @@ class Gate:
         self._reads = reads
         self._authenticator = authenticator
         self._clock = clock
+        self._seconds = settings.access_check_seconds
         names = (each.strip() for each in settings.pusher_public_tenants.split(","))
         self._public = tuple(TenantId(name) for name in names if name)
 
@@ -84,11 +86,12 @@ class Gate:
             try:
                 if session_id is None:
                     raise SessionNotFound()
-                admitted, found = await (
-                    self._from_the_public(session_id)
-                    if public
-                    else self._from_named(socket, asked, session_id)
-                )
+                async with asyncio.timeout(self._seconds):
+                    admitted, found = await (
+                        self._from_the_public(session_id)
+                        if public
+                        else self._from_named(socket, asked, session_id)
+                    )
             except SessileError as error:
                 if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
                     # A refusal is for good: nobody subscribes again after one.
@@ -96,7 +99,7 @@ class Gate:
                 else:
                     self._hub.refuse(socket, asked, error.status, str(error))
             except Exception:
-                # The authenticator is a guest.
+                # The authenticator is a guest, and may not answer at all.
                 logger.exception("a subscription failed", extra={"channel": channel})
                 self._hub.close(socket.socket_id, frames.UNREADABLE)
             else:
