@@ -7,6 +7,8 @@ import pytest
 from tests.walk.people import Walk
 from tests.walk.pusher import Channels, channels
 
+from sessile.settings import is_own_origin
+
 SHOP, EVIL = "https://shop.example", "https://evil.example"
 NAMED = f"{SHOP},https://two.example"
 
@@ -135,6 +137,23 @@ async def test_a_named_origin_is_let_at_nothing_else(tmp_path: Path) -> None:
                     assert not [name for name in each.headers if name.startswith("access-control")]
                 if method not in ("GET", "HEAD"):
                     assert (reply.status_code, reply.json()["code"]) == (403, "origin_refused")
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "own"),
+    [
+        (b"https://shop.example", b"Shop.example", True),
+        (b"http://[::1]:3006", b"[::1]:3006", True),
+        (b"http://shop.example.", b"shop.example", False),
+        (b"http://shop.example:80", b"shop.example", False),
+        (b"http://me@shop.example", b"shop.example", False),
+        (b"null", b"", False),
+        (b"://", b"", False),
+        (b"shop.example", b"shop.example", False),
+    ],
+)
+def test_a_page_is_of_the_host_that_it_names(origin: bytes, host: bytes, own: bool) -> None:
+    assert is_own_origin(origin, host) is own
 
 
 async def test_where_no_origin_is_named_nothing_is_said_of_them(tmp_path: Path) -> None:
