@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -153,6 +154,16 @@ async def test_a_frame_of_a_mebibyte_ends_its_connection_alone(tmp_path: Path) -
             async with served.plain() as plain:
                 await plain.socket.send(frame)
                 assert await plain.closed() == 1009
+
+
+async def test_a_text_that_is_none_ends_its_connection_and_alarms_nobody(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with channels(tmp_path) as served, undisturbed(served), served.plain() as plain:
+        await plain.socket.send([b"\xe2\x82", b"\xff"], text=True)
+
+        assert await plain.closed() == 1007
+    assert not [each for each in caplog.records if each.levelno >= logging.WARNING]
 
 
 async def test_a_message_in_very_many_pieces_ends_its_connection_alone(tmp_path: Path) -> None:

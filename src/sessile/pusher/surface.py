@@ -57,6 +57,8 @@ class Pusher:
         settings = served.settings
         if not (settings.pusher_app_id.isascii() and settings.pusher_app_id.isdigit()):
             raise ValueError(f"pusher_app_id: {settings.pusher_app_id!r} is not digits alone")
+        if settings.pusher_client_events not in ("off", "apart", "everywhere"):
+            raise ValueError(f"pusher_client_events: {settings.pusher_client_events!r} is none")
         self._settings = settings
         self._served = served
         self._authenticator = authenticator
