@@ -237,6 +237,29 @@ async def test_after_a_restart_it_goes_on_where_it_was(tmp_path: Path, service: 
         assert len(service.took) == taken
 
 
+async def test_what_was_deleted_while_it_was_away_is_forgotten(
+    tmp_path: Path, service: Hosted
+) -> None:
+    def kept() -> list[str]:
+        with closing(sqlite3.connect(tmp_path / "pusher-relay.db")) as file:
+            return [row[0] for row in file.execute("SELECT session_id FROM cursor")]
+
+    async with walking(data_dir=tmp_path, store_url="sqlite", mount=relayed(service)) as walk:
+        stays, goes = await walk.opened(), await walk.opened()
+        for session_id in (stays, goes):
+            await walk.said(session_id, "hello")
+            await published(service, walk, session_id)
+    assert set(kept()) == {stays, goes}
+    async with walking(data_dir=tmp_path, store_url="sqlite") as walk:
+        await walk.alice.delete(f"/v1/sessions/{goes}")
+
+    async with walking(data_dir=tmp_path, store_url="sqlite", mount=relayed(service)) as walk:
+        await walk.said(stays, "hello")
+        await published(service, walk, stays)
+
+    assert kept() == [stays]
+
+
 async def test_a_relay_makes_the_directory_that_it_keeps_its_place_in(
     tmp_path: Path, service: Hosted
 ) -> None:

@@ -41,6 +41,16 @@ class CursorFile:
 
         await self._do(write)
 
+    async def cursors(self, tenant_id: TenantId) -> dict[SessionId, Seq]:
+        def ask() -> dict[SessionId, Seq]:
+            return dict(
+                self._database.execute(
+                    "SELECT session_id, seq FROM cursor WHERE tenant_id = ?", (tenant_id,)
+                )
+            )
+
+        return await self._do(ask)
+
     async def cursor(self, key: SessionKey) -> Seq:
         def ask() -> Seq:
             row = self._database.execute(

@@ -43,6 +43,10 @@ class Cursors(Protocol):
         """Where the sessions that are there now begin; all others begin at their first entry."""
         ...
 
+    async def cursors(self, tenant_id: TenantId) -> dict[SessionId, Seq]:
+        """Of each session of which something was published."""
+        ...
+
     async def cursor(self, key: SessionKey) -> Seq:
         """The last entry that was published; 0 for none."""
         ...
@@ -99,13 +103,14 @@ class PusherRelay:
         # Before the sessions are looked through: what grows meanwhile is not missed.
         self._stop_listening = self._notifier.listen(self._on_hint)
         for tenant_id, reader in self._readers.items():
-            heads = {key: head async for key, head in self._heads(reader)}
+            heads = {key.session_id: head async for key, head in self._heads(reader)}
             if not await self._cursors.begun(tenant_id):
-                here = {key.session_id: head for key, head in heads.items()}
-                await self._cursors.begin(tenant_id, here)
-            for key, head in heads.items():
-                if await self._cursors.cursor(key) < head:
-                    self._wake(key)
+                await self._cursors.begin(tenant_id, heads)
+            cursors = await self._cursors.cursors(tenant_id)
+            for session_id in heads.keys() | cursors.keys():
+                # Those that were deleted meanwhile are forgotten where they are worked at.
+                if heads.get(session_id) != cursors.get(session_id):
+                    self._wake(SessionKey(tenant_id, session_id))
         await self._tasks.__aenter__()
         self._loops = [
             self._tasks.create_task(self._work_for_ever(), name="pusher relay")
