@@ -67,7 +67,7 @@ class Settings:
     pusher_key: str = _setting("", "The app's key; empty: the one in the file pusher-app.")
     pusher_secret: str = _setting("", "The app's secret; empty: the one in that file.")
     pusher_origins: str = _setting(
-        "", "Origins besides this host's own whose pages may connect; commas between them."
+        "", "Origins besides this host's own whose pages may follow sessions; commas between them."
     )
     pusher_public_tenants: str = _setting(
         "", "Tenants whose sessions anyone may follow on sb-ID who knows the id; commas between."
@@ -104,6 +104,12 @@ class Settings:
             settings = replace(settings, **{name: _converted(settings, name, value)})
         return settings
 
+    @property
+    def origins(self) -> frozenset[bytes]:
+        """Those of `pusher_origins`, as browsers send them."""
+        names = (each.strip().lower().encode() for each in self.pusher_origins.split(","))
+        return frozenset(name for name in names if name)
+
 
 def is_loopback(host: str) -> bool:
     """Whether an address to listen on can be reached from this machine alone."""
@@ -113,6 +119,13 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def is_own_origin(origin: bytes, host: bytes) -> bool:
+    """Whether a page comes from where its request went. The scheme is not compared: a proxy may
+    have taken the encryption off."""
+    name = origin.partition(b"://")[2].lower()
+    return name != b"" and name == host.lower()
 
 
 def _converted(settings: Settings, name: str, value: Any) -> Any:

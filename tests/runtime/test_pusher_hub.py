@@ -88,8 +88,12 @@ class Node:
         self.hub.accept_in_session(socket, asked, admission, found)
         return channel
 
-    def ask(self, socket: Socket, channel: str) -> Authorize:
-        data = {"channel": channel, "auth": "k:1"}
+    def leave(self, socket: Socket, channel: str) -> None:
+        left = {"event": "pusher:unsubscribe", "data": {"channel": channel}}
+        self.hub.received(socket.socket_id, json.dumps(left))
+
+    def ask(self, socket: Socket, channel: str, **more: str) -> Authorize:
+        data = {"channel": channel, "auth": "k:1", **more}
         said = json.dumps({"event": "pusher:subscribe", "data": data})
         (asked,) = self.hub.received(socket.socket_id, said)
         return asked
@@ -242,6 +246,79 @@ async def test_a_check_that_cannot_be_made_lets_nobody_stay(house: House) -> Non
 
 
 @virtual
+async def test_a_channel_that_is_joined_during_a_check_is_checked_from_then_on(
+    house: House,
+) -> None:
+    """A client that comes and goes all the time would else be in for ever."""
+    checking, go = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> bool:
+        checking.set()
+        await go.wait()
+        return True
+
+    async with hubbed(house) as node:
+        one, other = await house.open(node.rig), await house.open(node.rig)
+        socket, wire = node.connect()
+        await node.join(socket, one, known=slow)
+        channel = await node.join(socket, other)
+        node.leave(socket, channel)
+        await checking.wait()
+
+        await node.join(socket, other, principal=BOB)
+        go.set()
+        await house.later(5)
+
+        assert node.hub.switchboard.registry.sockets_of(channel) == ()
+        assert wire.frames[-1]["data"]["status"] == 404
+
+
+@virtual
+async def test_a_check_that_does_not_end_keeps_no_other_from_being_made(house: House) -> None:
+    async def never() -> bool:
+        await asyncio.Event().wait()
+        return True
+
+    async with hubbed(house) as node:
+        session = await house.open(node.rig)
+        (stuck, wire), (other, _) = node.connect(), node.connect()
+        await node.join(stuck, session, known=never)
+        channel = await node.join(other, session, principal=BOB)
+
+        await house.later(5)
+        assert node.hub.switchboard.registry.sockets_of(channel) == (stuck.socket_id,)
+        await house.later(5)
+
+        assert wire.closed is not None
+        assert wire.closed[0] == 4100
+
+
+@virtual
+async def test_very_many_slow_clients_of_rooms_that_overlap_are_let_go_together(
+    house: House,
+) -> None:
+    """Each that goes is told to the others, who have no room for that either."""
+    async with hubbed(house, pusher_buffer_chars_max=10_000) as node:
+        sockets: list[Socket] = []
+        for number in range(300):
+            socket, wire = node.connect()
+            sockets.append(socket)
+            for room in (number, number + 1):
+                user = json.dumps({"user_id": f"u{number}"})
+                node.hub.accept(socket, node.ask(socket, f"presence-{room}", channel_data=user))
+            await house.later(0.001)
+            wire.takes.clear()
+        for _ in range(2):
+            for socket in sockets:
+                socket.put("a" * 10_000)
+            await house.later(0.001)
+
+        node.hub.received(sockets[0].socket_id, '{"event":"pusher:ping"}')
+
+        assert node.hub.switchboard.socket_count() == 0
+
+
+@virtual
 async def test_a_database_that_does_not_answer_sends_readers_away_for_a_while(
     house: House,
 ) -> None:
@@ -298,8 +375,7 @@ async def test_a_channel_that_is_left_and_joined_again_is_fed_once(house: House)
         socket, wire = node.connect()
         for _ in range(3):
             channel = await node.join(socket, session)
-            left = {"event": "pusher:unsubscribe", "data": {"channel": channel}}
-            node.hub.received(socket.socket_id, json.dumps(left))
+            node.leave(socket, channel)
         await node.join(socket, session)
 
         await house.submit(node.rig, session)

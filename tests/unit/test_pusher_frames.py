@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessile.core.events import Entry
-from sessile.core.ids import Seq, TurnId
+from sessile.core.ids import Seq, SessionId, TurnId
 from sessile.pusher import frames
 from sessile.pusher.channels import Member
 from sessile.pusher.frames import (
@@ -23,6 +23,7 @@ from sessile.pusher.frames import (
     read,
     read_member,
 )
+from sessile.pusher.projections import Projections
 
 DIGITS_MAX = 4_300  # of a whole number that Python turns into text
 
@@ -282,6 +283,17 @@ def test_an_entry_is_told_with_its_seq() -> None:
         "channel": "c",
         "data": {"text": "hé", "seq": 9},
     }
+
+
+def test_a_projection_that_makes_no_object_is_passed_over() -> None:
+    """All readers of the channel would else be sent away, each time they come."""
+    entry = Entry(Seq(9), "turn.failed", TurnId("trn_1"), 0, '{"code":"x"}')
+    projections = Projections()
+    for data in (["a"], "a", None, [("a", 1)], {"a": object()}):
+        projections.add(lambda session_id, shown, data=data: [("card", data)])  # type: ignore[misc]
+    projections.add(lambda session_id, shown: [("card", {"seq": shown["seq"]})])
+
+    assert projections.of(SessionId("ses_1"), "echo", entry) == [("card", {"seq": 9})]
 
 
 def test_an_entry_is_told_as_its_kind_and_as_what_was_made_of_it() -> None:

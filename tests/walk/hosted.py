@@ -11,6 +11,8 @@ from typing import Any
 class Hosted:
     """It checks no signature: `pusher` speaks to it as to any other."""
 
+    data_bytes_max = 10_240
+
     def __init__(self) -> None:
         self.port = 0
         self.took: list[dict[str, Any]] = []
@@ -25,6 +27,8 @@ class Hosted:
         return [json.loads(each["data"]) for each in self.took if channel in each["channels"]]
 
     def answer(self, event: dict[str, Any]) -> int:
+        if len(event["data"].encode()) > self.data_bytes_max:
+            return 413
         refuses = any(channel in self.refuses for channel in event["channels"])
         self.refused += refuses
         if not refuses or self.refused % 2 == 0:

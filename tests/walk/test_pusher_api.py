@@ -238,7 +238,13 @@ async def test_the_key_and_secret_are_kept_and_no_one_else_may_read_them(tmp_pat
 
 
 @pytest.mark.parametrize(
-    "settings", [{"pusher_app_id": "one"}, {"pusher_key": "a:b"}, {"pusher_secret": "a b"}]
+    "settings",
+    [
+        {"pusher_app_id": "one"},
+        {"pusher_key": "a:b"},
+        {"pusher_secret": "a b"},
+        {"pusher_client_events": "none"},
+    ],
 )
 async def test_a_server_with_no_app_does_not_begin(
     tmp_path: Path, settings: dict[str, str]

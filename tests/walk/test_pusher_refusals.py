@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -16,6 +17,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from sessile import Principal, Settings
+from sessile.core.errors import StorageBusy
+from sessile.http import websocket
 from sessile.http.listener import MESSAGE_BYTES_MAX
 from sessile.http.websocket import FRAGMENTS_MAX
 from sessile.pusher import frames
@@ -51,6 +54,8 @@ async def enter(served: Channels, plain: Plain, session_id: str, *, user: str = 
         ({"origin": "https://evil.example"}, 4009),
         ({"origin": "null"}, 4009),
         ({"origin": "http://["}, 4009),
+        ({"origin": "http://[x]:1"}, 4009),
+        ({"origin": "://"}, 4009),
     ],
 )
 async def test_a_connection_that_may_not_begin_is_told_why(
@@ -86,12 +91,34 @@ async def test_other_paths_and_methods_are_no_sockets(tmp_path: Path) -> None:
         assert reply.startswith(b"HTTP/1.1 400")
 
 
-def _upgrade(port: int, method: str, path: str) -> bytes:
+@pytest.mark.parametrize(
+    ("more", "status"),
+    [
+        ("Content-Length: 5\r\n", 400),
+        ("Transfer-Encoding: chunked\r\n", 400),
+        (f"Cookie: {'a' * 9_000}\r\n", 431),
+        ("".join(f"X-{number}: y\r\n" for number in range(200)), 431),
+    ],
+    ids=["length", "chunked", "long", "many"],
+)
+async def test_an_upgrade_that_is_none_is_answered_and_ended(
+    tmp_path: Path, more: str, status: int
+) -> None:
+    async with channels(tmp_path) as served:
+        path = f"/app/{served.keys.key}?protocol=7"
+
+        reply = await asyncio.to_thread(_upgrade, served.port, "GET", path, more)
+
+        assert reply.startswith(b"HTTP/1.1 %d" % status)
+        assert b"onnection: close" in reply
+
+
+def _upgrade(port: int, method: str, path: str, more: str = "") -> bytes:
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(
             f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: upgrade\r\n"
             "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-            "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
+            f"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n{more}\r\n".encode()
         )
         return connection.recv(4096)
 
@@ -127,6 +154,16 @@ async def test_a_frame_of_a_mebibyte_ends_its_connection_alone(tmp_path: Path) -
             async with served.plain() as plain:
                 await plain.socket.send(frame)
                 assert await plain.closed() == 1009
+
+
+async def test_a_text_that_is_none_ends_its_connection_and_alarms_nobody(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with channels(tmp_path) as served, undisturbed(served), served.plain() as plain:
+        await plain.socket.send([b"\xe2\x82", b"\xff"], text=True)
+
+        assert await plain.closed() == 1007
+    assert not [each for each in caplog.records if each.levelno >= logging.WARNING]
 
 
 async def test_a_message_in_very_many_pieces_ends_its_connection_alone(tmp_path: Path) -> None:
@@ -242,9 +279,11 @@ async def test_nobody_reaches_another_tenant_s_session(tmp_path: Path) -> None:
             assert reply.json()["code"] == "session_not_found"
 
 
+@pytest.mark.parametrize("times", [1, 2])
 async def test_a_token_that_is_revoked_ends_its_connections(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
+    """Also of a client that has come in by the same signature once more."""
     async with channels(tmp_path, access_check_seconds=0.05) as served:
         tokens, revoked = served.walk.tokens, set[str]()
         ask = tokens.principal
@@ -254,12 +293,43 @@ async def test_a_token_that_is_revoked_ends_its_connections(
 
         monkeypatch.setattr(tokens, "principal", principal)
         async with undisturbed(served) as session_id, served.plain() as admin:
-            await enter(served, admin, session_id, user="admin")
-            await admin.alive()
+            channel = f"private-sb-{session_id}"
+            given = (await signed(served.walk, admin.socket_id, channel, user="admin")).json()
+            for _ in range(times):
+                await admin.say("pusher:unsubscribe", data={"channel": channel})
+                await admin.subscribe(channel, **given)
+                await admin.hear("sessile.position")
 
             revoked.add(served.walk.token("admin"))
 
             assert await admin.closed() == 4009
+
+
+@pytest.mark.parametrize("trouble", [StorageBusy(), LookupError("the user's authenticator"), None])
+async def test_who_cannot_be_asked_about_now_is_told_to_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: Exception | None
+) -> None:
+    """A refusal would be for good: pusher-js does not subscribe again after one."""
+
+    served_soon = channels(tmp_path, access_check_seconds=1.0)
+    async with served_soon as served, undisturbed(served) as session_id, served.plain() as admin:
+        walk, channel = served.walk, f"private-sb-{session_id}"
+        ask = walk.tokens.principal
+
+        async def principal(token: str) -> Principal | None:
+            if token != walk.token("admin"):
+                return await ask(token)
+            if trouble is not None:
+                raise trouble
+            await asyncio.Event().wait()
+            return None
+
+        given = (await signed(walk, admin.socket_id, channel, user="admin")).json()
+        monkeypatch.setattr(walk.tokens, "principal", principal)
+
+        await admin.subscribe(channel, **given)
+
+        assert await admin.closed() == 4100
 
 
 @pytest.mark.parametrize(
@@ -284,6 +354,30 @@ async def test_a_client_that_takes_nothing_is_let_go_and_the_others_are_told(
 
             await witness.alive()
             assert hub.switchboard.registry.sockets_of("news") == (witness.socket_id,)
+
+
+async def test_what_a_closed_connection_does_not_take_does_not_keep_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(websocket, "FAREWELL_SECONDS_MAX", 0.1)
+    async with channels(tmp_path, buffer_bytes=4_096) as served:
+        hub, open_here = served.walk.server.hub, served.listener.server_state.connections
+        async with served.plain() as witness, served.plain(close_timeout=0.1) as slow:
+            for plain in (witness, slow):
+                await plain.subscribe("news")
+                await plain.hear("pusher_internal:subscription_succeeded")
+            slow.socket.transport.pause_reading()  # type: ignore[attr-defined]
+            said = frames.channel_event("news", "n", json.dumps("a" * 9_000))
+            # Less than what makes the writer wait: then all the rest was written, and closed.
+            while not any(each.transport.get_write_buffer_size() for each in open_here):
+                hub.perform(hub.switchboard.publish(said))
+                await witness.hear("n")
+
+            hub.close(slow.socket_id, frames.DRAINING)
+
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while len(open_here) > 1:
+                    await (await witness.socket.ping())
 
 
 async def test_a_server_that_is_stopped_sends_its_clients_elsewhere(tmp_path: Path) -> None:

@@ -2,7 +2,12 @@
 
 import asyncio
 import json
+import logging
+import sqlite3
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +16,7 @@ import pytest
 from tests.walk.hosted import Hosted, hosted
 from tests.walk.people import Walk, walking
 
-from sessile import Server
+from sessile import Assistant, Server
 from sessile.pusher import relay
 
 PATIENCE_SECONDS = 20.0
@@ -45,6 +50,23 @@ async def until(service: Hosted, wanted: Callable[[], bool]) -> None:
             if wanted():
                 return
             await grown.wait()
+
+
+@contextmanager
+def belled() -> Iterator[asyncio.Event]:
+    """Set as soon as the relay logs something."""
+    rung = asyncio.Event()
+
+    class Bell(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            rung.set()
+
+    bell, logger = Bell(), logging.getLogger(relay.__name__)
+    logger.addHandler(bell)
+    try:
+        yield rung
+    finally:
+        logger.removeHandler(bell)
 
 
 async def published(service: Hosted, walk: Walk, session_id: str, begin: int = 0) -> None:
@@ -93,6 +115,103 @@ async def test_what_fails_is_tried_again_and_holds_back_its_own_session_alone(
         await published(service, walk, bad)
 
 
+async def test_what_grows_while_it_is_tried_again_is_published_too(
+    tmp_path: Path, service: Hosted
+) -> None:
+    loop, asked, go = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+    def hold() -> None:
+        loop.call_soon_threadsafe(asked.set)
+        go.wait(PATIENCE_SECONDS)
+
+    async with walking(data_dir=tmp_path, mount=relayed(service)) as walk:
+        session_id = await walk.opened()
+        service.refuses = [channel_of(session_id)]
+        await walk.said(session_id, "one")
+        await until(service, lambda: service.refused > 2)
+        service.refuses = []
+        service.told = hold
+        await asked.wait()
+
+        # What is to be published was read by now, and this was not there.
+        await walk.said(session_id, "two")
+        service.told = lambda: None
+        go.set()
+
+        await published(service, walk, session_id)
+
+
+async def test_a_service_that_does_not_answer_takes_no_threads_but_its_own(
+    tmp_path: Path, service: Hosted
+) -> None:
+    loop, asked, go = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+    def hold() -> None:
+        loop.call_soon_threadsafe(asked.set)
+        go.wait(PATIENCE_SECONDS)
+
+    async with walking(data_dir=tmp_path, mount=relayed(service)) as walk:
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        service.told = hold
+        await walk.opened()
+        await asked.wait()
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS / 4):
+                await asyncio.to_thread(int)
+        finally:
+            service.told = lambda: None
+            go.set()
+
+
+async def test_what_is_logged_of_a_failure_has_no_signature(
+    tmp_path: Path, service: Hosted, caplog: pytest.LogCaptureFixture
+) -> None:
+    service.port = 9
+    with belled() as logged:
+        async with walking(data_dir=tmp_path, mount=relayed(service)) as walk:
+            await walk.opened()
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await logged.wait()
+
+    formatter = logging.Formatter()
+    told = "".join(formatter.format(each) + repr(each.__dict__) for each in caplog.records)
+    assert "ConnectionError" in told
+    assert "auth_signature" not in told
+
+
+async def test_a_file_of_cursors_that_breaks_stops_the_relay_alone(
+    tmp_path: Path, service: Hosted
+) -> None:
+    async with walking(data_dir=tmp_path, mount=relayed(service)) as walk:
+        session_id, other = await walk.opened(), await walk.opened()
+        await published(service, walk, other)
+        await published(service, walk, session_id)
+        with closing(sqlite3.connect(tmp_path / "pusher-relay.db")) as file, belled() as logged:
+            file.execute("ALTER TABLE cursor RENAME TO gone")
+            await walk.alice.delete(f"/v1/sessions/{session_id}")
+            await walk.said(other, "hello")
+            await logged.wait()
+            file.execute("ALTER TABLE gone RENAME TO cursor")
+
+        await published(service, walk, other)
+
+
+async def test_a_file_of_cursors_that_is_none_is_named(tmp_path: Path, service: Hosted) -> None:
+    (tmp_path / "pusher-relay.db").write_bytes(b"no database at all" * 1_000)
+
+    with pytest.raises(ValueError, match=r"pusher-relay\.db: file is not a database"):
+        async with walking(data_dir=tmp_path, mount=relayed(service)):
+            pass
+
+
+def test_a_tenant_is_relayed_once() -> None:
+    server = Server(Assistant("a"))
+    server.relay(object(), tenants=["acme", "demo"])
+
+    with pytest.raises(ValueError, match="demo"):
+        server.relay(object(), tenants=["other", "demo"])
+
+
 async def test_after_a_restart_it_goes_on_where_it_was(tmp_path: Path, service: Hosted) -> None:
     mount = relayed(service)
     async with walking(data_dir=tmp_path, store_url="sqlite") as walk:
@@ -116,6 +235,29 @@ async def test_after_a_restart_it_goes_on_where_it_was(tmp_path: Path, service: 
 
     async with walking(data_dir=tmp_path, store_url="sqlite", mount=mount):
         assert len(service.took) == taken
+
+
+async def test_what_was_deleted_while_it_was_away_is_forgotten(
+    tmp_path: Path, service: Hosted
+) -> None:
+    def kept() -> list[str]:
+        with closing(sqlite3.connect(tmp_path / "pusher-relay.db")) as file:
+            return [row[0] for row in file.execute("SELECT session_id FROM cursor")]
+
+    async with walking(data_dir=tmp_path, store_url="sqlite", mount=relayed(service)) as walk:
+        stays, goes = await walk.opened(), await walk.opened()
+        for session_id in (stays, goes):
+            await walk.said(session_id, "hello")
+            await published(service, walk, session_id)
+    assert set(kept()) == {stays, goes}
+    async with walking(data_dir=tmp_path, store_url="sqlite") as walk:
+        await walk.alice.delete(f"/v1/sessions/{goes}")
+
+    async with walking(data_dir=tmp_path, store_url="sqlite", mount=relayed(service)) as walk:
+        await walk.said(stays, "hello")
+        await published(service, walk, stays)
+
+    assert kept() == [stays]
 
 
 async def test_a_relay_makes_the_directory_that_it_keeps_its_place_in(
@@ -146,6 +288,7 @@ async def test_an_entry_that_is_too_large_is_told_without_its_body(
 ) -> None:
     def cards(session_id: str, entry: Any) -> Any:
         if entry["kind"] == "turn.completed":
+            yield "card", {"sessionId": session_id, "text": "a" * 10_240}
             yield "card", {"sessionId": session_id}
 
     async with walking(data_dir=tmp_path, mount=relayed(service)) as walk:

@@ -41,6 +41,16 @@ class CursorFile:
 
         await self._do(write)
 
+    async def cursors(self, tenant_id: TenantId) -> dict[SessionId, Seq]:
+        def ask() -> dict[SessionId, Seq]:
+            return dict(
+                self._database.execute(
+                    "SELECT session_id, seq FROM cursor WHERE tenant_id = ?", (tenant_id,)
+                )
+            )
+
+        return await self._do(ask)
+
     async def cursor(self, key: SessionKey) -> Seq:
         def ask() -> Seq:
             row = self._database.execute(
@@ -76,7 +86,7 @@ class CursorFile:
 
 @asynccontextmanager
 async def open_cursors(path: Path) -> AsyncGenerator[CursorFile, None]:
-    """The file, made where there is none."""
+    """The file, made where there is none. Raises ValueError for one that is no such file."""
 
     def connect() -> sqlite3.Connection:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,7 +105,10 @@ async def open_cursors(path: Path) -> AsyncGenerator[CursorFile, None]:
 
     loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(1, thread_name_prefix="cursors") as thread:
-        database = await loop.run_in_executor(thread, connect)
+        try:
+            database = await loop.run_in_executor(thread, connect)
+        except sqlite3.DatabaseError as error:
+            raise ValueError(f"{path}: {error}") from error
         try:
             yield CursorFile(database, thread)
         finally:

@@ -19,10 +19,10 @@ from sessile.http.problems import (
     plain_problem,
     problem,
 )
-from sessile.http.reply import Header
+from sessile.http.reply import Header, Reply
 from sessile.http.traffic import Traffic
 from sessile.ports.auth import Authenticator
-from sessile.settings import Settings, is_loopback
+from sessile.settings import Settings, is_loopback, is_own_origin
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +42,14 @@ ONCE_ONLY = (
     b"authorization", b"content-encoding", b"content-type", b"host", b"idempotency-key",
     b"last-event-id", b"origin", b"transfer-encoding",
 )  # fmt: skip
+SHARED = (("POST", re.compile("/pusher/auth")), ("GET", re.compile("/v1/sessions/[^/]+/events")))
+"""What pages of the origins that `pusher_origins` names may ask for too: what it takes to follow a
+session and miss nothing. Nothing is given away by it: a request has no more rights than the token
+that its page put into it, and a browser adds none."""
+PREFLIGHT: list[Header] = [
+    (b"access-control-allow-headers", b"authorization"),
+    (b"access-control-max-age", b"600"),
+]
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
@@ -62,6 +70,7 @@ class Guard:
         self._traffic = traffic
         self._body_bytes_max = settings.body_bytes_max
         self._loopback = settings.local
+        self._origins = settings.origins
         self._ids = (f"req_{node}_{number:x}" for number in count(1))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,6 +87,11 @@ class Guard:
         asked = Exchange(self._request_id(headers), headers, self._authenticator)
         scope["sessile"] = asked
         request_id = (b"x-request-id", asked.request_id.encode())
+        shared = bool(self._origins) and _is_shared(scope, headers)
+        allowed = shared and headers.get(b"origin", b"").lower() in self._origins
+        told: list[Header] = [(b"vary", b"origin")] if shared else []
+        if allowed:
+            told.append((b"access-control-allow-origin", headers[b"origin"]))
         status, ended = 0, False
 
         async def answer(message: Message) -> None:
@@ -90,6 +104,7 @@ class Guard:
                     *given,
                     *((n, v) for n, v in UNLESS_SET.items() if n not in names),
                     *REPLY_HEADERS,
+                    *told,
                     request_id,
                 ]
             else:
@@ -97,7 +112,10 @@ class Guard:
             await send(message)
 
         try:
-            self._check(scope, headers)
+            self._check(scope, headers, allowed=allowed)
+            if allowed and scope["method"] == "OPTIONS":
+                await Reply(204, headers=PREFLIGHT)(scope, receive, answer)
+                return
             if b"content-length" not in headers or b"transfer-encoding" in headers:
                 receive = self._bounded(receive)
             await self._app(scope, receive, answer)
@@ -121,7 +139,7 @@ class Guard:
             return given.decode()
         return next(self._ids)
 
-    def _check(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
+    def _check(self, scope: Scope, headers: dict[bytes, bytes], *, allowed: bool) -> None:
         if len(headers) != len(scope["headers"]):
             names = [name for name, _ in scope["headers"]]
             if any(names.count(name) > 1 for name in ONCE_ONLY):
@@ -130,8 +148,8 @@ class Guard:
         if self._loopback and not names_loopback(host):
             raise HostRefused()
         origin = headers.get(b"origin")
-        if origin is not None and scope["method"] not in SAFE_METHODS:
-            if origin.partition(b"://")[2].lower() != host.lower():
+        if origin is not None and scope["method"] not in SAFE_METHODS and not allowed:
+            if not is_own_origin(origin, host):
                 raise OriginRefused()
         if headers.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
             raise InvalidHeader("transfer-encoding is chunked, and nothing else")
@@ -184,6 +202,13 @@ def _session_id(scope: Scope) -> str | None:
     """As the path of a mounted route names it."""
     named: str | None = scope.get("path_params", {}).get("session_id")
     return named
+
+
+def _is_shared(scope: Scope, headers: dict[bytes, bytes]) -> bool:
+    method: str = scope["method"]
+    if method == "OPTIONS":
+        method = headers.get(b"access-control-request-method", b"").decode("latin-1")
+    return any(method == each and path.fullmatch(scope["path"]) for each, path in SHARED)
 
 
 def names_loopback(host: bytes) -> bool:

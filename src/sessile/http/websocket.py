@@ -1,5 +1,6 @@
 """WebSockets under uvicorn: what a client may make this process keep for it is bounded."""
 
+import asyncio
 from typing import Any, cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -17,6 +18,10 @@ FRAGMENTS_MAX = 64
 """Pieces of one message. Empty ones cost a client next to nothing, and are kept all the same."""
 PONGS_BYTES_MAX = 65_536
 """What waits to be written when a ping comes: one who pings and reads nothing is dropped."""
+FAREWELL_SECONDS_MAX = 15.0
+"""How long an ended connection has to be gone: closing waits for what the client does not read.
+Longer than uvicorn waits for the client's own goodbye."""
+REFUSED = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
 class _Framed:
@@ -40,6 +45,26 @@ class Upgraded(WebSocketsSansIOProtocol):
     """A connection that began as a request. What is said on it is for the application, which can
     drop it, as it can a stream."""
 
+    _cut: asyncio.TimerHandle | None = None
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.handshake_initiated:
+            # Its head is larger than a WebSocket's may be, or it has a body; uvicorn would wait
+            # for the request for ever.
+            self.transport.write(b"".join(self.conn.data_to_send()) or REFUSED)
+            self.transport.close()
+
+    async def run_asgi(self) -> None:
+        await super().run_asgi()
+        if not self.disconnected:
+            self._cut = self.loop.call_later(FAREWELL_SECONDS_MAX, self.transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._cut is not None:
+            self._cut.cancel()
+        super().connection_lost(exc)
+
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
         if hasattr(self, "scope"):
@@ -55,11 +80,19 @@ class Upgraded(WebSocketsSansIOProtocol):
         self.transport.write(_framed.of(text))
         return True
 
+    def send_receive_event_to_app(self) -> None:
+        if self.curr_msg_data_type == "text" and not self.close_sent:
+            try:
+                b"".join(self.frames).decode()
+            except UnicodeDecodeError:
+                # uvicorn would log each with a traceback, as a fault of ours.
+                self._fail(CloseCode.INVALID_DATA, "text is UTF-8")
+                return
+        super().send_receive_event_to_app()
+
     def handle_cont(self, event: Frame) -> None:
         if len(self.frames) >= FRAGMENTS_MAX:
-            self.frames = []
-            self.conn.fail(CloseCode.MESSAGE_TOO_BIG, "too many fragments")
-            self.handle_parser_exception()
+            self._fail(CloseCode.MESSAGE_TOO_BIG, "too many fragments")
             return
         super().handle_cont(event)
 
@@ -68,3 +101,8 @@ class Upgraded(WebSocketsSansIOProtocol):
             self.transport.abort()
             return
         super().handle_ping()
+
+    def _fail(self, code: CloseCode, reason: str) -> None:
+        self.frames = []
+        self.conn.fail(code, reason)
+        self.handle_parser_exception()

@@ -1,7 +1,10 @@
 """Who may join which channel: what a socket brings is held against the app's secret, and whom it
 names against the session."""
 
+import asyncio
+import logging
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from math import inf
 
 from sessile.core.context import Principal
@@ -10,7 +13,7 @@ from sessile.core.ids import SessionId, SessionKey, TenantId, UserId
 from sessile.ports.auth import Authenticator
 from sessile.ports.clock import Clock
 from sessile.ports.store import Found
-from sessile.pusher import admission
+from sessile.pusher import admission, frames
 from sessile.pusher.admission import Admission
 from sessile.pusher.channels import Kind, reserved, session_of
 from sessile.pusher.hub import Hub
@@ -19,6 +22,8 @@ from sessile.pusher.signing import AppKeys
 from sessile.pusher.socket import Socket
 from sessile.runtime.reads import Reads
 from sessile.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 
 class ChannelRefused(SessileError):
@@ -46,6 +51,7 @@ class Gate:
         self._reads = reads
         self._authenticator = authenticator
         self._clock = clock
+        self._seconds = settings.access_check_seconds
         names = (each.strip() for each in settings.pusher_public_tenants.split(","))
         self._public = tuple(TenantId(name) for name in names if name)
 
@@ -80,13 +86,22 @@ class Gate:
             try:
                 if session_id is None:
                     raise SessionNotFound()
-                admitted, found = await (
-                    self._from_the_public(session_id)
-                    if public
-                    else self._from_named(socket, asked, session_id)
-                )
+                async with asyncio.timeout(self._seconds):
+                    admitted, found = await (
+                        self._from_the_public(session_id)
+                        if public
+                        else self._from_named(socket, asked, session_id)
+                    )
             except SessileError as error:
-                self._hub.refuse(socket, asked, error.status, str(error))
+                if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                    # A refusal is for good: nobody subscribes again after one.
+                    self._hub.close(socket.socket_id, frames.UNREADABLE)
+                else:
+                    self._hub.refuse(socket, asked, error.status, str(error))
+            except Exception:
+                # The authenticator is a guest, and may not answer at all.
+                logger.exception("a subscription failed", extra={"channel": channel})
+                self._hub.close(socket.socket_id, frames.UNREADABLE)
             else:
                 self._hub.accept_in_session(socket, asked, admitted, found)
 
@@ -113,7 +128,7 @@ class Gate:
             raise Unauthenticated("The signature names nobody; sign channel_data along.")
         if self._clock.now_ms() > named.until_seconds * 1000:
             raise Unauthenticated("The signature is too old; ask for a new one.")
-        token = socket.tokens.pop(asked.channel, None)
+        token = socket.tokens.get(asked.channel)
         found = await self._reads.found(named.principal, session_id)
         if token is None:
             until_ms = named.until_seconds * 1000

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self, assert_never
 
@@ -16,6 +16,7 @@ from sessile.core.ids import Seq, SessionKey, UserId
 from sessile.ports.clock import Clock
 from sessile.ports.store import Found
 from sessile.pusher import frames
+from sessile.pusher.access import ENDS, Checks
 from sessile.pusher.admission import Admission
 from sessile.pusher.frames import Fault
 from sessile.pusher.projections import Projections
@@ -32,10 +33,6 @@ logger = logging.getLogger(__name__)
 LOOK_SECONDS = 1.0
 """How often it is looked which sockets are silent, slow or past their end."""
 GOODBYES_AT_ONCE = 50
-ENDS: Mapping[str, tuple[int, str]] = {
-    "closed": (410, "The session is closed."),
-    "gone": (404, "There is no such session."),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +55,16 @@ class Hub:
         projections: Projections,
     ) -> None:
         self._feed = feed
-        self._reads = reads
-        self._clock = clock
         self._settings = settings
         self._projections = projections
         self.switchboard = Switchboard(_limits(settings))
+        self._checks = Checks(
+            reads=reads,
+            clock=clock,
+            seconds=settings.access_check_seconds,
+            switchboard=self.switchboard,
+            perform=self.perform,
+        )
         self.draining = False
         self._sockets: dict[str, Socket] = {}
         self._writers: dict[str, asyncio.Task[None]] = {}
@@ -125,9 +127,12 @@ class Hub:
         ]
 
     def remember(self, socket_id: str, channel: str, token: str) -> None:
-        """By which token a signature was asked for; forgotten with the socket, if it is here."""
-        socket = self._sockets.get(socket_id)
-        if socket is not None and len(socket.tokens) < self._settings.pusher_channels_max:
+        """By which token a signature was asked for; forgotten with the socket, if it is here, or
+        when as many others were asked for since as it may have channels."""
+        if (socket := self._sockets.get(socket_id)) is not None:
+            socket.tokens.pop(channel, None)
+            if len(socket.tokens) >= self._settings.pusher_channels_max:
+                del socket.tokens[next(iter(socket.tokens))]
             socket.tokens[channel] = token
 
     def accept(self, socket: Socket, asked: Authorize) -> None:
@@ -159,24 +164,25 @@ class Hub:
         """End a connection from our side."""
         self.perform(self.switchboard.close(socket_id, fault))
 
-    def perform(self, outcomes: Iterable[Outcome]) -> None:
-        """Do what was decided, in this order. A socket that has no room left is closed."""
-        slow: dict[str, None] = {}
-        for outcome in outcomes:
-            match outcome:
-                case To(socket_id, action):
-                    socket = self._sockets.get(socket_id)
-                    if socket is not None and not _done(socket, action):
-                        slow[socket_id] = None
-                case Vacated(channel):
-                    if (followed := self._followed.pop(channel, None)) is not None:
-                        followed.task.cancel()
-                case Occupied():
-                    pass  # whoever accepted it begins to follow
-                case _ as never:
-                    assert_never(never)
-        for socket_id in slow:
-            self._give_up(socket_id)
+    def perform(self, outcomes: Sequence[Outcome]) -> None:
+        """Do what was decided, in this order. A socket that has no room left is closed; which
+        may be told to others that have none either."""
+        while outcomes:
+            slow: dict[str, Socket] = {}
+            for outcome in outcomes:
+                match outcome:
+                    case To(socket_id, action):
+                        socket = self._sockets.get(socket_id)
+                        if socket is not None and not _done(socket, action):
+                            slow[socket_id] = socket
+                    case Vacated(channel):
+                        if (followed := self._followed.pop(channel, None)) is not None:
+                            followed.task.cancel()
+                    case Occupied():
+                        pass  # whoever accepted it begins to follow
+                    case _ as never:
+                        assert_never(never)
+            outcomes = [each for socket in slow.values() for each in self._given_up(socket)]
 
     async def drain(self) -> None:
         """Send every client away, to come back elsewhere at once; some are let go at a time."""
@@ -195,10 +201,9 @@ class Hub:
             self._emptied.clear()
             await self._emptied.wait()
 
-    def _give_up(self, socket_id: str) -> None:
-        if (socket := self._sockets.get(socket_id)) is not None:
-            socket.forget()
-            self.close(socket_id, frames.TOO_SLOW)
+    def _given_up(self, socket: Socket) -> Sequence[Outcome]:
+        socket.forget()
+        return self.switchboard.close(socket.socket_id, frames.TOO_SLOW)
 
     def _follow(self, occupied: Occupied, found: Found) -> None:
         task = self._tasks.create_task(
@@ -257,58 +262,14 @@ class Hub:
                     if socket.cut_at <= now:
                         socket.abort()
                 elif socket.sending_since is not None and now - socket.sending_since >= most:
-                    self._give_up(socket_id)
+                    self.perform(self._given_up(socket))
                 elif self.switchboard.due_at(socket_id) <= now:
                     self.perform(self.switchboard.tick(socket_id, now))
 
     async def _check_for_ever(self) -> None:
         while True:
             await asyncio.sleep(self._settings.access_check_seconds)
-            reached: dict[tuple[SessionKey, Principal], bool] = {}
-            for socket in tuple(self._sockets.values()):
-                channels = self.switchboard.registry.channels_of(socket.socket_id)
-                for channel, admission in tuple(socket.admitted.items()):
-                    if channel not in channels:
-                        del socket.admitted[channel]
-                        continue
-                    await self._check(socket.socket_id, channel, admission, reached)
-
-    async def _check(
-        self,
-        socket_id: str,
-        channel: str,
-        admission: Admission,
-        reached: dict[tuple[SessionKey, Principal], bool],
-    ) -> None:
-        who = (admission.key, admission.principal)
-        try:
-            if not await admission.known():
-                # The whole connection: a new one has another id, for which nothing was signed.
-                self.close(socket_id, frames.UNAUTHORIZED)
-                return
-            if who not in reached:
-                reached[who] = await self._reaches(*who)
-        except SessileError:
-            return  # the database does not answer now; it is asked again
-        except Exception:
-            logger.exception("access could not be checked", extra={"channel": channel})
-            self.close(socket_id, frames.UNREADABLE)
-            return
-        if not reached[who]:
-            status, message = ENDS["gone"]
-            put_out = self.switchboard.expel(
-                channel, status=status, message=message, only=(socket_id,)
-            )
-            self.perform(put_out)
-        elif self._clock.now_ms() >= admission.until_ms:
-            self.close(socket_id, frames.AUTHORIZE_AGAIN)
-
-    async def _reaches(self, key: SessionKey, principal: Principal) -> bool:
-        try:
-            await self._reads.found(principal, key.session_id)
-        except NotFound:
-            return False
-        return True
+            await self._checks.make(tuple(self._sockets.values()))
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

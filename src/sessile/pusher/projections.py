@@ -49,7 +49,7 @@ class Projections:
                 for name, data in projection(session_id, shown):
                     if not is_event_name(name):
                         raise ValueError(f"{name!r} is no name of an event")
-                    to_json(data)  # raises where it is no JSON
+                    to_json({**data})  # raises where it is no object, or no JSON
                     told.append((name, data))
             except Exception:
                 about = {"session_id": session_id, "seq": entry.seq}

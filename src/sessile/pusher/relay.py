@@ -5,6 +5,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import AsyncIterator, Collection
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, Self
 
 from sessile.core.codec import entry_json, timestamp, to_json
@@ -46,6 +47,10 @@ class Cursors(Protocol):
         """Where the sessions that are there now begin; all others begin at their first entry."""
         ...
 
+    async def cursors(self, tenant_id: TenantId) -> dict[SessionId, Seq]:
+        """Of each session of which something was published."""
+        ...
+
     async def cursor(self, key: SessionKey) -> Seq:
         """The last entry that was published; 0 for none."""
         ...
@@ -57,6 +62,10 @@ class Cursors(Protocol):
     async def forget(self, key: SessionKey) -> None:
         """The session is no more."""
         ...
+
+
+class _NotTaken(Exception):
+    """The client raised an exception of this name."""
 
 
 class PusherRelay:
@@ -90,6 +99,7 @@ class PusherRelay:
         """Whether the session has grown since its work began."""
         self._delays: dict[SessionKey, float] = {}
         """Those that failed: how long they wait when they fail again."""
+        self._threads = ThreadPoolExecutor(SESSIONS_AT_ONCE, thread_name_prefix="pusher relay")
         self._tasks = asyncio.TaskGroup()
         self._loops: list[asyncio.Task[None]] = []
 
@@ -97,13 +107,14 @@ class PusherRelay:
         # Before the sessions are looked through: what grows meanwhile is not missed.
         self._stop_listening = self._notifier.listen(self._on_hint)
         for tenant_id, reader in self._readers.items():
-            heads = {key: head async for key, head in self._heads(reader)}
+            heads = {key.session_id: head async for key, head in self._heads(reader)}
             if not await self._cursors.begun(tenant_id):
-                here = {key.session_id: head for key, head in heads.items()}
-                await self._cursors.begin(tenant_id, here)
-            for key, head in heads.items():
-                if await self._cursors.cursor(key) < head:
-                    self._wake(key)
+                await self._cursors.begin(tenant_id, heads)
+            cursors = await self._cursors.cursors(tenant_id)
+            for session_id in heads.keys() | cursors.keys():
+                # Those that were deleted meanwhile are forgotten where they are worked at.
+                if heads.get(session_id) != cursors.get(session_id):
+                    self._wake(SessionKey(tenant_id, session_id))
         await self._tasks.__aenter__()
         self._loops = [
             self._tasks.create_task(self._work_for_ever(), name="pusher relay")
@@ -116,6 +127,7 @@ class PusherRelay:
         for task in self._loops:
             task.cancel()
         await self._tasks.__aexit__(None, None, None)
+        self._threads.shutdown(wait=False)
 
     async def _heads(self, reader: Principal) -> AsyncIterator[tuple[SessionKey, Seq]]:
         before: SessionId | None = None
@@ -125,7 +137,9 @@ class PusherRelay:
             before = page[-1].head.key.session_id
 
     def _on_hint(self, hint: Hint) -> None:
-        if hint.key.tenant_id in self._readers and hint.key not in self._delays:
+        if hint.key.tenant_id not in self._readers:
+            return
+        if hint.key in self._working or hint.key not in self._delays:
             self._wake(hint.key)
 
     def _wake(self, key: SessionKey) -> None:
@@ -155,9 +169,10 @@ class PusherRelay:
 
     async def _caught_up(self, key: SessionKey) -> bool:
         try:
-            await self._catch_up(key)
-        except NotFound:
-            await self._cursors.forget(key)
+            try:
+                await self._catch_up(key)
+            except NotFound:
+                await self._cursors.forget(key)
         except CursorAhead as ahead:
             # The log was restored to an earlier time.
             about = {"session_id": key.session_id, **ahead.details}
@@ -166,12 +181,15 @@ class PusherRelay:
             about = {"session_id": key.session_id, "code": error.code}
             logger.warning("could not read what is to be published", extra=about)
             return False
+        except _NotTaken as error:
+            # Its text may have the event in it, or an address that is signed.
+            about = {"session_id": key.session_id, "error": str(error)}
+            logger.warning("could not publish; it is tried again", extra=about)
+            return False
         except Exception:
-            # The client is a guest, and so are the service and all that lies between.
-            logger.warning(
-                "could not publish; it is tried again",
-                extra={"session_id": key.session_id},
-                exc_info=True,
+            # The file of the cursors, say: it may be whole again, and the server is in any case.
+            logger.exception(
+                "could not note what is published", extra={"session_id": key.session_id}
             )
             return False
         return True
@@ -201,7 +219,11 @@ class PusherRelay:
                 logger.warning("a projection is too large to be published", extra=about)
 
     async def _trigger(self, channel: str, event: str, data: str) -> None:
-        await asyncio.to_thread(self._client.trigger, channel, event, data)
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._threads, self._client.trigger, channel, event, data)
+        except Exception as error:  # noqa: BLE001  a guest, and all that lies behind it
+            raise _NotTaken(type(error).__name__) from None
 
 
 def _reader(tenant_id: TenantId) -> Principal:

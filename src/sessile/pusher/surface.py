@@ -21,7 +21,7 @@ from sessile.pusher.gate import Gate
 from sessile.pusher.hub import Hub
 from sessile.pusher.signing import AppKeys
 from sessile.runtime.reads import Reads
-from sessile.settings import Settings
+from sessile.settings import Settings, is_own_origin
 
 SOCKET_PATH = re.compile(r"/app/([^/]+)")
 
@@ -57,14 +57,15 @@ class Pusher:
         settings = served.settings
         if not (settings.pusher_app_id.isascii() and settings.pusher_app_id.isdigit()):
             raise ValueError(f"pusher_app_id: {settings.pusher_app_id!r} is not digits alone")
+        if settings.pusher_client_events not in ("off", "apart", "everywhere"):
+            raise ValueError(f"pusher_client_events: {settings.pusher_client_events!r} is none")
         self._settings = settings
         self._served = served
         self._authenticator = authenticator
         self._keys = keys
         self._clock = clock
         self._new_socket_id = new_socket_id
-        names = (each.strip().lower() for each in settings.pusher_origins.split(","))
-        self._origins = frozenset(name for name in names if name)
+        self._origins = settings.origins
         self._endpoints = tuple(
             (method, template, re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", template)), endpoint)
             for method, template, endpoint in self._routes()
@@ -159,9 +160,8 @@ class Pusher:
 
     def _known_origin(self, headers: Mapping[bytes, bytes]) -> bool:
         """Only browsers say where the page came from that connects, and they say it always."""
-        origin = headers.get(b"origin", b"").decode("latin-1").lower()
-        host = headers.get(b"host", b"").decode("latin-1").lower()
-        return not origin or origin in self._origins or origin.partition("://")[2] == host
+        origin, host = headers.get(b"origin", b""), headers.get(b"host", b"")
+        return not origin or origin.lower() in self._origins or is_own_origin(origin, host)
 
     # -- over HTTP
 
