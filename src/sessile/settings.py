@@ -2,6 +2,7 @@
 `SESSILE_…` of the same name."""
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from math import inf
@@ -20,7 +21,17 @@ class Settings:
     host: str = _setting("127.0.0.1", "Address to listen on.")
     port: int = _setting(3006, "Port to listen on; 0 takes a free one.")
     data_dir: Path = _setting(Path("sessile-data"), "Directory of the database and dev-tokens.")
-    store_url: str = _setting("sqlite", "sqlite (a file in the data directory) or memory.")
+    store_url: str = _setting(
+        "sqlite",
+        "sqlite (a file in the data directory), memory, or postgresql://USER@HOST/DATABASE, which"
+        " many nodes may share.",
+    )
+    notifier_url: str = _setting(
+        "", "How nodes wake each other: empty, by the database; or nats://HOST:4222."
+    )
+    role: str = _setting(
+        "all", "all; surfaces: takes turns and runs none; turns: runs them, and serves no API."
+    )
     log_level: str = _setting("info", "debug, info, warning or error.")
     log_format: str = _setting("auto", "text, json, or auto: text on a terminal.")
     dev_token: str = _setting("", "The admin's development token; empty: a random one.")
@@ -84,6 +95,11 @@ class Settings:
         """This machine alone can reach the server."""
         return is_loopback(self.host)
 
+    @property
+    def shared(self) -> bool:
+        """Whether other nodes may use the same database."""
+        return self.store_url not in ("sqlite", "memory")
+
     @classmethod
     def read(cls, environ: Mapping[str, str], **given: Any) -> Self:
         """Defaults, then `SESSILE_*` of `environ`, then `given` where it is not None.
@@ -109,6 +125,11 @@ class Settings:
         """Those of `pusher_origins`, as browsers send them."""
         names = (each.strip().lower().encode() for each in self.pusher_origins.split(","))
         return frozenset(name for name in names if name)
+
+
+def without_password(url: str) -> str:
+    """An address as it may be shown."""
+    return re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:…@", url)
 
 
 def is_loopback(host: str) -> bool:

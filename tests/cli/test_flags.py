@@ -70,7 +70,10 @@ def test_every_panel_begins_at_a_setting_that_there_is() -> None:
         ("drain_seconds_max", "inf", "finite"),
         ("log_level", "loud", "none of debug, info, warning, error"),
         ("log_format", "xml", "none of auto, text, json"),
-        ("store_url", "files", "none of sqlite, memory"),
+        ("store_url", "files", "none of sqlite, memory, postgresql://"),
+        ("store_url", "mysql://ann:secret@db/x", "'mysql://ann:…@db/x' is none of"),
+        ("notifier_url", "redis://host", "none of nats://"),
+        ("role", "none", "none of all, surfaces, turns"),
     ],
 )
 def test_a_value_that_does_not_fit_is_told_with_where_it_came_from(
@@ -103,7 +106,9 @@ def test_what_was_set_is_told_from_what_is_the_default() -> None:
     assert list(names) == ["host", "port"]
 
 
-@pytest.mark.parametrize("command", [[], ["serve"], ["chat"], ["log"], ["migrate"], ["doctor"]])
+@pytest.mark.parametrize(
+    "command", [[], ["serve"], ["work"], ["chat"], ["log"], ["migrate"], ["doctor"]]
+)
 def test_each_command_has_help(run: Callable[..., Ran], command: list[str]) -> None:
     ran = run(*command, "--help")
 

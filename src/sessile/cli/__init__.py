@@ -88,6 +88,7 @@ def _sessile(
 
     [bold]sessile serve[/bold]                    the demo assistants, on http://localhost:3006
     [bold]sessile serve app.py[/bold]             the assistants of your own file
+    [bold]sessile work app.py[/bold]              only their turns, for nodes that share a database
     [bold]sessile chat[/bold]                     talk to it from another terminal
     [bold]echo Hello | sessile chat[/bold]        the same from a script
     [bold]sessile log ses_… --follow[/bold]       what happens in a session, as it happens
@@ -107,6 +108,10 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    *,
+    no_run: Annotated[
+        bool, typer.Option("--no-run", help="Leave all turns to other nodes, as --role surfaces.")
+    ] = False,
     **given: Any,
 ) -> None:
     """Serve the assistants of a Python file, or the demo.
@@ -120,6 +125,28 @@ def serve(
     by then goes on at the next start.
     """
     from sessile.cli.serve import serve as run  # noqa: PLC0415
+
+    if no_run:
+        given["role"] = "surfaces"
+    run(target, given)
+
+
+@app.command()
+@with_settings
+def work(
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="FILE.py[:NAME]", help="As in `serve`.", show_default=False),
+    ] = None,
+    **given: Any,
+) -> None:
+    """Run the turns that nodes of the same database accept, and serve no API.
+
+    [bold]sessile work app.py --store-url postgresql://sessile@db/sessile[/bold]
+
+    /healthz, /readyz and /metrics are on a free port, or the one that is given.
+    """
+    from sessile.cli.serve import work as run  # noqa: PLC0415
 
     run(target, given)
 

@@ -4,6 +4,7 @@ import sqlite3
 from pathlib import Path
 
 from sessile.cli.plain import one_line
+from sessile.settings import without_password
 
 RESTORE = "keep a copy of it, and put a backup in its place"
 TODO = {
@@ -33,3 +34,12 @@ def no_database(directory: Path, error: Exception) -> str:
         todo = TODO.get(primary, f"`sessile doctor --data-dir {at}` says more")
         return f"cannot use the database in {at}: {told}; {todo}"
     return f"cannot use the database in {at}: {told}"
+
+
+def no_postgres(url: str, error: Exception) -> str:
+    """The same for a PostgreSQL database."""
+    told = one_line(str(error)) or type(error).__name__
+    return (
+        f"cannot use {one_line(without_password(url))}: {told};"
+        " is the server up, may this user create tables there, is the password in the address?"
+    )

@@ -1,6 +1,7 @@
 """The settings as flags: one for each field, and a variable of the same name beside it."""
 
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import Field, fields
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import typer
 
 from sessile.cli.failure import CommandFailed
-from sessile.settings import Settings
+from sessile.settings import Settings, without_password
 
 # A panel of the help begins at the setting named here, and goes on to the next.
 PANELS = {
@@ -20,10 +21,14 @@ PANELS = {
     "pusher_app_id": "Pusher Channels",
 }
 CHOICES = {
-    "store_url": ("sqlite", "memory"),
+    "role": ("all", "surfaces", "turns"),
     "log_level": ("debug", "info", "warning", "error"),
     "log_format": ("auto", "text", "json"),
     "pusher_client_events": ("off", "apart", "everywhere"),
+}
+ADDRESSES = {
+    "store_url": (r"sqlite|memory|postgres(ql)?://.+", "sqlite, memory, postgresql://…"),
+    "notifier_url": (r"|nats://.+", "nats://…"),
 }
 _METAVARS: Mapping[type, str] = {int: "INTEGER", float: "NUMBER", str: "TEXT"}
 
@@ -61,12 +66,11 @@ def read_settings(environ: Mapping[str, str], given: Mapping[str, Any]) -> Setti
         name, colon, why = str(error).partition(":")
         told = f"{_source(name, given)}:{why}" if colon else str(error)
         raise CommandFailed(told) from None
-    for name, choices in CHOICES.items():
-        if getattr(settings, name) not in choices:
-            known = ", ".join(choices)
-            raise CommandFailed(
-                f"{_source(name, given)}: {getattr(settings, name)!r} is none of {known}"
-            )
+    choices = {name: ("|".join(each), ", ".join(each)) for name, each in CHOICES.items()}
+    for name, (form, known) in (choices | ADDRESSES).items():
+        if not re.fullmatch(form, value := getattr(settings, name)):
+            told = without_password(value)
+            raise CommandFailed(f"{_source(name, given)}: {told!r} is none of {known}")
     return settings
 
 

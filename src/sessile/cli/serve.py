@@ -26,6 +26,11 @@ def serve(target: str | None, given: Mapping[str, Any]) -> None:
     """Until it is told to stop. Raises CommandFailed where it cannot begin."""
     settings = read_settings(os.environ, given)
     configure(level=settings.log_level, form=settings.log_format)
+    if settings.role != "all" and not settings.shared:
+        raise CommandFailed(
+            f"--role {settings.role} is for nodes that share a database; name it by"
+            " --store-url postgresql://USER@HOST/DATABASE"
+        )
     server = _server(target, settings, given)
     _refuse_foreign(server.settings.host)
     with (
@@ -36,6 +41,13 @@ def serve(target: str | None, given: Mapping[str, Any]) -> None:
         if server.workers.outlived:
             leave()  # an agent that does not let itself be cancelled would be waited for
     _leave()
+
+
+def work(target: str | None, given: Mapping[str, Any]) -> None:
+    """The same, of turns alone. Its port is a free one where none is given."""
+    if "port" not in changed(os.environ, given):
+        given = {**given, "port": "0"}
+    serve(target, {**given, "role": "turns"})
 
 
 def _server(target: str | None, settings: Settings, given: Mapping[str, Any]) -> Server:

@@ -15,12 +15,12 @@ from contextlib import AsyncExitStack, contextmanager, suppress
 from importlib.metadata import version
 from typing import NoReturn
 
-from sessile.cli.broken import no_database
+from sessile.cli.broken import no_database, no_postgres
 from sessile.cli.failure import CommandFailed
 from sessile.cli.plain import one_line
 from sessile.core.errors import SessileError
 from sessile.http.listener import Listener
-from sessile.settings import Settings
+from sessile.settings import Settings, without_password
 from sessile.wiring import Server, dev_tokens
 
 logger = logging.getLogger("sessile.serve")
@@ -68,6 +68,8 @@ class Serving:
                 f"another server uses the data directory {settings.data_dir};"
                 " stop it, or give another directory by --data-dir"
             )
+        if settings.shared:
+            return no_postgres(settings.store_url, error)
         return no_database(settings.data_dir, error)
 
     async def _serve(self) -> None:
@@ -131,9 +133,11 @@ class Serving:
                 "pid": os.getpid(),
             },
         )
-        data = "memory, which ends with the process"
-        if settings.store_url != "memory":
-            data = str(settings.data_dir.absolute())
+        data = str(settings.data_dir.absolute())
+        if settings.store_url == "memory":
+            data = "memory, which ends with the process"
+        elif settings.shared:
+            data = without_password(settings.store_url)
         body = json.dumps({"input": {"type": "message", "text": "Hello"}})
         asked = [f"'{url}/v1/turns?wait=30'", "-H 'Content-Type: application/json'", f"-d '{body}'"]
         if token is not None:
@@ -141,6 +145,11 @@ class Serving:
         _say(f"Sessile {version('sessile')} on {url}")
         _say(f"  data        {one_line(data)}")
         _say(f"  assistants  {', '.join(names)}")
+        if settings.role == "turns":
+            _say("  runs turns only: /readyz and /metrics are there, and no API")
+            return
+        if settings.role == "surfaces":
+            _say("  runs no turns: other nodes of this database do")
         _say(f"  token       {token or 'none of an admin'}")
         _say(f"  others      {one_line(str(settings.data_dir / 'dev-tokens'))}")
         _say(f"  try         curl -s {' '.join(asked)}")

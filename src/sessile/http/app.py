@@ -83,13 +83,14 @@ class App:
             redirect_slashes=False,
         )
         self.routes.router.route_class = LeanRoute
-        SessionRoutes(served).declare(self.routes)
-        TurnRoutes(served).declare(self.routes)
-        GateRoutes(served).declare(self.routes)
-        EventRoutes(served, self._streams).declare(self.routes)
         HealthRoutes(served, self._streams).declare(self.routes)
-        for router in served.routers:
-            self.routes.include_router(router)
+        if served.settings.role != "turns":
+            SessionRoutes(served).declare(self.routes)
+            TurnRoutes(served).declare(self.routes)
+            GateRoutes(served).declare(self.routes)
+            EventRoutes(served, self._streams).declare(self.routes)
+            for router in served.routers:
+                self.routes.include_router(router)
         self.routes.add_exception_handler(HTTPException, _of_http)
         self.routes.add_exception_handler(RequestValidationError, _of_fastapi)
         self.routes.add_exception_handler(SessileError, _of_sessile)

@@ -33,7 +33,8 @@ class Workers:
         self._node = node
         self._notifier = notifier
         self._feed = feed
-        self._slots = node.settings.turns_concurrent_max
+        self._runs = node.settings.role != "surfaces"
+        self._slots = node.settings.turns_concurrent_max if self._runs else 0
         self._free = self._slots
         self._due: dict[SessionKey, None] = {}
         self._attempts: dict[SessionKey, Attempt] = {}
@@ -68,7 +69,10 @@ class Workers:
 
     @property
     def ready(self) -> bool:
-        """Takes turns, and has a thread left for a tool that blocks and a slot for a turn."""
+        """Takes turns, and has a thread left for a tool that blocks and a slot for a turn; or
+        leaves them to other nodes, as it was told to."""
+        if not self._runs:
+            return self._open
         return self._open and self._node.threads.free > 0 and self.outlived < self._slots
 
     @property
@@ -128,7 +132,7 @@ class Workers:
 
     def wake(self, key: SessionKey) -> None:
         """A turn of this session can run."""
-        if not self._open:
+        if not self._open or not self._runs:
             return
         if key in self._attempts:
             self._again.add(key)  # the attempt is about to end: it was its end that woke us
@@ -312,7 +316,7 @@ class Workers:
 
     async def _sweep(self) -> None:
         followed = self._feed.following
-        due_max = max(self._free, 1) + 2 * len(self._suspects)
+        due_max = (max(self._free, 1) + 2 * len(self._suspects)) if self._runs else 0
         sweep = await self._node.store.sweep(
             due_max=due_max,
             assistants=self._node.runner.assistants,

@@ -121,4 +121,9 @@ def told(error: Exception) -> Exception:
 
 def brief(error: Exception) -> Mapping[str, str]:
     """For the log: the class, and what PostgreSQL said, which names no row's content."""
-    return {"error": type(error).__name__, "said": str(error).partition("\n")[0]}
+    return {"error": type(error).__name__, "said": said(error)}
+
+
+def said(error: Exception) -> str:
+    """One line, for people."""
+    return str(error).partition("\n")[0] or type(error).__name__

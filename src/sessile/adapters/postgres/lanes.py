@@ -111,7 +111,7 @@ class Lane:
                     self._waiting_of.subtract(caller.job.key for caller in batch)
                 self._waiting_of.clear()
         finally:
-            self._hang_up()
+            self.hang_up()
 
     def stop(self) -> None:
         self._stopped = True
@@ -132,7 +132,7 @@ class Lane:
                 self._hot.clear()
                 lost = isinstance(error, CommitUnseen) or is_lost(error)
                 if lost:
-                    self._hang_up()
+                    self.hang_up()
                 if isinstance(error, CommitUnseen):
                     unseen = error
                 elif len(callers) > 1 and unseen is None and not lost:
@@ -238,7 +238,8 @@ class Lane:
             self._connection = await self._connector.connect(self._name, lock_ms=lock_ms)
         return self._connection
 
-    def _hang_up(self) -> None:
+    def hang_up(self) -> None:
+        """The next batch connects anew."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.terminate()
@@ -257,9 +258,14 @@ class Lanes:
         self._running: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
-        """Raises what a connection can fail with."""
-        for lane in self._lanes:
-            await lane.open()
+        """Raises what a connection can fail with, and then holds none."""
+        try:
+            for lane in self._lanes:
+                await lane.open()
+        except BaseException:
+            for lane in self._lanes:
+                lane.hang_up()
+            raise
         await self._tasks.__aenter__()
         self._running = [
             self._tasks.create_task(lane.run(), name="postgres lane") for lane in self._lanes

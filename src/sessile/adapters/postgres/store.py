@@ -16,18 +16,28 @@ from sessile.adapters.postgres.connections import (
     Patience,
     is_lost,
     is_passing,
+    said,
     told,
 )
 from sessile.adapters.postgres.lanes import Lanes
 from sessile.adapters.sql.batch import Appended, Asked
 from sessile.core.commands import Command
 from sessile.core.context import Holding
+from sessile.core.errors import SessileError
 from sessile.core.events import Entry, Event
 from sessile.core.ids import NodeId, SessionId, SessionKey, TenantId, TurnId, UserId
 from sessile.core.session import Turn
 from sessile.ports.store import Committed, Found, Sweep
 
 T = TypeVar("T")
+
+
+class StorageUnreachable(SessileError):
+    """The database cannot be used."""
+
+    code = "storage_unreachable"
+    status = 503
+
 
 READERS_MAX = 4
 RETRY_SECONDS = 0.05
@@ -45,12 +55,27 @@ class PostgresStore:
         self._dsn = dsn
         self._connector = Connector(dsn, Patience(lease_ms))
         self._busy_seconds = busy_seconds
-        self._lanes = Lanes(self._connector, busy_seconds=busy_seconds)
         self._renewing: Connection | None = None
         self._renewing_one = asyncio.Lock()
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
+        """Raises StorageUnreachable where the database cannot be used after `busy_seconds`."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._busy_seconds
+        while True:
+            try:
+                await self._open()
+            except Exception as error:
+                if isinstance(error, SessileError):
+                    raise
+                if not is_passing(error) or loop.time() > end:
+                    raise StorageUnreachable(said(error)) from error
+            else:
+                return self
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _open(self) -> None:
         async with AsyncExitStack() as stack:
             await migrate_postgres(self._dsn)
             patience = self._connector.patience
@@ -63,10 +88,10 @@ class PostgresStore:
                 server_settings=self._connector.settings("reads", lock_ms=patience.lock_ms),
             )
             stack.callback(self._readers.terminate)
+            self._lanes = Lanes(self._connector, busy_seconds=self._busy_seconds)
             await self._lanes.open()
             stack.push_async_callback(self._lanes.close)
             self._stack = stack.pop_all()
-        return self
 
     async def __aexit__(self, *exc: object) -> None:
         await self._stack.aclose()

@@ -1,18 +1,15 @@
-"""The composition root: settings and assistants in, a running server out. Only it names
-adapters."""
+"""The server, put together: settings and assistants in."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import (
     AbstractAsyncContextManager,
-    AbstractContextManager,
     AsyncExitStack,
-    asynccontextmanager,
 )
 from typing import TYPE_CHECKING, Any, Self
 
 from sessile.adapters.cursor_file import open_cursors
 from sessile.adapters.dev_tokens import DevTokens, check_host, load_or_create
-from sessile.adapters.memory import LocalNotifier, MemoryStore
+from sessile.adapters.memory import LocalNotifier
 from sessile.adapters.pusher_app import load_or_create as load_or_create_app
 from sessile.adapters.system import SystemClock, Uuid7Ids, new_node_id, new_socket_id
 from sessile.core.commands import Runner
@@ -41,9 +38,9 @@ from sessile.runtime.telemetry import Telemetry
 from sessile.runtime.threads import Threads
 from sessile.runtime.workers import Workers
 from sessile.settings import Settings
+from sessile.wiring.stores import MissingExtra, open_store
 
 if TYPE_CHECKING:
-    from sessile.adapters.sqlite.archive import Archive
     from sessile.http.app import App
 
 
@@ -221,6 +218,9 @@ class Server:
         from sessile.pusher.surface import Pusher  # noqa: PLC0415
 
         known = dev_tokens(self.settings) if authenticator is None else authenticator
+        node = self.node_id.rpartition("_")[2]
+        if self.settings.role == "turns":
+            return create_app(self, known, node=node)
         pusher = Pusher(
             self,
             keys=pusher_keys(self.settings),
@@ -228,7 +228,6 @@ class Server:
             clock=self._clock,
             new_socket_id=new_socket_id,
         )
-        node = self.node_id.rpartition("_")[2]
         return create_app(self, known, node=node, surfaces=(pusher,))
 
     def project(self, projection: Projection, *, assistant: str | None = None) -> Projection:
@@ -273,10 +272,6 @@ def pusher_keys(settings: Settings) -> AppKeys:
     return AppKeys(key=key, secret=secret)
 
 
-class MissingExtra(ImportError):
-    """What was asked for needs a package that is not installed; the message says which."""
-
-
 def runnable(assistant: Assistant) -> Agent:
     """The assistant with what drives it; pydantic-ai is imported only where it is used."""
     return assistant.driven_by(_loop(assistant))
@@ -303,46 +298,3 @@ def dev_tokens(settings: Settings) -> DevTokens:
     """The logins of this machine's developer. Raises ValueError where others could reach it."""
     check_host(settings.host)
     return load_or_create(settings.data_dir / "dev-tokens", settings.dev_token)
-
-
-@asynccontextmanager
-async def open_store(settings: Settings, clock: Clock) -> AsyncGenerator[Store, None]:
-    """The store that the settings name, migrated and ready."""
-    if settings.store_url == "memory":
-        async with MemoryStore(clock=clock) as memory:
-            yield memory
-    elif settings.store_url == "sqlite":
-        from sessile.adapters.sqlite import SqliteStore  # noqa: PLC0415
-
-        async with SqliteStore(
-            settings.data_dir / "sessile.db",
-            clock=clock,
-            busy_seconds=settings.store_busy_seconds_max,
-        ) as sqlite:
-            yield sqlite
-    else:
-        raise ValueError(f"store_url: {settings.store_url!r} is neither sqlite nor memory")
-
-
-def open_archive(settings: Settings) -> "AbstractContextManager[Archive]":
-    """The database of the settings, to be read only, beside a server or without one.
-
-    Raises FileNotFoundError where there is none.
-    """
-    from sessile.adapters.sqlite.archive import open_archive  # noqa: PLC0415
-
-    path = settings.data_dir / "sessile.db"
-    if not path.is_file():
-        raise FileNotFoundError(path)
-    return open_archive(path, busy_seconds=settings.store_busy_seconds_max)
-
-
-def migrate(settings: Settings) -> Mapping[str, str | None]:
-    """Bring the database of the settings to the newest revision; makes it if there is none.
-
-    Answers the revisions `before` and `after`. Raises DataDirectoryLocked and SchemaTooNew.
-    """
-    from sessile.adapters.sqlite.archive import migrate_file  # noqa: PLC0415
-
-    path = settings.data_dir / "sessile.db"
-    return migrate_file(path, busy_seconds=settings.store_busy_seconds_max)

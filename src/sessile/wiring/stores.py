@@ -1,0 +1,74 @@
+"""The database that the settings name: opened for a server, or looked at without one."""
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager
+from typing import TYPE_CHECKING
+
+from sessile.adapters.memory import MemoryStore
+from sessile.ports.clock import Clock
+from sessile.ports.store import Store
+from sessile.settings import Settings, without_password
+
+if TYPE_CHECKING:
+    from sessile.adapters.sqlite.archive import Archive
+
+
+class MissingExtra(ImportError):
+    """What was asked for needs a package that is not installed; the message says which."""
+
+
+@asynccontextmanager
+async def open_store(settings: Settings, clock: Clock) -> AsyncGenerator[Store, None]:
+    """The store that the settings name, migrated and ready."""
+    if settings.store_url == "memory":
+        async with MemoryStore(clock=clock) as memory:
+            yield memory
+    elif settings.store_url == "sqlite":
+        from sessile.adapters.sqlite import SqliteStore  # noqa: PLC0415
+
+        async with SqliteStore(
+            settings.data_dir / "sessile.db",
+            clock=clock,
+            busy_seconds=settings.store_busy_seconds_max,
+        ) as sqlite:
+            yield sqlite
+    elif settings.store_url.startswith(("postgresql://", "postgres://")):
+        try:
+            from sessile.adapters.postgres import PostgresStore  # noqa: PLC0415
+        except ModuleNotFoundError as missing:
+            raise MissingExtra(
+                "PostgreSQL needs an extra: pip install 'sessile[postgres]'"
+            ) from missing
+        async with PostgresStore(
+            settings.store_url,
+            lease_ms=int(settings.lease_ttl_seconds * 1000),
+            busy_seconds=settings.store_busy_seconds_max,
+        ) as postgres:
+            yield postgres
+    else:
+        told = without_password(settings.store_url)
+        raise ValueError(f"store_url: {told!r} is none of sqlite, memory, postgresql://…")
+
+
+def open_archive(settings: Settings) -> "AbstractContextManager[Archive]":
+    """The database of the settings, to be read only, beside a server or without one.
+
+    Raises FileNotFoundError where there is none.
+    """
+    from sessile.adapters.sqlite.archive import open_archive  # noqa: PLC0415
+
+    path = settings.data_dir / "sessile.db"
+    if not path.is_file():
+        raise FileNotFoundError(path)
+    return open_archive(path, busy_seconds=settings.store_busy_seconds_max)
+
+
+def migrate(settings: Settings) -> Mapping[str, str | None]:
+    """Bring the database of the settings to the newest revision; makes it if there is none.
+
+    Answers the revisions `before` and `after`. Raises DataDirectoryLocked and SchemaTooNew.
+    """
+    from sessile.adapters.sqlite.archive import migrate_file  # noqa: PLC0415
+
+    path = settings.data_dir / "sessile.db"
+    return migrate_file(path, busy_seconds=settings.store_busy_seconds_max)
