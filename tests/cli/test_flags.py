@@ -14,6 +14,7 @@ from sessile.cli.flags import CHOICES, PANELS, changed, flag, read_settings, var
 from sessile.settings import Settings
 
 NAMES = [field.name for field in fields(Settings)]
+ADDRESSES = {"store_url": "memory", "notifier_url": "nats://here"}
 ANOTHER: dict[type, str] = {int: "7", float: "0.5", str: "words"}
 
 
@@ -22,6 +23,8 @@ def another(name: str) -> str:
     default = getattr(Settings(), name)
     if name in CHOICES:
         return next(choice for choice in CHOICES[name] if choice != default)
+    if name in ADDRESSES:
+        return ADDRESSES[name]
     return "elsewhere" if isinstance(default, Path) else ANOTHER[type(default)]
 
 
@@ -109,8 +112,8 @@ def test_what_was_set_is_told_from_what_is_the_default() -> None:
 @pytest.mark.parametrize(
     "command", [[], ["serve"], ["work"], ["chat"], ["log"], ["migrate"], ["doctor"]]
 )
-def test_each_command_has_help(run: Callable[..., Ran], command: list[str]) -> None:
-    ran = run(*command, "--help")
+def test_each_command_has_help(run: Callable[..., Ran], command: str) -> None:
+    ran = run(*command.split(), "--help")
 
     assert ran.code == 0
     assert "Usage: " in ran.out
