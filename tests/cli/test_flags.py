@@ -109,9 +109,7 @@ def test_what_was_set_is_told_from_what_is_the_default() -> None:
     assert list(names) == ["host", "port"]
 
 
-@pytest.mark.parametrize(
-    "command", [[], ["serve"], ["work"], ["chat"], ["log"], ["migrate"], ["doctor"]]
-)
+@pytest.mark.parametrize("command", ["", "serve", "work", "chat", "log", "migrate", "doctor"])
 def test_each_command_has_help(run: Callable[..., Ran], command: str) -> None:
     ran = run(*command.split(), "--help")
 
