@@ -17,6 +17,7 @@ from sessile.core.commands import FinishTurn, OpenSession, Runner, SubmitTurn
 from sessile.core.context import Holding, Principal
 from sessile.core.events import MessageAdded
 from sessile.core.ids import NodeId, SessionKey, TenantId, UserId
+from sessile.ports.store import Store
 
 SECTION = "store"
 TEXT = "What was the total of my last order, and when will it arrive? " * 8 + "Thanks!!"[:4]
@@ -35,7 +36,7 @@ _runner = Runner(
 class Callers:
     """Sessions of one store, each with a caller that asks for the next turn when one is done."""
 
-    def __init__(self, store: SqliteStore, count: int) -> None:
+    def __init__(self, store: Store, count: int) -> None:
         self._store = store
         self._count = count
         self._keys: list[SessionKey] = []
@@ -61,7 +62,11 @@ class Callers:
             latencies.append((time.perf_counter() - begun) * 1000)
 
 
-async def turn(store: SqliteStore, key: SessionKey) -> None:
+def new_ids(count: int) -> list[str]:
+    return [str(_ids.turn_id()) for _ in range(count)]
+
+
+async def turn(store: Store, key: SessionKey) -> None:
     """One durable turn: a message that starts it at once, and the reply that ends it."""
     turn_id = _ids.turn_id()
     submit = SubmitTurn(
