@@ -60,11 +60,16 @@ async def migrate_postgres(dsn: str) -> None:
     at once, one migrates and the others wait for it."""
     if await revision_postgres(dsn) == HEAD:
         return
-    from sqlalchemy import NullPool, make_url, text  # noqa: PLC0415
+    import asyncpg  # noqa: PLC0415
+    from sqlalchemy import NullPool, text  # noqa: PLC0415
     from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415
 
-    url = make_url(dsn).set(drivername="postgresql+asyncpg")
-    engine = create_async_engine(url, poolclass=NullPool)
+    engine = create_async_engine(
+        # The address is the driver's to read: it may name several hosts.
+        "postgresql+asyncpg://",
+        async_creator=lambda: asyncpg.connect(dsn),
+        poolclass=NullPool,
+    )
     lock = text("SELECT pg_advisory_xact_lock(:key)")
     try:
         async with engine.begin() as connection:
