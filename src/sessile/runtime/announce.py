@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-from sessile.core.events import Entry
-from sessile.core.ids import TurnId
+from sessile.core.events import TERMINAL_KINDS, Entry
+from sessile.core.ids import SessionKey, TurnId
 from sessile.core.session import SessionHead, Turn, due_at_ms
 from sessile.ports.notifier import Hint, Notifier
 from sessile.ports.store import Committed
@@ -14,13 +14,39 @@ from sessile.runtime.telemetry import Telemetry
 CONTROL_KINDS = frozenset({"turn.cancel_requested", "turn.steered", "session.closed"})
 
 
+class Waiter:
+    """Who waits for a turn's end. `turn` is its record once it ended on this node."""
+
+    __slots__ = ("_bell", "turn", "turn_id")
+
+    def __init__(self, turn_id: TurnId) -> None:
+        self.turn_id = turn_id
+        self.turn: Turn | None = None
+        self._bell = asyncio.Event()
+
+    def ring(self) -> None:
+        self._bell.set()
+
+    async def rung(self, *, timeout_seconds: float) -> None:
+        """Returns when there may be something to see, or after the time."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_seconds):
+                await self._bell.wait()
+        self._bell.clear()
+
+
 class Announcer:
     """Called in the event loop after each commit of this node. It never waits."""
 
     def __init__(self, *, notifier: Notifier, telemetry: Telemetry) -> None:
         self._notifier = notifier
         self._telemetry = telemetry
-        self._waiting: dict[TurnId, list[asyncio.Future[Turn]]] = {}
+        self._waiting: dict[SessionKey, list[Waiter]] = {}
+        self._stop_listening = notifier.listen(self._on_hint)
+
+    def close(self) -> None:
+        """Tell those who wait nothing more of what ends on other nodes."""
+        self._stop_listening()
 
     def publish(self, committed: Committed) -> None:
         """Also where an answer was lost and asked for again: readers then read the log."""
@@ -28,6 +54,7 @@ class Announcer:
             return
         entries = committed.entries
         self._telemetry.entries.inc(len(entries))
+        self._tell(committed)
         self._notifier.publish(
             Hint(
                 key=committed.head.key,
@@ -37,26 +64,40 @@ class Announcer:
                 control=_is_control(committed.head, entries),
             )
         )
-        for turn in committed.turns.values():
-            if turn.ended:
-                self._telemetry.turn_ended(turn)
-                for waiter in self._waiting.get(turn.turn_id, ()):
-                    if not waiter.done():
-                        waiter.set_result(turn)
 
     @contextmanager
-    def waiting(self, turn_id: TurnId) -> Generator[asyncio.Future[Turn], None, None]:
-        """A future of the turn's record, set when the turn ends on this node."""
-        waiter: asyncio.Future[Turn] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(turn_id, []).append(waiter)
+    def waiting(self, key: SessionKey, turn_id: TurnId) -> Generator[Waiter, None, None]:
+        """Someone who is rung when the turn may have ended, here or on another node."""
+        waiter = Waiter(turn_id)
+        self._waiting.setdefault(key, []).append(waiter)
         try:
             yield waiter
         finally:
-            waiter.cancel()
-            waiters = self._waiting[turn_id]
+            waiters = self._waiting[key]
             waiters.remove(waiter)
             if not waiters:
-                del self._waiting[turn_id]
+                del self._waiting[key]
+
+    def _tell(self, committed: Committed) -> None:
+        for turn in committed.turns.values():
+            if not turn.ended:
+                continue
+            self._telemetry.turn_ended(turn)
+            assert committed.head is not None
+            for waiter in self._waiting.get(committed.head.key, ()):
+                if waiter.turn_id == turn.turn_id:
+                    waiter.turn = turn
+                    waiter.ring()
+
+    def _on_hint(self, hint: Hint) -> None:
+        """What ended on another node is in the store. A hint may come without what was appended:
+        then it may have been an end."""
+        for waiter in self._waiting.get(hint.key, ()):
+            if not hint.entries or any(
+                entry.turn_id == waiter.turn_id and entry.kind in TERMINAL_KINDS
+                for entry in hint.entries
+            ):
+                waiter.ring()
 
 
 def _is_control(head: SessionHead, entries: tuple[Entry, ...]) -> bool:

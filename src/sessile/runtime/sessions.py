@@ -35,7 +35,7 @@ from sessile.core.ids import Seq, SessionId, SessionKey, TurnId
 from sessile.core.session import Turn
 from sessile.ports.notifier import Hint, Notifier
 from sessile.ports.store import Committed, Found
-from sessile.runtime.announce import Announcer
+from sessile.runtime.announce import Announcer, Waiter
 from sessile.runtime.forks import end_of, inherited
 from sessile.runtime.inputs import checked_metadata, checked_title, read_input, session_key
 from sessile.runtime.node import Node
@@ -230,9 +230,9 @@ class Sessions:
         self, principal: Principal, session_id: SessionId, turn_id: TurnId, *, seconds: float
     ) -> Turn:
         """The turn's record when it ends, or as it stands when the time is over."""
-        with self._announcer.waiting(turn_id) as ended:
+        with self._announcer.waiting(session_key(principal, session_id), turn_id) as waiter:
             turn = await self._reads.turn(principal, session_id, turn_id)
-            return turn if turn.ended else await self._wait(principal, turn, ended, seconds)
+            return turn if turn.ended else await self._wait(principal, turn, waiter, seconds)
 
     def stop_waiting(self) -> None:
         """From here on, whoever waits for a turn gets its record as it stands, within a beat of
@@ -292,7 +292,7 @@ class Sessions:
         first = command.first if isinstance(command, OpenSession) else command
         assert first is not None
         principal, store = first.principal, self._node.store
-        with self._announcer.waiting(first.turn_id) as ended:
+        with self._announcer.waiting(key, first.turn_id) as waiter:
             if first.runner is not None:
                 committed = await self._workers.start(lambda: store.transact(key, command))
             else:
@@ -300,8 +300,8 @@ class Sessions:
             turn = committed.turn
             assert turn is not None
             if wait_seconds > 0 and not turn.ended:
-                if turn.turn_id == first.turn_id:
-                    turn = await self._wait(principal, turn, ended, wait_seconds)
+                if (turn.session_id, turn.turn_id) == (key.session_id, first.turn_id):
+                    turn = await self._wait(principal, turn, waiter, wait_seconds)
                 else:
                     turn = await self.wait(
                         principal, turn.session_id, turn.turn_id, seconds=wait_seconds
@@ -317,17 +317,15 @@ class Sessions:
         self._announcer.publish(committed)
         return committed
 
-    async def _wait(
-        self, principal: Principal, turn: Turn, ended: asyncio.Future[Turn], seconds: float
-    ) -> Turn:
-        """The turn may end on another node: then the sweep's beat finds it in the store."""
+    async def _wait(self, principal: Principal, turn: Turn, waiter: Waiter, seconds: float) -> Turn:
+        """The turn may end on another node, whose hint may be lost: then the sweep's beat finds
+        it in the store."""
         loop = asyncio.get_running_loop()
         end = loop.time() + min(seconds, self._node.settings.wait_seconds_max)
         while self._waits and not turn.ended and (left := end - loop.time()) > 0:
-            beat = min(left, self._node.settings.sweep_seconds)
-            done, _ = await asyncio.wait({ended}, timeout=beat)
-            if done:
-                return ended.result()
+            await waiter.rung(timeout_seconds=min(left, self._node.settings.sweep_seconds))
+            if waiter.turn is not None:
+                return waiter.turn
             turn = await self._reads.turn(principal, turn.session_id, turn.turn_id)
         return turn
 

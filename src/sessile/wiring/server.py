@@ -85,6 +85,7 @@ class Server:
             store = await stack.enter_async_context(self._open_store(self.settings, self._clock))
             notifier = LocalNotifier()
             announcer = Announcer(notifier=notifier, telemetry=self.telemetry)
+            stack.callback(announcer.close)
             threads = Threads(threads_max=self.settings.tool_threads_max)
             stack.callback(threads.close)
             node = Node(
