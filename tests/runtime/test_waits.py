@@ -7,7 +7,7 @@ import pytest
 from tests.runtime.rig import ANN, House, Rig, virtual
 
 from sessile.core.context import TurnContext
-from sessile.core.ids import SessionId, TurnId
+from sessile.core.ids import CallId, SessionId, TurnId
 from sessile.core.transcript import History
 from sessile.kit.assistant import Assistant
 from sessile.ports.agent import AgentEvent, TextDelta, Tools
@@ -169,3 +169,22 @@ async def test_a_steer_that_a_later_attempt_read_is_not_taken_for_one_that_came_
     said = [text for role, text in house.said(session) if role == "user"]
     assert said == ["a", "b", "c"]
     assert house.said(session)[-1] == ("assistant", "re: c")
+
+
+@virtual
+async def test_who_waits_for_a_turn_is_answered_when_it_waits_for_a_person(house: House) -> None:
+    steered = asyncio.Event()
+    steered.set()
+    node = await house.node(desk([], steered))
+    session = await house.open(node)
+    begun = house.now
+
+    submitted = await house.submit(node, session, wait_seconds=30)
+
+    assert submitted.turn.status == "awaiting"
+    assert house.now - begun < 1
+    turn_id = submitted.turn.turn_id
+    call_id = await until_it_waits(house, session, turn_id)
+    await node.do(node.gates.answer(ANN, session, CallId(call_id), granted=True))
+    turn = await node.do(node.sessions.wait(ANN, session, turn_id, seconds=30))
+    assert turn.status == "completed"

@@ -14,8 +14,17 @@ from sessile.runtime.telemetry import Telemetry
 CONTROL_KINDS = frozenset({"turn.cancel_requested", "turn.steered", "session.closed"})
 
 
+REST_KINDS = TERMINAL_KINDS | {"turn.awaiting"}
+
+
+def rests(turn: Turn) -> bool:
+    """Nothing more comes of the turn by itself: it has ended, or waits for a person."""
+    unanswered = turn.awaited.unanswered if turn.awaited is not None else ()
+    return turn.ended or (turn.status == "awaiting" and bool(unanswered))
+
+
 class Waiter:
-    """Who waits for a turn's end. `turn` is its record once it ended on this node."""
+    """Who waits until a turn rests. `turn` is its record once it does so on this node."""
 
     __slots__ = ("_bell", "turn", "turn_id")
 
@@ -67,7 +76,7 @@ class Announcer:
 
     @contextmanager
     def waiting(self, key: SessionKey, turn_id: TurnId) -> Generator[Waiter, None, None]:
-        """Someone who is rung when the turn may have ended, here or on another node."""
+        """Someone who is rung when the turn may rest, here or on another node."""
         waiter = Waiter(turn_id)
         self._waiting.setdefault(key, []).append(waiter)
         try:
@@ -80,9 +89,10 @@ class Announcer:
 
     def _tell(self, committed: Committed) -> None:
         for turn in committed.turns.values():
-            if not turn.ended:
+            if turn.ended:
+                self._telemetry.turn_ended(turn)
+            if not rests(turn):
                 continue
-            self._telemetry.turn_ended(turn)
             assert committed.head is not None
             for waiter in self._waiting.get(committed.head.key, ()):
                 if waiter.turn_id == turn.turn_id:
@@ -90,11 +100,11 @@ class Announcer:
                     waiter.ring()
 
     def _on_hint(self, hint: Hint) -> None:
-        """What ended on another node is in the store. A hint may come without what was appended:
-        then it may have been an end."""
+        """How it rests on another node is in the store. A hint may come without what was
+        appended: then that may have been its end."""
         for waiter in self._waiting.get(hint.key, ()):
             if not hint.entries or any(
-                entry.turn_id == waiter.turn_id and entry.kind in TERMINAL_KINDS
+                entry.turn_id == waiter.turn_id and entry.kind in REST_KINDS
                 for entry in hint.entries
             ):
                 waiter.ring()

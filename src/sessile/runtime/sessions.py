@@ -35,7 +35,7 @@ from sessile.core.ids import Seq, SessionId, SessionKey, TurnId
 from sessile.core.session import Turn
 from sessile.ports.notifier import Hint, Notifier
 from sessile.ports.store import Committed, Found
-from sessile.runtime.announce import Announcer, Waiter
+from sessile.runtime.announce import Announcer, Waiter, rests
 from sessile.runtime.forks import end_of, inherited
 from sessile.runtime.inputs import checked_metadata, checked_title, read_input, session_key
 from sessile.runtime.node import Node
@@ -171,7 +171,8 @@ class Sessions:
         """Accept an input: it is durable on return. `given`: `{type: message|task|button, …}`. A
         press is a turn of its own: nothing steers it into another.
 
-        With `wait_seconds`, until the turn has ended or the time is over: the record says which.
+        With `wait_seconds`, until the turn has ended, waits for a person, or the time is over: the
+        record says which.
         Raises InvalidInput, SessionClosed, SessionBusy, QueueFull, IdempotencyConflict.
         """
         command = self._first(principal, given, when_busy)
@@ -229,10 +230,11 @@ class Sessions:
     async def wait(
         self, principal: Principal, session_id: SessionId, turn_id: TurnId, *, seconds: float
     ) -> Turn:
-        """The turn's record when it ends, or as it stands when the time is over."""
+        """The turn's record when it ends or waits for a person, or as it stands when the time is
+        over."""
         with self._announcer.waiting(session_key(principal, session_id), turn_id) as waiter:
             turn = await self._reads.turn(principal, session_id, turn_id)
-            return turn if turn.ended else await self._wait(principal, turn, waiter, seconds)
+            return turn if rests(turn) else await self._wait(principal, turn, waiter, seconds)
 
     def stop_waiting(self) -> None:
         """From here on, whoever waits for a turn gets its record as it stands, within a beat of
@@ -299,7 +301,7 @@ class Sessions:
                 committed = await self._transact(principal, key.session_id, command)
             turn = committed.turn
             assert turn is not None
-            if wait_seconds > 0 and not turn.ended:
+            if wait_seconds > 0 and not rests(turn):
                 if (turn.session_id, turn.turn_id) == (key.session_id, first.turn_id):
                     turn = await self._wait(principal, turn, waiter, wait_seconds)
                 else:
@@ -318,11 +320,11 @@ class Sessions:
         return committed
 
     async def _wait(self, principal: Principal, turn: Turn, waiter: Waiter, seconds: float) -> Turn:
-        """The turn may end on another node, whose hint may be lost: then the sweep's beat finds
+        """The turn may rest on another node, whose hint may be lost: then the sweep's beat finds
         it in the store."""
         loop = asyncio.get_running_loop()
         end = loop.time() + min(seconds, self._node.settings.wait_seconds_max)
-        while self._waits and not turn.ended and (left := end - loop.time()) > 0:
+        while self._waits and not rests(turn) and (left := end - loop.time()) > 0:
             await waiter.rung(timeout_seconds=min(left, self._node.settings.sweep_seconds))
             if waiter.turn is not None:
                 return waiter.turn
