@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from sessile.http.exchange import Caller
     from sessile.http.sessions import IdempotencyKey
     from sessile.kit.assistant import Assistant
+    from sessile.kit.intents import NearestExamples, PhrasesFirst
     from sessile.kit.replies import Intent, Reply
     from sessile.ports.agent import (
         AgentFailed,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         Tools,
     )
     from sessile.ports.auth import Authenticator
+    from sessile.ports.intents import Classifier, IntentGuess, IntentSpec
     from sessile.ports.store import Found
     from sessile.runtime.feed import Ended, Grown, Reset
     from sessile.runtime.reads import Page, Reads
@@ -36,16 +38,21 @@ _HOMES = {
     "Authenticator": "sessile.ports.auth",
     "Button": "sessile.ports.agent",
     "Caller": "sessile.http.exchange",
+    "Classifier": "sessile.ports.intents",
     "Ended": "sessile.runtime.feed",
     "Found": "sessile.ports.store",
     "Grown": "sessile.runtime.feed",
     "History": "sessile.core.transcript",
     "IdempotencyKey": "sessile.http.sessions",
     "Intent": "sessile.kit.replies",
+    "IntentGuess": "sessile.ports.intents",
+    "IntentSpec": "sessile.ports.intents",
     "Message": "sessile.core.transcript",
     "MessageEnd": "sessile.ports.agent",
+    "NearestExamples": "sessile.kit.intents",
     "Opened": "sessile.runtime.sessions",
     "Page": "sessile.runtime.reads",
+    "PhrasesFirst": "sessile.kit.intents",
     "Principal": "sessile.core.context",
     "Progress": "sessile.core.events",
     "Reads": "sessile.runtime.reads",
@@ -76,16 +83,21 @@ __all__ = [
     "Authenticator",
     "Button",
     "Caller",
+    "Classifier",
     "Ended",
     "Found",
     "Grown",
     "History",
     "IdempotencyKey",
     "Intent",
+    "IntentGuess",
+    "IntentSpec",
     "Message",
     "MessageEnd",
+    "NearestExamples",
     "Opened",
     "Page",
+    "PhrasesFirst",
     "Principal",
     "Progress",
     "Reads",
