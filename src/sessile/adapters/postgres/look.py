@@ -91,10 +91,9 @@ async def look(connection: Connection, batch: Batch, needs: Iterable[Needs | Non
         part: json.loads(text or "[]") for part, text in zip(parts, row, strict=True)
     }
     _show(batch, found, heads)
-    for key, turn_id in turns:
-        batch.see_turns(key, (), sought=(turn_id,))
-    for key, _ in queues:
-        batch.see_queue(key)
+    batch.see_no_more(turns)
+    for key, most in sorted(queues):
+        batch.see_queue(key, most)
     for place in answers:
         batch.see_answer(place, None)
     for it in found.get(ANSWERS, ()):
@@ -122,7 +121,7 @@ def _show(batch: Batch, found: dict[str, list[Any]], heads: Iterable[SessionKey]
         batch.see_session(session_of(row[2:], key=SessionKey(row[0], row[1])))
     for row in (*found.get(TURNS, ()), *found.get(QUEUES, ())):
         key = SessionKey(row[0], row[1])
-        batch.see_turns(key, (turn_of(row[2:], key=key),))
+        batch.see_turn(key, turn_of(row[2:], key=key))
 
 
 @cache

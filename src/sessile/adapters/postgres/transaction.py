@@ -115,6 +115,8 @@ class Transaction:
                 answers.append(batch.answer(job))
             except SessileError as refusal:
                 answers.append(refusal)
+            if batch.gathered.deleted:
+                mark = await self._flush() or mark  # what is asked next is not to find it
         return answers, await self._flush() or mark
 
     async def happened(self, mark: Mark) -> bool:
