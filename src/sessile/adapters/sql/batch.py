@@ -154,34 +154,35 @@ class Batch:
     def needs(self, job: Job) -> Needs | None:
         """What it must still be shown."""
         names, key = job.names, job.key
+        place: Place | None = None
+        answer: Remembered | None = None
+        if names.once is not None:
+            place = _place(key, names.once)
+            if place in self._answers:
+                answer, place = self._answers[place], None
         if names.exclusive_key is not None:
             holder = (key.tenant_id, names.exclusive_key)
             if holder not in self._holders:
-                return Needs(key, holder=holder)
+                return Needs(key, holder=holder, answer=place)
             key = self._holders[holder] or key
         if key not in self._known:
-            return Needs(key, head=True)
-        told: TurnId | None = None
-        if names.once is not None:
-            place = _place(key, names.once)
-            if place not in self._answers:
-                return Needs(key, answer=place)
-            answer = self._answers[place]
-            if answer is not None:
-                if answer.session_id != key.session_id:
-                    return self._elsewhere(SessionKey(key.tenant_id, answer.session_id), answer)
-                told = answer.turn_id
+            return Needs(key, head=True, answer=place)
+        if answer is not None and answer.session_id != key.session_id:
+            return self._elsewhere(SessionKey(key.tenant_id, answer.session_id), answer)
         known = self._known[key]
         if known is None:
-            return None
+            return None if place is None else Needs(key, answer=place)
         head = known.head
         named_id = names.turn_id if self._careful or not _mints(job) else None
+        told = None if answer is None else answer.turn_id
         turns = self._unseen(known, head.running_turn_id, named_id, told)
         queue = 0
         if names.queue != "none" and head.queued:
             queue = self._unseen_queue(known, head.queued if names.queue == "all" else 1)
         wide = known.session is None
-        return Needs(key, wide=wide, turns=turns, queue=queue) if wide or turns or queue else None
+        if wide or turns or queue or place is not None:
+            return Needs(key, wide=wide, turns=turns, queue=queue, answer=place)
+        return None
 
     def _elsewhere(self, about: SessionKey, answer: Remembered) -> Needs | None:
         """What the answer that an open repeats is about."""

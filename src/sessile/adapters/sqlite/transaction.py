@@ -37,21 +37,20 @@ class Transaction:
         self._batch = Batch(careful=True)
 
     def prepare(self, jobs: Sequence[Job]) -> None:
-        """Read the sessions and turns of these jobs ahead, all in one go."""
+        """Read ahead what these jobs need as things stand, the sessions and turns in one go."""
         batch = self._batch
         self._see([job.key for job in jobs if not _opens(job)])
         for job in jobs:
             # The id of what is opened is new, and not looked for.
             if _opens(job) and not batch.knows(job.key):
                 batch.see(job.key, None)
-        needs = [it for it in map(batch.needs, jobs) if it is not None]
-        self._see_turns([(it.key, turn_id) for it in needs for turn_id in it.turns])
+        self._look([it for it in map(batch.needs, jobs) if it is not None])
 
     def answer(self, job: Job) -> Committed:
         """Raises what `Batch.answer` raises, and then nothing of the job will be written."""
         batch = self._batch
         while (needs := batch.needs(job)) is not None:
-            self._look(needs)
+            self._look([needs])
         batch.now_ms = self._clock.now_ms()
         committed = batch.answer(job)
         if committed.deleted:
@@ -82,16 +81,15 @@ class Transaction:
         while len(hot) > HOT_SESSIONS_MAX:
             del hot[next(iter(hot))]
 
-    def _look(self, needs: Needs) -> None:
-        if needs.holder is not None:
-            self._see_holder(needs.holder)
-        if needs.head:
-            self._see([needs.key])
-        if needs.answer is not None:
-            self._see_answer(needs.answer)
-        self._see_turns([(needs.key, turn_id) for turn_id in needs.turns])
-        if needs.queue:
-            self._see_queue(needs.key, needs.queue)
+    def _look(self, needs: Sequence[Needs]) -> None:
+        self._see([it.key for it in needs if it.head])
+        self._see_turns([(it.key, turn_id) for it in needs for turn_id in it.turns])
+        for holder in dict.fromkeys([it.holder for it in needs if it.holder is not None]):
+            self._see_holder(holder)
+        for place in dict.fromkeys([it.answer for it in needs if it.answer is not None]):
+            self._see_answer(place)
+        for key, most in dict.fromkeys([(it.key, it.queue) for it in needs if it.queue]):
+            self._see_queue(key, most)
 
     def _see(self, keys: Iterable[SessionKey]) -> None:
         batch, wanted = self._batch, list[SessionKey]()
@@ -159,7 +157,8 @@ class Transaction:
             self._batch.see_turn(key, turn_of(row[2:], key=key))
 
     def _see_queue(self, key: SessionKey, most: int) -> None:
-        self.flush()  # it may be of them
+        if not self._batch.gathered.empty:
+            self.flush()  # it may be of them
         sql = """
             SELECT turn_id, seq, position, message_id, user_id, status, attempt, strikes,
                 progressed, cancel_reason, cancel_by, current_iteration, total_iterations,
