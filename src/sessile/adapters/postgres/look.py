@@ -8,8 +8,9 @@ from typing import Any
 from asyncpg import Connection
 
 from sessile.adapters.postgres.numbered import numbered
-from sessile.adapters.sql.batch import Batch, Needs
+from sessile.adapters.sql.batch import Batch
 from sessile.adapters.sql.gathered import Known
+from sessile.adapters.sql.jobs import Needs
 from sessile.adapters.sql.rows import head_of, lease_of, session_of, turn_of
 from sessile.core.commands import Remembered
 from sessile.core.ids import SessionKey

@@ -5,14 +5,13 @@ answered from memory. Each job sees what those before it wrote. What they write 
 goes to the database in a few statements at the end: a head that five jobs changed is written once.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import NamedTuple
 
 from sessile.adapters.sql.gathered import Gathered, Holder, Known, Place
+from sessile.adapters.sql.jobs import NOTHING, Appended, Asked, Job, Needs
 from sessile.core.attempts import authorised, check_append
 from sessile.core.commands import (
-    Command,
     Decision,
     Named,
     Once,
@@ -20,63 +19,14 @@ from sessile.core.commands import (
     Remembered,
     SubmitTurn,
     View,
-    named,
 )
 from sessile.core.context import Holding
 from sessile.core.decide import decide
-from sessile.core.events import Entry, Event
+from sessile.core.events import Entry
 from sessile.core.ids import NodeId, Seq, SessionId, SessionKey, TurnId
 from sessile.core.session import FREE, Session, SessionHead, Turn, due_at_ms
 from sessile.core.settle import Changes, settle, stepped
 from sessile.ports.store import Committed
-
-
-class Asked(NamedTuple):
-    """A command for a session."""
-
-    key: SessionKey
-    command: Command
-    names: Named
-
-    @classmethod
-    def of(cls, key: SessionKey, command: Command) -> "Asked":
-        return cls(key, command, named(command))
-
-
-class Appended(NamedTuple):
-    """A fenced append to a running turn."""
-
-    holding: Holding
-    step: int
-    events: Sequence[Event]
-
-    @property
-    def key(self) -> SessionKey:
-        return self.holding.key
-
-    @property
-    def names(self) -> Named:
-        return NOTHING
-
-
-NOTHING = Named()
-Job = Asked | Appended
-
-
-class Needs(NamedTuple):
-    """What of a session must be handed in before a job can be answered.
-
-    `holder`: which session holds the exclusive key. `head`: all of it. `wide`: the wide row.
-    `queue`: as many of the turns that wait, the first ones.
-    """
-
-    key: SessionKey
-    holder: Holder | None = None
-    head: bool = False
-    wide: bool = False
-    turns: tuple[TurnId, ...] = ()
-    queue: int = 0
-    answer: Place | None = None
 
 
 class Batch:

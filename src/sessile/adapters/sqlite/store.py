@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from typing import Self, TypeVar
 
 from sessile.adapters.migrations import migrate
-from sessile.adapters.sql.batch import Appended, Asked
+from sessile.adapters.sql.jobs import Appended, Asked
 from sessile.adapters.sqlite import reads
 from sessile.adapters.sqlite.files import DirectoryLock, connect_reader, connect_writer
 from sessile.adapters.sqlite.writer import Writer

@@ -7,8 +7,9 @@ import json
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 
-from sessile.adapters.sql.batch import Asked, Batch, Job, Needs
+from sessile.adapters.sql.batch import Batch
 from sessile.adapters.sql.gathered import Gathered, Holder, Known, Place
+from sessile.adapters.sql.jobs import Asked, Job, Needs
 from sessile.adapters.sql.rows import head_of, lease_of, session_of, turn_of
 from sessile.adapters.sqlite.spread import spread
 from sessile.adapters.sqlite.writes import write

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from sessile.adapters.sql.batch import Appended, Asked
 from sessile.adapters.sql.gathered import Known
+from sessile.adapters.sql.jobs import Appended, Asked
 from sessile.adapters.sqlite.transaction import Transaction
 from sessile.core.errors import SessileError, StorageBusy, StorageDamaged, StorageFull
 from sessile.core.ids import SessionKey
