@@ -416,6 +416,19 @@ async def test_a_caller_that_goes_away_leaves_its_job_whole(desk: Desk, path: Pa
     assert [turn.input["text"] for turn in await desk.store.turns(key, limit=9)] == ["a", "b"]
 
 
+async def test_a_key_is_free_behind_the_delete_in_one_transaction(desk: Desk) -> None:
+    key = await desk.open(once=once("k1", "open"))
+
+    before, _, behind = await asyncio.gather(
+        desk.open_as(once=once("k1", "open")),
+        desk.delete(key),
+        desk.open_as(once=once("k1", "open")),
+    )
+
+    assert (before.repeated, behind.repeated) == (True, False)
+    assert before.session_id == key.session_id != behind.session_id
+
+
 async def test_jobs_that_were_asked_for_before_the_end_are_done(
     path: Path, clock: ManualClock
 ) -> None:

@@ -1,6 +1,7 @@
 """A running turn: written under its fence, step by step, and ended exactly once."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from tests.contract.desk import ACME, LEASE_MS, NODE_2, Desk, holding, runner
@@ -9,6 +10,7 @@ from sessile.core.codec import decode
 from sessile.core.errors import LeaseLost, SteerUnread
 from sessile.core.events import Progress, ToolCompleted, TurnProgress, TurnSteered
 from sessile.core.ids import CallId, Fence, MessageId, SessionId, SessionKey
+from sessile.ports.store import Committed
 
 TERMINAL = {"turn.completed", "turn.failed", "turn.cancelled", "turn.interrupted"}
 
@@ -338,6 +340,25 @@ async def test_a_close_ends_the_queue_and_flags_what_runs(desk: Desk) -> None:
     assert statuses == ["cancelled"] * 8
     assert ended.lease.owner is None
     assert await desk.due() == []
+
+
+async def test_a_close_at_once_with_a_refused_end_ends_the_whole_queue(desk: Desk) -> None:
+    key = await desk.open()
+    held = await desk.run(key)
+    for text in "bcdefg":
+        await desk.submit(key, text)
+    older = replace(held, fence=Fence(held.fence - 1))
+
+    refused, closed = await asyncio.gather(
+        desk.finish(older), desk.close(key), return_exceptions=True
+    )
+
+    assert isinstance(refused, LeaseLost)
+    assert isinstance(closed, Committed)
+    assert closed.head is not None
+    assert (closed.head.status, closed.head.queued) == ("closed", 0)
+    statuses = [turn.status for turn in await desk.store.turns(key, limit=10)]
+    assert statuses == ["running", *["cancelled"] * 6]
 
 
 async def test_a_closed_session_whose_node_was_lost_is_still_ended(desk: Desk) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from asyncpg import Connection
 
-from sessile.adapters.sql.batch import Appended
+from sessile.adapters.sql.jobs import Appended
 from sessile.adapters.sql.rows import head_of, lease_of
 from sessile.core import codec
 from sessile.core.events import (

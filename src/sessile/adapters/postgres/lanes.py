@@ -23,7 +23,7 @@ from sessile.adapters.postgres.connections import (
     told,
 )
 from sessile.adapters.postgres.transaction import Answer, HolderMoved, Hot, Job, Mark, Transaction
-from sessile.adapters.sql.batch import Appended, Asked
+from sessile.adapters.sql.jobs import Appended, Asked
 from sessile.core.ids import SessionId, SessionKey
 from sessile.core.turns import evolve_turn_by
 from sessile.ports.store import Committed

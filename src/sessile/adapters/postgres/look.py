@@ -8,8 +8,9 @@ from typing import Any
 from asyncpg import Connection
 
 from sessile.adapters.postgres.numbered import numbered
-from sessile.adapters.sql.batch import Batch, Needs
+from sessile.adapters.sql.batch import Batch
 from sessile.adapters.sql.gathered import Known
+from sessile.adapters.sql.jobs import Needs
 from sessile.adapters.sql.rows import head_of, lease_of, session_of, turn_of
 from sessile.core.commands import Remembered
 from sessile.core.ids import SessionKey
@@ -91,10 +92,9 @@ async def look(connection: Connection, batch: Batch, needs: Iterable[Needs | Non
         part: json.loads(text or "[]") for part, text in zip(parts, row, strict=True)
     }
     _show(batch, found, heads)
-    for key, turn_id in turns:
-        batch.see_turns(key, (), sought=(turn_id,))
-    for key, _ in queues:
-        batch.see_queue(key)
+    batch.see_no_more(turns)
+    for key, most in sorted(queues):
+        batch.see_queue(key, most)
     for place in answers:
         batch.see_answer(place, None)
     for it in found.get(ANSWERS, ()):
@@ -122,7 +122,7 @@ def _show(batch: Batch, found: dict[str, list[Any]], heads: Iterable[SessionKey]
         batch.see_session(session_of(row[2:], key=SessionKey(row[0], row[1])))
     for row in (*found.get(TURNS, ()), *found.get(QUEUES, ())):
         key = SessionKey(row[0], row[1])
-        batch.see_turns(key, (turn_of(row[2:], key=key),))
+        batch.see_turn(key, turn_of(row[2:], key=key))
 
 
 @cache

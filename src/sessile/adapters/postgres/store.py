@@ -20,7 +20,7 @@ from sessile.adapters.postgres.connections import (
     told,
 )
 from sessile.adapters.postgres.lanes import Lanes
-from sessile.adapters.sql.batch import Appended, Asked
+from sessile.adapters.sql.jobs import Appended, Asked
 from sessile.core.commands import Command
 from sessile.core.context import Holding
 from sessile.core.errors import SessileError

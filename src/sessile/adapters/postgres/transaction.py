@@ -12,8 +12,9 @@ from asyncpg import Connection
 
 from sessile.adapters.postgres.look import known_of, look
 from sessile.adapters.postgres.writes import write
-from sessile.adapters.sql.batch import Appended, Asked, Batch
+from sessile.adapters.sql.batch import Batch
 from sessile.adapters.sql.gathered import Gathered, Holder
+from sessile.adapters.sql.jobs import Appended, Asked
 from sessile.core.errors import SessileError
 from sessile.core.events import Entry
 from sessile.core.ids import Seq, SessionKey, TurnId
@@ -115,6 +116,8 @@ class Transaction:
                 answers.append(batch.answer(job))
             except SessileError as refusal:
                 answers.append(refusal)
+            if batch.gathered.deleted:
+                mark = await self._flush() or mark  # what is asked next is not to find it
         return answers, await self._flush() or mark
 
     async def happened(self, mark: Mark) -> bool:

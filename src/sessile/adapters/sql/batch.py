@@ -5,14 +5,13 @@ answered from memory. Each job sees what those before it wrote. What they write 
 goes to the database in a few statements at the end: a head that five jobs changed is written once.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import NamedTuple
 
 from sessile.adapters.sql.gathered import Gathered, Holder, Known, Place
+from sessile.adapters.sql.jobs import NOTHING, Appended, Asked, Job, Needs
 from sessile.core.attempts import authorised, check_append
 from sessile.core.commands import (
-    Command,
     Decision,
     Named,
     Once,
@@ -20,54 +19,14 @@ from sessile.core.commands import (
     Remembered,
     SubmitTurn,
     View,
-    named,
 )
 from sessile.core.context import Holding
 from sessile.core.decide import decide
-from sessile.core.events import Entry, Event
-from sessile.core.ids import Seq, SessionId, SessionKey, TurnId
+from sessile.core.events import Entry
+from sessile.core.ids import NodeId, Seq, SessionId, SessionKey, TurnId
 from sessile.core.session import FREE, Session, SessionHead, Turn, due_at_ms
 from sessile.core.settle import Changes, settle, stepped
 from sessile.ports.store import Committed
-
-
-class Asked(NamedTuple):
-    """A command for a session."""
-
-    key: SessionKey
-    command: Command
-    names: Named
-
-    @classmethod
-    def of(cls, key: SessionKey, command: Command) -> "Asked":
-        return cls(key, command, named(command))
-
-
-class Appended(NamedTuple):
-    """A fenced append to a running turn."""
-
-    holding: Holding
-    step: int
-    events: Sequence[Event]
-
-    @property
-    def key(self) -> SessionKey:
-        return self.holding.key
-
-
-class Needs(NamedTuple):
-    """What of a session must be handed in before a job can be answered.
-
-    `head`: all of it; a remembered answer is about it, and nothing of it is written. `wide`: the
-    wide row. `queue`: as many of the turns that wait, the first ones.
-    """
-
-    key: SessionKey
-    head: bool = False
-    wide: bool = False
-    turns: tuple[TurnId, ...] = ()
-    queue: int = 0
-    answer: Place | None = None
 
 
 class Batch:
@@ -81,8 +40,8 @@ class Batch:
         self._answers: dict[Place, Remembered | None] = {}
         self._sought: set[tuple[SessionKey, TurnId]] = set()
         """Turns that were looked for: those that there were are known."""
-        self._queues: dict[SessionKey, Seq] = {}
-        """Where the heads were when the queues were looked at."""
+        self._queues: dict[SessionKey, tuple[Seq, int]] = {}
+        """Where the heads were when the queues were looked at, and how many were asked for."""
         self.gathered = Gathered()
         self.now_ms = 0
 
@@ -103,19 +62,20 @@ class Batch:
     def see_answer(self, place: Place, answer: Remembered | None) -> None:
         self._answers[place] = answer
 
-    def see_turns(
-        self, key: SessionKey, turns: Iterable[Turn], *, sought: Iterable[TurnId] = ()
-    ) -> None:
+    def see_turn(self, key: SessionKey, turn: Turn) -> None:
         known = self._known[key]
         assert known is not None, "a turn has its session"
-        known.turns.update((turn.turn_id, turn) for turn in turns)
-        self._sought.update((key, turn_id) for turn_id in sought)
+        known.turns[turn.turn_id] = turn
 
-    def see_queue(self, key: SessionKey) -> None:
+    def see_no_more(self, places: Iterable[tuple[SessionKey, TurnId]]) -> None:
+        """Of these turns, those that there are were shown."""
+        self._sought.update(places)
+
+    def see_queue(self, key: SessionKey, most: int) -> None:
         """Its first turns were shown, as many as were asked for."""
         known = self._known[key]
         assert known is not None
-        self._queues[key] = known.head.head
+        self._queues[key] = (known.head.head, most)
 
     # -- what a job needs, and its answer
 
@@ -127,68 +87,104 @@ class Batch:
             return key is None
         return known.head.status == "active" and known.head.exclusive_key == place[1]
 
+    def knows(self, key: SessionKey) -> bool:
+        """Whether it was shown, or that there is none."""
+        return key in self._known
+
     def known(self) -> Iterable[tuple[SessionKey, Known | None]]:
         return self._known.items()
 
-    def key_of(self, job: Asked | Appended) -> SessionKey:
+    def key_of(self, job: Job) -> SessionKey:
         """The session that it is about: where an exclusive key is held, the one that holds it."""
-        if isinstance(job, Asked) and job.names.exclusive_key is not None:
-            return self._holders.get((job.key.tenant_id, job.names.exclusive_key)) or job.key
-        return job.key
+        exclusive_key = job.names.exclusive_key
+        if exclusive_key is None:
+            return job.key
+        return self._holders.get((job.key.tenant_id, exclusive_key)) or job.key
 
-    def needs(self, job: Asked | Appended) -> Needs | None:
-        """What it must still be shown. The head of its session it was shown before."""
-        key = self.key_of(job)
-        names = Named() if isinstance(job, Appended) else job.names
+    def needs(self, job: Job) -> Needs | None:
+        """What it must still be shown."""
+        names, key = job.names, job.key
+        place: Place | None = None
         answer: Remembered | None = None
         if names.once is not None:
             place = _place(key, names.once)
-            if place not in self._answers:
-                return Needs(key, answer=place)
-            answer = self._answers[place]
-            if answer is not None and answer.session_id != key.session_id:
-                return self._elsewhere(SessionKey(key.tenant_id, answer.session_id), answer)
+            if place in self._answers:
+                answer, place = self._answers[place], None
+        if names.exclusive_key is not None:
+            holder = (key.tenant_id, names.exclusive_key)
+            if holder not in self._holders:
+                return Needs(key, holder=holder, answer=place)
+            key = self._holders[holder] or key
+        if key not in self._known:
+            return Needs(key, head=True, answer=place)
+        if answer is not None and answer.session_id != key.session_id:
+            return self._elsewhere(SessionKey(key.tenant_id, answer.session_id), answer)
         known = self._known[key]
         if known is None:
-            return None
-        head, turns = known.head, list[TurnId]()
+            return None if place is None else Needs(key, answer=place)
+        head = known.head
+        named_id = names.turn_id if self._careful or not _mints(job) else None
         told = None if answer is None else answer.turn_id
-        for turn_id in (head.running_turn_id, names.turn_id, told):
-            if turn_id is not None and turn_id not in turns and self._unseen(known, turn_id):
-                turns.append(turn_id)
-        if _mints(job) and not self._careful:
-            turns = [turn_id for turn_id in turns if turn_id != names.turn_id]
+        turns = self._unseen(known, head.running_turn_id, named_id, told)
         queue = 0
         if names.queue != "none" and head.queued:
-            seen = sum(turn.status == "queued" for turn in known.turns.values())
-            if seen < head.queued and self._queues.get(key) != head.head:
-                queue = head.queued if names.queue == "all" else 1
+            queue = self._unseen_queue(known, head.queued if names.queue == "all" else 1)
         wide = known.session is None
-        return (
-            Needs(key, wide=wide, turns=tuple(turns), queue=queue)
-            if (wide or turns or queue)
-            else None
-        )
+        if wide or turns or queue or place is not None:
+            return Needs(key, wide=wide, turns=turns, queue=queue, answer=place)
+        return None
 
     def _elsewhere(self, about: SessionKey, answer: Remembered) -> Needs | None:
         """What the answer that an open repeats is about."""
         if about not in self._known:
             return Needs(about, head=True)
-        known, turn_id = self._known[about], answer.turn_id
+        known = self._known[about]
         if known is None:
             return None
-        turns = () if turn_id is None or not self._unseen(known, turn_id) else (turn_id,)
+        turns = self._unseen(known, answer.turn_id)
         wide = known.session is None
         return Needs(about, wide=wide, turns=turns) if wide or turns else None
 
-    def answer(self, job: Asked | Appended) -> Committed:
+    def _unseen(self, known: Known, *turn_ids: TurnId | None) -> tuple[TurnId, ...]:
+        unseen: tuple[TurnId, ...] = ()
+        for turn_id in turn_ids:
+            if turn_id is None or turn_id in known.turns or turn_id in unseen:
+                continue
+            if (known.head.key, turn_id) not in self._sought:
+                unseen += (turn_id,)
+        return unseen
+
+    def _unseen_queue(self, known: Known, most: int) -> int:
+        """How many of its first turns must be shown: `most`, or none."""
+        head = known.head
+        if sum(turn.status == "queued" for turn in known.turns.values()) == head.queued:
+            return 0
+        at, shown = self._queues.get(head.key, (head.head, 0))
+        return 0 if at == head.head and shown >= most else most
+
+    def answer(self, job: Job) -> Committed:
         """Raises what `decide` and `check_append` raise, and then nothing of the job is written."""
         return self._append(job) if isinstance(job, Appended) else self._transact(job)
+
+    def renew(
+        self, node: NodeId, holdings: Iterable[Holding], *, lease_ms: int
+    ) -> frozenset[SessionKey]:
+        """The sessions whose lease was lost. The heads of all were shown."""
+        lost: set[SessionKey] = set()
+        until_ms = self.now_ms + lease_ms
+        for holding in holdings:
+            known = self._known[holding.key]
+            if known is None or known.lease.owner != node or known.head.fence != holding.fence:
+                lost.add(holding.key)
+                continue
+            known.lease, known.due_at_ms = replace(known.lease, until_ms=until_ms), until_ms
+            self.gathered.moved[holding.key] = known
+        return frozenset(lost)
 
     def _append(self, job: Appended) -> Committed:
         key = job.key
         known = self._known[key]
-        view = self._view(key, known, Named())
+        view = self._view(key, known, NOTHING, exclusive=False)
         if check_append(view, job.holding, step=job.step):
             events = authorised(view, job.events)
             decision = Decision(events=events, lease=stepped(view.lease))
@@ -199,7 +195,7 @@ class Batch:
     def _transact(self, job: Asked) -> Committed:
         names, key = job.names, self.key_of(job)
         known = self._known[key]
-        view = replace(self._view(key, known, names), exclusive=key != job.key)
+        view = self._view(key, known, names, exclusive=key != job.key)
         decision = decide(view, job.command)
         if decision.deleted:
             assert known is not None
@@ -217,7 +213,7 @@ class Batch:
             self.gathered.answered_at_ms = view.now_ms
         return self._apply(key, known, view, decision, session_id)
 
-    def _view(self, key: SessionKey, known: Known | None, names: Named) -> View:
+    def _view(self, key: SessionKey, known: Known | None, names: Named, *, exclusive: bool) -> View:
         remembered = None
         if names.once is not None:
             remembered = self._answers[_place(key, names.once)]
@@ -230,6 +226,7 @@ class Batch:
             session=known.session,
             turns=known.turns,
             remembered=remembered,
+            exclusive=exclusive,
         )
 
     def _apply(
@@ -290,7 +287,7 @@ class Batch:
                 if turn.input is not before.input:
                     gathered.turns_edited[place] = known
             known.turns[turn_id] = turn
-        gathered.entries.extend((key, entry) for entry in changes.entries)
+        gathered.entries.extend([(key, entry) for entry in changes.entries])
         return known
 
     def _let_go(self, head: SessionHead) -> None:
@@ -303,12 +300,15 @@ class Batch:
         self.gathered.deleted[head.key] = head.user_id
         if head.status == "active":
             self._let_go(head)
+        # Of another user's answers about it some stay, and are read again.
+        self._answers = {
+            place: answer
+            for place, answer in self._answers.items()
+            if answer is None or answer.session_id != head.key.session_id
+        }
 
-    def _unseen(self, known: Known, turn_id: TurnId) -> bool:
-        return turn_id not in known.turns and (known.head.key, turn_id) not in self._sought
 
-
-def _mints(job: Asked | Appended) -> bool:
+def _mints(job: Job) -> bool:
     """Whether the turn that it names is one that it makes."""
     return isinstance(job, Asked) and isinstance(job.command, SubmitTurn | OpenSession)
 

@@ -10,10 +10,11 @@ from queue import SimpleQueue
 from typing import Self, TypeVar
 
 from sessile.adapters.migrations import migrate
+from sessile.adapters.sql.jobs import Appended, Asked
 from sessile.adapters.sqlite import reads
 from sessile.adapters.sqlite.files import DirectoryLock, connect_reader, connect_writer
 from sessile.adapters.sqlite.writer import Writer
-from sessile.core.commands import Command, OpenSession, named
+from sessile.core.commands import Command
 from sessile.core.context import Holding
 from sessile.core.errors import StorageBusy, StorageDamaged
 from sessile.core.events import Entry, Event
@@ -87,21 +88,17 @@ class SqliteStore:
         return connection
 
     async def transact(self, key: SessionKey, command: Command) -> Committed:
-        names = named(command)
-        return await self._writer.run(
-            () if isinstance(command, OpenSession) else (key,),
-            lambda it: it.transact(key, command, names),
-            turns=() if names.turn_id is None else ((key, names.turn_id),),
-        )
+        job = Asked.of(key, command)
+        return await self._writer.run(lambda it: it.answer(job), ahead=job)
 
     async def append(self, holding: Holding, step: int, events: Sequence[Event]) -> Committed:
-        return await self._writer.run((holding.key,), lambda it: it.append(holding, step, events))
+        job = Appended(holding, step, events)
+        return await self._writer.run(lambda it: it.answer(job), ahead=job)
 
     async def renew(
         self, node: NodeId, holdings: Collection[Holding], *, lease_ms: int
     ) -> frozenset[SessionKey]:
-        keys = [holding.key for holding in holdings]
-        return await self._writer.run(keys, lambda it: it.renew(node, holdings, lease_ms))
+        return await self._writer.run(lambda it: it.renew(node, holdings, lease_ms=lease_ms))
 
     async def sweep(
         self,

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
+from sessile.adapters.sql.gathered import Known
+from sessile.adapters.sql.jobs import Appended, Asked
 from sessile.adapters.sqlite.transaction import Transaction
-from sessile.adapters.sqlite.writes import Known
 from sessile.core.errors import SessileError, StorageBusy, StorageDamaged, StorageFull
-from sessile.core.ids import SessionKey, TurnId
+from sessile.core.ids import SessionKey
 from sessile.ports.clock import Clock
 
 logger = logging.getLogger(__name__)
@@ -29,10 +30,8 @@ TELL_AGAIN_SECONDS = 10.0
 
 @dataclass(slots=True, eq=False)
 class _Job:
-    keys: Sequence[SessionKey]
-    """The sessions that it reads."""
-    turns: Sequence[tuple[SessionKey, TurnId]]
-    """The turns that it reads, beside those that run or wait."""
+    ahead: Asked | Appended | None
+    """What is read for it in one go with the others'."""
     answer: Callable[[Transaction], Any]
     future: asyncio.Future[Any]
     result: Any = None
@@ -59,11 +58,7 @@ class Writer:
         self._thread.start()
 
     async def run(
-        self,
-        keys: Sequence[SessionKey],
-        answer: Callable[[Transaction], T],
-        *,
-        turns: Sequence[tuple[SessionKey, TurnId]] = (),
+        self, answer: Callable[[Transaction], T], *, ahead: Asked | Appended | None = None
     ) -> T:
         """The answer, once it is durable. A caller that is cancelled meanwhile loses only the
         answer: the job is done or refused as a whole."""
@@ -72,7 +67,7 @@ class Writer:
         if not self._arrived:
             # All callers that run in this turn of the event loop go over together.
             self._loop.call_soon(self._hand_over)
-        self._arrived.append(_Job(keys, turns, answer, future))
+        self._arrived.append(_Job(ahead, answer, future))
         return await future
 
     async def stop(self) -> None:
@@ -145,10 +140,7 @@ class Writer:
     def _attempt(self, batch: Sequence[_Job]) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
         transaction = Transaction(self._connection, self._clock, self._hot)
-        transaction.prepare(
-            (key for job in batch for key in job.keys),
-            (place for job in batch for place in job.turns),
-        )
+        transaction.prepare([job.ahead for job in batch if job.ahead is not None])
         for job in batch:
             job.result = job.error = None
             try:
