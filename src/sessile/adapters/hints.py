@@ -120,7 +120,7 @@ class Ears:
         except ValueError as error:
             if not self.foreign:
                 logger.warning(
-                    "a hint is not understood, nor counted among the log lines from here on",
+                    "a hint is not understood; those to come are only counted",
                     extra={"error": str(error)},
                 )
             self.foreign += 1

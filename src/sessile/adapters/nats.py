@@ -26,8 +26,9 @@ _PLAIN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class NatsNotifier:
-    """A node hears the hints of the sessions that it follows, on `{subject}.log.{tenant}.{session}`,
-    and those that may concern any node, on `{subject}.all`. NATS keeps none of them.
+    """A node hears the hints of the sessions that it follows, each on
+    `{subject}.log.{tenant}.{session}`, and those that may concern any node, on `{subject}.all`.
+    NATS keeps none of them. Who may publish there is believed, as who may write to the database is.
 
     Opened by `async with`; where no server is reached, hints stay on this node until one is. A
     session that is just being followed is subscribed to a moment later: what is said in between
