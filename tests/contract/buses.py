@@ -2,8 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Protocol
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import Any, Protocol, Self
 
 import asyncpg
 import nats
@@ -67,12 +67,72 @@ class Wire(Heard):
         self.send = send
 
 
+class Passage:
+    """A way to a server, which can go silent without an end for all that use it now."""
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self._silent = asyncio.Event()
+        self._writers: list[asyncio.StreamWriter] = []
+        self._passing: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._pass, "127.0.0.1", 0)
+        self.port: int = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+        await asyncio.gather(*self._passing)
+
+    def go_silent(self) -> None:
+        self._silent.set()
+        self._silent = asyncio.Event()
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        passing = asyncio.current_task()
+        assert passing is not None
+        self._passing.append(passing)
+        there, back = await asyncio.open_connection("127.0.0.1", self._to)
+        self._writers += (writer, back)
+        silent = self._silent
+
+        async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+            with suppress(ConnectionError):
+                while some := await source.read(65_536):
+                    if not silent.is_set():
+                        sink.write(some)
+            if not silent.is_set():
+                sink.close()
+
+        await asyncio.gather(pump(reader, back), pump(there, writer))
+
+
+@asynccontextmanager
+async def refusing(port: int) -> AsyncIterator[Heard]:
+    """Hears of each connection to this port, and ends it."""
+    heard = Heard()
+
+    def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.hear(writer)
+        writer.transport.abort()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", port)
+    try:
+        yield heard
+    finally:
+        server.close()
+
+
 class Bus(Protocol):
     """What connects the nodes. `payload_bytes_max`: of one notification."""
 
     payload_bytes_max: int
+    port: int
 
-    def node(self, name: str) -> AbstractAsyncContextManager[Notifier]: ...
+    def node(self, name: str, port: int | None = None) -> AbstractAsyncContextManager[Notifier]: ...
 
     def wire(self) -> AbstractAsyncContextManager[Wire]: ...
 
@@ -97,10 +157,11 @@ class PostgresBus:
 
     def __init__(self, server: Postgres) -> None:
         self._server = server
-        self.start, self.stop = server.start, server.stop
+        self.port, self.start, self.stop = server.port, server.start, server.stop
 
-    def node(self, name: str) -> AbstractAsyncContextManager[Notifier]:
-        return PostgresNotifier(self._server.dsn, NodeId(name), lease_ms=4_000)
+    def node(self, name: str, port: int | None = None) -> AbstractAsyncContextManager[Notifier]:
+        dsn = self._server.dsn_of("postgres", port=port)
+        return PostgresNotifier(dsn, NodeId(name), lease_ms=4_000)
 
     @asynccontextmanager
     async def wire(self) -> AsyncIterator[Wire]:
@@ -123,10 +184,10 @@ class NatsBus:
 
     def __init__(self, server: Nats) -> None:
         self._server = server
-        self.start, self.stop = server.start, server.stop
+        self.port, self.start, self.stop = server.port, server.start, server.stop
 
-    def node(self, name: str) -> AbstractAsyncContextManager[Notifier]:
-        return NatsNotifier([self._server.url], NodeId(name))
+    def node(self, name: str, port: int | None = None) -> AbstractAsyncContextManager[Notifier]:
+        return NatsNotifier([f"nats://127.0.0.1:{port or self.port}"], NodeId(name))
 
     @asynccontextmanager
     async def wire(self) -> AsyncIterator[Wire]:

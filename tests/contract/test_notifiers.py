@@ -4,7 +4,7 @@ others soon; what is lost on the way costs a read and nothing else."""
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,7 +18,9 @@ from tests.contract.buses import (
     Heard,
     LocalBus,
     NatsBus,
+    Passage,
     PostgresBus,
+    refusing,
 )
 from tests.contract.desk import ACME, ANN, Desk
 from tests.doubles import CountingIds, ManualClock
@@ -278,10 +280,20 @@ async def test_a_first_hint_is_sent_at_once_and_those_soon_after_it_share_the_ne
 async def test_entries_that_do_not_fit_are_left_out(bus: Bus, share: float) -> None:
     body = json.dumps("ü" * int(share * bus.payload_bytes_max), ensure_ascii=False)
     async with two(bus, KEY) as (a, _, ear):
-        a.publish(grown(1, 2, body=body, control=True))
+        a.publish(grown(2, body=body, control=True))
 
         await ear.until(lambda: Hint(key=KEY, head=Seq(2), control=True) in ear.all)
         assert not any(hint.entries for hint in ear.all)
+
+
+async def test_what_waits_is_no_more_than_a_payload_could_hold() -> None:
+    outbox = hints.Outbox(payload_bytes_max=1_000)
+    for seq in range(1, 1_000):
+        outbox.put(grown(seq))
+
+    [hint] = outbox.take()
+    assert hint.head == 999
+    assert len(json.dumps(hint.entries)) < 1_000
 
 
 @pytest.mark.parametrize(
@@ -371,19 +383,50 @@ async def test_a_server_that_comes_back_is_connected_to_again(
         assert {name: again.count(name) for name in set(again)} == lines
 
 
-async def test_a_node_begins_without_its_server_and_finds_it_later(bus: Bus) -> None:
+async def test_a_node_begins_without_its_server_and_finds_it_later(
+    bus: Bus, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is told of once, however often it is tried."""
     bus.stop()
     try:
-        async with bus.node("a") as a:
-            ear = Ear(a)
-            a.publish(grown(1))
-            assert ear.all == [grown(1)]
+        async with AsyncExitStack() as stack:
+            async with refusing(bus.port) as tries:
+                a = await stack.enter_async_context(bus.node("a"))
+                ear = Ear(a)
+                a.publish(grown(1))
+                assert ear.all == [grown(1)]
+                begun = len(tries.all)
+                await tries.until(lambda: len(tries.all) >= begun + 4)
             bus.start()
-            async with bus.node("b") as b:
-                await connected(a, b)
+            b = await stack.enter_async_context(bus.node("b"))
+            await connected(a, b)
+            await connected(b, a)
+            told = [r.connection for r in caplog.records if "not connected" in r.message]
+            assert sorted(told) == sorted(set(told))
     finally:
         bus.stop()
         bus.start()
+
+
+async def test_a_connection_that_is_cut_without_a_word_is_made_again(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sessile.adapters.postgres.notifier.CHECK_SECONDS", 0.1)
+    monkeypatch.setattr("sessile.adapters.nats.PING_SECONDS", 0.1)
+    async with (
+        Passage(bus.port) as passage,
+        bus.node("a") as a,
+        bus.node("b", port=passage.port) as b,
+    ):
+        b.follow(*KEY)
+        a.follow(*KEY)
+        await followed(a, b, KEY)
+        await followed(b, a, KEY)
+
+        passage.go_silent()
+
+        await followed(a, b, KEY)
+        await followed(b, a, KEY)
 
 
 JUNK = [
@@ -533,7 +576,7 @@ class Service(Heard):
 @asynccontextmanager
 async def running(store: MemoryStore, notifier: Notifier) -> AsyncIterator[tuple[Node, Feed]]:
     """A node that runs nothing, with its readers and its sweep."""
-    settings = Settings(store_url="memory", sweep_seconds=0.05)
+    settings = Settings(store_url="memory", sweep_seconds=0.05, access_check_seconds=3600.0)
     telemetry, threads = Telemetry(), Threads(threads_max=1)
     publish: Callable[[Committed], None] = Announcer(notifier=notifier, telemetry=telemetry).publish
     node = Node(
