@@ -30,6 +30,7 @@ from tests.servers.postgres import Postgres
 from sessile.adapters import hints
 from sessile.adapters.cursor_file import open_cursors
 from sessile.adapters.memory import MemoryStore
+from sessile.adapters.nats import NatsNotifier
 from sessile.adapters.postgres.notifier import SHARED_SECONDS
 from sessile.adapters.system import SystemClock
 from sessile.core.commands import Runner
@@ -427,6 +428,30 @@ async def test_a_connection_that_is_cut_without_a_word_is_made_again(
 
         await followed(a, b, KEY)
         await followed(b, a, KEY)
+
+
+async def test_over_nats_what_a_server_refuses_is_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    forbidden = f'{{publish: {{deny: "sessile.log.acme.{OTHER_KEY.session_id}"}}}}'
+    user = f"authorization {{users = [{{user: u, password: p, permissions: {forbidden}}}]}}"
+    with Nats(user) as server:
+        url = f"nats://u:p@127.0.0.1:{server.port}"
+        async with NatsNotifier([url], NodeId("a")) as a, NatsNotifier([url], NodeId("b")) as b:
+            b.follow(*KEY)
+            for _ in range(2):
+                a.publish(grown(1, key=OTHER_KEY))
+                await followed(a, b, KEY)
+
+    assert len([r for r in caplog.records if "NATS refuses" in r.message]) == 1
+
+
+async def test_over_nats_a_server_may_take_less_than_others() -> None:
+    with Nats("max_payload: 2000") as server:
+        async with two(NatsBus(server), KEY) as (a, _, ear):
+            a.publish(grown(2, body="x" * 5_000))
+
+            await ear.until(lambda: Hint(key=KEY, head=Seq(2)) in ear.all)
 
 
 JUNK = [

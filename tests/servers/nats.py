@@ -23,8 +23,9 @@ def program() -> Path:
 class Nats:
     """A server that keeps nothing. `port` stays the same over restarts."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: str = "") -> None:
         self.port = free_port()
+        self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  until it is left
 
@@ -43,9 +44,15 @@ class Nats:
     def start(self) -> None:
         """Returns when it takes connections."""
         address = ["--addr", "127.0.0.1", "--port", str(self.port)]
-        self._process = subprocess.Popen(
-            [program(), *address], stdout=subprocess.DEVNULL, stderr=self._log
-        )
+        with tempfile.NamedTemporaryFile("w", suffix=".conf") as settings:
+            settings.write(self._settings)
+            settings.flush()
+            command = [program(), *address, "--config", settings.name]
+            self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=self._log)
+            self._await()
+
+    def _await(self) -> None:
+        assert self._process is not None
         deadline = time.monotonic() + READY_SECONDS_MAX
         while not self._answers():
             ended = self._process.poll()

@@ -1,6 +1,7 @@
 """NatsNotifier: hints between very many nodes, by NATS, each session on a subject of its own."""
 
 import asyncio
+import logging
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -11,10 +12,13 @@ from typing import Self
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from nats.errors import UnexpectedEOF
 
 from sessile.adapters.hints import Ears, Outbox, bare, keep_up, pack
 from sessile.core.ids import NodeId, SessionId, TenantId
 from sessile.ports.notifier import Hint
+
+logger = logging.getLogger(__name__)
 
 PAYLOAD_BYTES_MAX = 65_536
 CONNECT_SECONDS_MAX = 5.0
@@ -99,8 +103,14 @@ class NatsNotifier:
         async def closed() -> None:
             woken.set()
 
-        async def ignore(_: Exception) -> None:
-            """What is fatal closes the client."""
+        told = False
+
+        async def complain(error: Exception) -> None:
+            """Of what does not end the connection: a subject that is forbidden, say."""
+            nonlocal told
+            if client.is_connected and not told and not isinstance(error, UnexpectedEOF):
+                told = True
+                logger.warning("NATS refuses hints, or loses some", extra={"error": str(error)})
 
         try:
             async with asyncio.timeout(CONNECT_SECONDS_MAX):
@@ -112,7 +122,7 @@ class NatsNotifier:
                     max_reconnect_attempts=1,
                     reconnect_time_wait=0,
                     ping_interval=PING_SECONDS,
-                    error_cb=ignore,
+                    error_cb=complain,
                     closed_cb=closed,
                 )
                 await self._hear(client, f"{self._subject}.all")
@@ -147,13 +157,15 @@ class NatsNotifier:
         try:
             for hint in self._outbox.take():
                 await self._send(client, self._subject_of(*hint.key), hint)
+                # To all, not to one of a group: that one might have no room, or no such assistant.
                 if hint.due or hint.control or hint.deleted:
                     await self._send(client, f"{self._subject}.all", bare(hint))
         finally:
             self._outbox.sent()
 
     async def _send(self, client: Client, subject: str, hint: Hint) -> None:
-        for payload in pack(self._node, (hint,), bytes_max=PAYLOAD_BYTES_MAX):
+        bytes_max = min(PAYLOAD_BYTES_MAX, client.max_payload)
+        for payload in pack(self._node, (hint,), bytes_max=bytes_max):
             await client.publish(subject, payload.encode())
 
 

@@ -34,8 +34,8 @@ class Notifier(Protocol):
     def listen(self, listener: Callable[[Hint], None]) -> Callable[[], None]:
         """Call `listener` in the event loop for each hint; call what is returned to stop.
 
-        A hint of another node is heard for certain only where the session is followed here, or
-        where the hint has `due`, `control` or `deleted`.
+        Of other nodes' hints, those come that have `due`, `control` or `deleted`, and those of
+        sessions that are followed here; others may.
         """
         ...
 
