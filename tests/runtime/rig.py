@@ -104,6 +104,7 @@ class Wire:
         """Hints of other nodes do not arrive."""
         self.bare = False
         """Hints of other nodes arrive without their entries."""
+        self.followed: list[tuple[loop.Node, SessionKey]] = []
 
     def at(self, process: loop.Node) -> Notifier:
         return _End(self, process)
@@ -117,9 +118,13 @@ class Wire:
         for process, listener in tuple(self._ears):
             if process is sender:
                 listener(hint)
-            elif not self.lost:
+            elif not self.lost and self._concerns(process, hint):
                 told = replace(hint, entries=()) if self.bare else hint
                 self._loop.call_soon(listener, told, context=process.context())
+
+    def _concerns(self, process: loop.Node, hint: Hint) -> bool:
+        told_to_all = hint.due or hint.control or hint.deleted
+        return told_to_all or (process, hint.key) in self.followed
 
 
 class _End:
@@ -132,6 +137,14 @@ class _End:
 
     def listen(self, listener: Callable[[Hint], None]) -> Callable[[], None]:
         return self._wire.hang(self._process, listener)
+
+    def follow(
+        self, tenant_id: TenantId, session_id: SessionId | None = None
+    ) -> Callable[[], None]:
+        assert session_id is not None
+        followed = (self._process, SessionKey(tenant_id, session_id))
+        self._wire.followed.append(followed)
+        return lambda: self._wire.followed.remove(followed)
 
 
 class Rig:

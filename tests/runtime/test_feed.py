@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 from tests.runtime.agents import echo, waits
-from tests.runtime.rig import ANN, BOB, House, virtual
+from tests.runtime.rig import ACME, ANN, BOB, House, virtual
 
 from sessile.core.context import Principal, TurnContext
 from sessile.core.errors import SessionNotFound, StorageBusy
-from sessile.core.ids import SessionId, TenantId, UserId
+from sessile.core.ids import SessionId, SessionKey, TenantId, UserId
 from sessile.kit.assistant import Assistant
 from sessile.ports.agent import TextDelta
 from sessile.runtime.feed import Ended, Grown, Reset
@@ -260,8 +260,10 @@ async def test_a_session_that_nobody_reads_any_more_is_not_followed(house: House
     async with house.reader(node, session) as one, house.reader(node, session):
         await house.until(lambda: one.items)
         assert (node.feed.readers, len(node.feed.following)) == (2, 1)
+        assert house.wire.followed == [(node.process, SessionKey(ACME, session))]
 
     assert (node.feed.readers, len(node.feed.following)) == (0, 0)
+    assert house.wire.followed == []
 
 
 @virtual

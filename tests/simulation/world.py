@@ -24,7 +24,7 @@ from sessile.core.errors import (
     StorageFull,
 )
 from sessile.core.events import Entry, WhenBusy
-from sessile.core.ids import CallId, SessionKey, TenantId, TurnId, UserId
+from sessile.core.ids import CallId, SessionId, SessionKey, TenantId, TurnId, UserId
 from sessile.ports.agent import Tool
 from sessile.ports.notifier import Hint
 from sessile.runtime.feed import Ended, Grown, Reset
@@ -137,6 +137,11 @@ class DicedWire:
         ear = (self._process, listener)
         self._world.ears.append(ear)
         return lambda: self._world.ears.remove(ear)
+
+    def follow(
+        self, tenant_id: TenantId, session_id: SessionId | None = None
+    ) -> Callable[[], None]:
+        return lambda: None
 
 
 class World:

@@ -314,6 +314,11 @@ class LocalNotifier:
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
+    def follow(
+        self, tenant_id: TenantId, session_id: SessionId | None = None
+    ) -> Callable[[], None]:
+        return lambda: None
+
 
 def _seq(entry: Entry) -> int:
     return entry.seq

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sessile.core.events import Entry
-from sessile.core.ids import Seq, SessionKey
+from sessile.core.ids import Seq, SessionId, SessionKey, TenantId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,5 +32,16 @@ class Notifier(Protocol):
         ...
 
     def listen(self, listener: Callable[[Hint], None]) -> Callable[[], None]:
-        """Call `listener` in the event loop for each hint; call what is returned to stop."""
+        """Call `listener` in the event loop for each hint; call what is returned to stop.
+
+        Of other nodes' hints, those come that have `due`, `control` or `deleted`, and those of
+        sessions that are followed here; others may.
+        """
+        ...
+
+    def follow(
+        self, tenant_id: TenantId, session_id: SessionId | None = None
+    ) -> Callable[[], None]:
+        """Let all hints of a session, or of all sessions of a tenant, come here from other nodes,
+        until what is returned is called. It may take effect a moment later. Never waits."""
         ...

@@ -105,7 +105,10 @@ class PusherRelay:
 
     async def __aenter__(self) -> Self:
         # Before the sessions are looked through: what grows meanwhile is not missed.
-        self._stop_listening = self._notifier.listen(self._on_hint)
+        self._stops = [
+            self._notifier.listen(self._on_hint),
+            *(self._notifier.follow(tenant_id) for tenant_id in self._readers),
+        ]
         for tenant_id, reader in self._readers.items():
             heads = {key.session_id: head async for key, head in self._heads(reader)}
             if not await self._cursors.begun(tenant_id):
@@ -123,7 +126,8 @@ class PusherRelay:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        self._stop_listening()
+        for stop in self._stops:
+            stop()
         for task in self._loops:
             task.cancel()
         await self._tasks.__aexit__(None, None, None)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -46,9 +46,14 @@ FeedItem = Grown | Reset | Ended
 class _Tail:
     """The end of one followed session's log, shared by its readers on this node."""
 
-    __slots__ = ("_bytes", "_bytes_max", "_entries", "_entries_max", "deleted", "head", "readers")
+    __slots__ = (
+        "_bytes", "_bytes_max", "_entries", "_entries_max", "deleted", "head", "readers",
+        "stop_following",
+    )  # fmt: skip
 
-    def __init__(self, *, entries_max: int, bytes_max: int) -> None:
+    def __init__(
+        self, *, entries_max: int, bytes_max: int, stop_following: Callable[[], None]
+    ) -> None:
         self._entries: deque[Entry] = deque()
         self._entries_max = entries_max
         self._bytes_max = bytes_max
@@ -56,6 +61,7 @@ class _Tail:
         self.head = 0
         self.deleted = False
         self.readers: set[Reader] = set()
+        self.stop_following = stop_following
 
     def grow(self, hint: Hint) -> None:
         self.deleted = self.deleted or hint.deleted
@@ -200,6 +206,7 @@ class Feed:
         self, *, store: Store, notifier: Notifier, settings: Settings, telemetry: Telemetry
     ) -> None:
         self._store = store
+        self._notifier = notifier
         self._settings = settings
         self._telemetry = telemetry
         self._tails: dict[SessionKey, _Tail] = {}
@@ -269,6 +276,7 @@ class Feed:
             tail = self._tails[key] = _Tail(
                 entries_max=self._settings.tail_entries_max,
                 bytes_max=self._settings.tail_bytes_max,
+                stop_following=self._notifier.follow(*key),
             )
         reader = Reader(self._store, self._settings, tail, key, principal)
         tail.readers.add(reader)
@@ -281,6 +289,7 @@ class Feed:
             tail.readers.discard(reader)
             if not tail.readers and self._tails.get(key) is tail:
                 del self._tails[key]
+                tail.stop_following()
 
     def _on_hint(self, hint: Hint) -> None:
         if (tail := self._tails.get(hint.key)) is not None:

@@ -1,5 +1,7 @@
-"""The store of many nodes: one PostgreSQL, group commit on a few lanes, wake-up by NOTIFY."""
+"""One PostgreSQL for many nodes: the store, with group commit on a few lanes, and wake-up by
+NOTIFY."""
 
+from sessile.adapters.postgres.notifier import PostgresNotifier
 from sessile.adapters.postgres.store import PostgresStore
 
-__all__ = ["PostgresStore"]
+__all__ = ["PostgresNotifier", "PostgresStore"]
