@@ -10,7 +10,7 @@ from typing import Any
 
 import uvloop
 
-from bench import delta, http, memory, modelled, nth, postgres, pusher, store
+from bench import delta, http, memory, modelled, nodes, nth, postgres, pusher, store
 from bench.machine import describe, disk_directory
 from bench.report import Report
 
@@ -19,6 +19,10 @@ Measure = Callable[..., Awaitable[None]]
 SECTIONS: dict[str, tuple[Measure, dict[str, Any]]] = {
     "store": (store.measure, {"callers": (1, 64), "rounds": 3, "turns": 2_000}),
     "postgres": (postgres.measure, {"callers": (1, 64), "rounds": 3, "turns": 1_000}),
+    "nodes": (
+        nodes.measure,
+        {"turns": 50, "sessions": 100, "events": 50, "seconds": 1.0, "nodes": (1, 2)},
+    ),
     "http": (http.measure, {"callers": (1, 64), "rounds": 2, "seconds": 0.7}),
     "nth": (nth.measure, {"places": (10, 100, 500), "samples": 50}),
     "memory": (memory.measure, {"sessions": 2_000, "readers": 200, "idle_seconds": 2.0}),

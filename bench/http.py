@@ -24,13 +24,17 @@ AIMS: dict[tuple[int, str], Aim] = {
 BODY = {"input": {"type": "message", "text": TEXT}}
 
 
-def call(server: Server, method: str, path: str, body: Any = None) -> Any:
+def call(server: Server, method: str, path: str, body: Any = None, *, accept: str = "*/*") -> Any:
     """One request of whoever measures, outside what is measured."""
     asked = urllib.request.Request(
         f"http://127.0.0.1:{server.port}{path}",
         method=method,
         data=None if body is None else json.dumps(body).encode(),
-        headers={"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"},
+        headers={
+            "Accept": accept,
+            "Authorization": f"Bearer {TOKEN}",
+            "Content-Type": "application/json",
+        },
     )
     with urllib.request.urlopen(asked, timeout=30) as reply:
         return json.loads(reply.read())

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,20 +32,26 @@ class Server(NamedTuple):
 
 
 @contextlib.contextmanager
-def sessile(directory: Path, file: str = "agents.py", *settings: str) -> Iterator[Server]:
-    """`sessile serve` with the assistants of a file beside this one."""
-    command = [
-        sys.executable, "-m", "sessile", "serve", str(HERE / file),
+def sessile(
+    directory: Path,
+    file: str = "agents.py",
+    *settings: str,
+    command: str = "serve",
+    processors: Collection[int] = (MEASURED,),
+) -> Iterator[Server]:
+    """`sessile serve`, or `work`, with the assistants of a file beside this one."""
+    line = [
+        sys.executable, "-m", "sessile", command, str(HERE / file),
         "--port", "0", "--data-dir", str(directory), "--dev-token", TOKEN,
         "--log-level", "warning", *settings,
     ]  # fmt: skip
-    with _running(command) as process:
+    with _running(line, processors) as process:
         assert process.stdout is not None
-        for line in process.stdout:
-            if found := _URL.search(line):
+        for said in process.stdout:
+            if found := _URL.search(said):
                 yield Server(process.pid, int(found[1]))
                 return
-        raise RuntimeError(f"{' '.join(command)} did not start")
+        raise RuntimeError(f"{' '.join(line)} did not start")
 
 
 @contextlib.contextmanager
@@ -70,10 +76,12 @@ def floor(kind: str, directory: Path) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def _running(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+def _running(
+    command: list[str], processors: Collection[int] = (MEASURED,)
+) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=HERE.parent)
     try:
-        os.sched_setaffinity(process.pid, {MEASURED})
+        os.sched_setaffinity(process.pid, processors)
         yield process
     finally:
         process.send_signal(signal.SIGINT)

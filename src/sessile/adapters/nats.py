@@ -46,6 +46,8 @@ class NatsNotifier:
         self._ears = Ears(node)
         self._outbox = Outbox(payload_bytes_max=PAYLOAD_BYTES_MAX)
         self._followed = Counter[str]()
+        self._changed = set[str]()
+        """Subjects that are followed since, or no more."""
         self._loops: list[asyncio.Task[None]] = []
         self._stack = AsyncExitStack()
 
@@ -78,16 +80,15 @@ class NatsNotifier:
         self, tenant_id: TenantId, session_id: SessionId | None = None
     ) -> Callable[[], None]:
         subject = self._subject_of(tenant_id, session_id)
-        self._followed[subject] += 1
+        self._count(subject, 1)
+        return lambda: self._count(subject, -1)
+
+    def _count(self, subject: str, more: int) -> None:
+        self._followed[subject] += more
+        if not self._followed[subject]:
+            del self._followed[subject]
+        self._changed.add(subject)
         self._outbox.woken.set()
-
-        def stop() -> None:
-            self._followed[subject] -= 1
-            if not self._followed[subject]:
-                del self._followed[subject]
-            self._outbox.woken.set()
-
-        return stop
 
     def _subject_of(self, tenant_id: TenantId, session_id: SessionId | None) -> str:
         session = "*" if session_id is None else _token(session_id)
@@ -126,6 +127,7 @@ class NatsNotifier:
                     closed_cb=closed,
                 )
                 await self._hear(client, f"{self._subject}.all")
+                self._changed.update(self._followed)
                 await self._subscribe(client, subscribed)
                 await client.flush()
             up()
@@ -140,10 +142,13 @@ class NatsNotifier:
             await client.close()
 
     async def _subscribe(self, client: Client, subscribed: dict[str, Subscription]) -> None:
-        for subject in self._followed.keys() - subscribed.keys():
-            subscribed[subject] = await self._hear(client, subject)
-        for subject in subscribed.keys() - self._followed.keys():
-            await subscribed.pop(subject).unsubscribe()
+        changed, self._changed = self._changed, set()
+        for subject in changed:
+            followed = subject in self._followed
+            if followed and subject not in subscribed:
+                subscribed[subject] = await self._hear(client, subject)
+            elif not followed and subject in subscribed:
+                await subscribed.pop(subject).unsubscribe()
 
     async def _hear(self, client: Client, subject: str) -> Subscription:
         on_message = self._on_message

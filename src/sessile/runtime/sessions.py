@@ -324,11 +324,15 @@ class Sessions:
         it in the store."""
         loop = asyncio.get_running_loop()
         end = loop.time() + min(seconds, self._node.settings.wait_seconds_max)
-        while self._waits and not rests(turn) and (left := end - loop.time()) > 0:
-            await waiter.rung(timeout_seconds=min(left, self._node.settings.sweep_seconds))
-            if waiter.turn is not None:
-                return waiter.turn
-            turn = await self._reads.turn(principal, turn.session_id, turn.turn_id)
+        stop_following = self._notifier.follow(principal.tenant_id, turn.session_id)
+        try:
+            while self._waits and not rests(turn) and (left := end - loop.time()) > 0:
+                await waiter.rung(timeout_seconds=min(left, self._node.settings.sweep_seconds))
+                if waiter.turn is not None:
+                    return waiter.turn
+                turn = await self._reads.turn(principal, turn.session_id, turn.turn_id)
+        finally:
+            stop_following()
         return turn
 
     @staticmethod

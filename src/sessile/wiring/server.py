@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 from sessile.adapters.cursor_file import open_cursors
 from sessile.adapters.dev_tokens import DevTokens, check_host, load_or_create
-from sessile.adapters.memory import LocalNotifier
 from sessile.adapters.pusher_app import load_or_create as load_or_create_app
 from sessile.adapters.system import SystemClock, Uuid7Ids, new_node_id, new_socket_id
 from sessile.core.commands import Runner
@@ -38,7 +37,7 @@ from sessile.runtime.telemetry import Telemetry
 from sessile.runtime.threads import Threads
 from sessile.runtime.workers import Workers
 from sessile.settings import Settings
-from sessile.wiring.stores import MissingExtra, open_store
+from sessile.wiring.stores import MissingExtra, open_notifier, open_store
 
 if TYPE_CHECKING:
     from sessile.http.app import App
@@ -83,7 +82,7 @@ class Server:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             store = await stack.enter_async_context(self._open_store(self.settings, self._clock))
-            notifier = LocalNotifier()
+            notifier = await stack.enter_async_context(open_notifier(self.settings, self.node_id))
             announcer = Announcer(notifier=notifier, telemetry=self.telemetry)
             stack.callback(announcer.close)
             threads = Threads(threads_max=self.settings.tool_threads_max)

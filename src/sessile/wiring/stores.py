@@ -4,8 +4,10 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import TYPE_CHECKING
 
-from sessile.adapters.memory import MemoryStore
+from sessile.adapters.memory import LocalNotifier, MemoryStore
+from sessile.core.ids import NodeId
 from sessile.ports.clock import Clock
+from sessile.ports.notifier import Notifier
 from sessile.ports.store import Store
 from sessile.settings import Settings, without_password
 
@@ -48,6 +50,26 @@ async def open_store(settings: Settings, clock: Clock) -> AsyncGenerator[Store, 
     else:
         told = without_password(settings.store_url)
         raise ValueError(f"store_url: {told!r} is none of sqlite, memory, postgresql://…")
+
+
+@asynccontextmanager
+async def open_notifier(settings: Settings, node: NodeId) -> AsyncGenerator[Notifier, None]:
+    """How this node and those that share its database wake each other."""
+    if settings.notifier_url:
+        try:
+            from sessile.adapters.nats import NatsNotifier  # noqa: PLC0415
+        except ModuleNotFoundError as missing:
+            raise MissingExtra("NATS needs an extra: pip install 'sessile[nats]'") from missing
+        async with NatsNotifier(settings.notifier_url.split(","), node) as nats:
+            yield nats
+    elif settings.shared:
+        from sessile.adapters.postgres.notifier import PostgresNotifier  # noqa: PLC0415
+
+        lease_ms = int(settings.lease_ttl_seconds * 1000)
+        async with PostgresNotifier(settings.store_url, node, lease_ms=lease_ms) as postgres:
+            yield postgres
+    else:
+        yield LocalNotifier()
 
 
 def open_archive(settings: Settings) -> "AbstractContextManager[Archive]":
