@@ -91,7 +91,7 @@ async def _told(report: Report, data: Path, dsn: str, bus: str, sessions: int, e
             reader, writer = await asyncio.open_connection("127.0.0.1", here.port)
             for number in range(events):
                 place = random.Random(number).randrange(sessions)
-                title = f"title {number}"
+                title = f"{name} {where} {number}"
                 path, body = f"/v1/sessions/{ids[place]}", {"title": title}
                 begun = time.perf_counter()
                 writer.write(request("PATCH", path, body, token=TOKEN))
