@@ -31,6 +31,7 @@ TOLD = {
     "StorageBusy": ("storage_busy", 503, 2),
     "StorageFull": ("storage_full", 507, 60),
     "StorageDamaged": ("storage_damaged", 500, None),
+    "StorageGone": ("storage_gone", 500, None),
     "LeaseLost": ("lease_lost", 409, None),
     "SteerUnread": ("steer_unread", 409, None),
     "ContextExpired": ("context_expired", 500, None),

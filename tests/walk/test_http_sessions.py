@@ -1,6 +1,7 @@
 """Sessions over HTTP: every route as it is meant to be used. Shapes are those of the schemas."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -271,6 +272,21 @@ async def test_a_node_whose_disk_is_full_is_not_ready_until_it_has_written(
         store.full = False
         await walk.opened()
         assert (await walk.nobody.get("/readyz")).status_code == 200
+
+
+@pytest.mark.parametrize("walk", ["sqlite"], indirect=True)
+async def test_a_node_whose_data_directory_is_gone_is_not_ready(
+    walk: Walk, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.rmtree(tmp_path / "data")
+
+    reply = await walk.nobody.get("/readyz")
+
+    assert "removed or replaced" in shaped(reply, schemas.Problem, 503)["detail"]
+    refused = await walk.alice.post("/v1/sessions", json={})
+    assert shaped(refused, schemas.Problem, 500)["code"] == "storage_gone"
+    told = [each.__dict__.get("code") for each in caplog.records if each.levelname == "ERROR"]
+    assert told.count("storage_gone") == 1
 
 
 @each_store

@@ -163,6 +163,12 @@ class StorageDamaged(SessileError):
     code = "storage_damaged"
 
 
+class StorageGone(StorageDamaged):
+    """The database was removed or replaced under this server; nothing was stored. Stop it."""
+
+    code = "storage_gone"
+
+
 class LeaseLost(SessileError):
     """Another attempt holds the session under a newer fence, or it was closed; stop at once."""
 

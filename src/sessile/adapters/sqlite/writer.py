@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
+from sessile.adapters.sqlite.files import InPlace
 from sessile.adapters.sqlite.transaction import Transaction
 from sessile.adapters.sqlite.writes import Known
 from sessile.core.errors import SessileError, StorageBusy, StorageDamaged, StorageFull
@@ -43,9 +44,16 @@ class Writer:
     """Owns the only writing connection. Made and stopped in the event loop that it serves."""
 
     def __init__(
-        self, connection: sqlite3.Connection, clock: Clock, *, busy_seconds: float, batch_max: int
+        self,
+        connection: sqlite3.Connection,
+        clock: Clock,
+        *,
+        in_place: InPlace,
+        busy_seconds: float,
+        batch_max: int,
     ) -> None:
         self._connection = connection
+        self._in_place = in_place
         self._clock = clock
         self._busy_seconds = busy_seconds
         self._batch_max = batch_max
@@ -143,6 +151,7 @@ class Writer:
                 return
 
     def _attempt(self, batch: Sequence[_Job]) -> None:
+        self._in_place.check()
         self._connection.execute("BEGIN IMMEDIATE")
         transaction = Transaction(self._connection, self._clock, self._hot)
         transaction.prepare(
