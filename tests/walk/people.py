@@ -133,6 +133,10 @@ def assistants(holds: Holds) -> tuple[Assistant, ...]:
         """Find a note."""
         raise ToolError(f"no note has {word}")
 
+    @only.tool(grant="deploy")
+    async def deploy(turn: TurnContext) -> None:
+        """Show everybody."""
+
     @echo.tool("wipe")
     async def wipe(turn: TurnContext) -> None:
         """Wipe the disk."""

@@ -77,6 +77,13 @@ class UnknownAssistant(SessileError):
     status = 422
 
 
+class UnknownGrant(SessileError):
+    """No tool of this server's assistants asks for this grant."""
+
+    code = "unknown_grant"
+    status = 422
+
+
 class SessionBusy(SessileError):
     """The session is running a turn, and the request asked to be rejected in that case."""
 
