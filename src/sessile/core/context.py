@@ -241,14 +241,17 @@ def whole(progress: Progress) -> Progress:
     )
 
 
-def _copied(value: Any) -> Any:
+def _copied(given: JsonObject) -> JsonObject:
     """With its objects and lists made anew: the rest of JSON cannot be written into. Made where it
     is read, since most calls read neither."""
+    return {name: _anew(each) for name, each in given.items()}
+
+
+def _anew(value: Any) -> Any:
     if isinstance(value, Mapping):
-        mapping = cast(Mapping[str, Any], value)
-        return {name: _copied(each) for name, each in mapping.items()}
+        return _copied(cast(JsonObject, value))
     if isinstance(value, list | tuple):
-        return [_copied(each) for each in cast(list[Any], value)]
+        return [_anew(each) for each in cast(list[Any], value)]
     return value
 
 
