@@ -147,7 +147,9 @@ class Serve(Process):
 
     def ready(self) -> Self:
         self.url = self.wait_for(r"^Sessile \S+ on (http://\S+)")[1]
-        self.token = self.wait_for(r"^  token +(\S+)$")[1]
+        tokens = self.directory / self.wait_for(r"^  others +(.+)$")[1]
+        lines = [line.split() for line in tokens.read_text(encoding="utf-8").splitlines()]
+        self.token = next(line[0] for line in lines if line[3:4] == ["admin"])
         self.wait_for(r"^  or +sessile chat")
         return self
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shlex
 import signal
 import socket
 import subprocess
@@ -14,6 +13,7 @@ import httpx2
 import pytest
 from tests.cli.conftest import WAIT_SECONDS, Process, Ran, Serve, until
 from tests.cli.gates import APP, open_gate
+from tests.cli.terminal import Terminal
 
 SAID = {"input": {"type": "message", "text": "wait"}}
 
@@ -51,16 +51,29 @@ def test_it_says_where_it_is_and_what_to_try(demo: Serve) -> None:
     assert demo.wait_for(r"  assistants +(.+)$")[1].startswith("demo, support, ")
     assert demo.wait_for(r"  others +(.+)$")[1] == "sessile-data/dev-tokens"
     assert demo.wait_for(r"  or +(.+)$")[1] == f"sessile chat --url {demo.url}"
-    tokens = (demo.directory / "sessile-data" / "dev-tokens").read_text()
-    assert demo.token in tokens
 
 
 def test_the_line_to_try_works_as_it_stands(demo: Serve) -> None:
-    line = demo.wait_for(r"  try +(curl .+)$")[1]
+    assert tried(demo.wait_for(r"  try +(curl .+)$")[1], demo.directory) == "completed"
 
-    ran = subprocess.run(shlex.split(line), capture_output=True, check=True)
 
-    assert json.loads(ran.stdout)["status"] == "completed"
+def test_a_token_is_shown_on_a_terminal_alone(demo: Serve, tmp_path: Path) -> None:
+    assert demo.token not in demo.told
+
+    with Terminal("serve", "--port", "0", cwd=tmp_path) as terminal:
+        token = terminal.wait_for(r"  token +(\S+)\n")[1]
+        line = terminal.wait_for(r"  try +(curl .+)\n")[1]
+        assert token in line
+        assert tried(line, tmp_path) == "completed"
+        terminal.process.terminate()
+        assert terminal.end() == 0
+
+
+def tried(line: str, directory: Path) -> str:
+    """How the turn ended that a line of shell asked for."""
+    ran = subprocess.run(["sh", "-c", line], cwd=directory, capture_output=True, check=True)
+    status: str = json.loads(ran.stdout)["status"]
+    return status
 
 
 def test_the_demos_routes_are_there_beside_the_demo_assistant(demo: Serve) -> None:

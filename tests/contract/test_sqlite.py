@@ -3,6 +3,7 @@ where the file is locked or the disk is full."""
 
 import asyncio
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -20,7 +21,7 @@ from tests.doubles import CountingIds, ManualClock
 
 from sessile.adapters.sqlite import DataDirectoryLocked, SqliteStore, reads
 from sessile.core.commands import OpenSession
-from sessile.core.errors import StorageBusy, StorageDamaged, StorageFull
+from sessile.core.errors import StorageBusy, StorageDamaged, StorageFull, StorageGone
 from sessile.core.ids import SessionKey, UserId
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -399,6 +400,46 @@ async def test_a_damaged_file_is_told_as_such_to_who_writes(desk: Desk) -> None:
         await desk.submit(key)
 
     assert len(await desk.log(key)) == 1
+
+
+@pytest.mark.parametrize("which", ["lock", "sessile.db", "sessile.db-wal", "all", "directory"])
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_nothing_is_written_into_a_database_that_is_not_where_it_was(
+    path: Path, clock: ManualClock, which: str, replaced: bool
+) -> None:
+    async with SqliteStore(path, clock=clock) as store:
+        desk = Desk(store, clock, CountingIds())
+        key = await desk.open()
+        aside = path.parent.with_name("aside")
+        if replaced:
+            shutil.copytree(path.parent, aside)
+        if which == "directory":
+            path.parent.rename(path.parent.with_name("moved"))
+        elif which == "all":
+            shutil.rmtree(path.parent)
+        else:
+            (path.parent / which).unlink()
+        if replaced:
+            shutil.copytree(aside, path.parent, dirs_exist_ok=True)
+
+        with pytest.raises(StorageGone):
+            await desk.submit(key)
+        with pytest.raises(StorageGone):
+            await desk.due()
+
+
+async def test_a_database_that_is_back_where_it_was_is_written_again(
+    desk: Desk, path: Path
+) -> None:
+    key = await desk.open()
+    moved = path.parent.with_name("moved")
+    path.parent.rename(moved)
+    with pytest.raises(StorageGone):
+        await desk.submit(key)
+
+    moved.rename(path.parent)
+
+    assert (await desk.submit(key)).entries
 
 
 async def test_a_caller_that_goes_away_leaves_its_job_whole(desk: Desk, path: Path) -> None:

@@ -1,11 +1,12 @@
 """A store whose calls a test can hold, before they apply or before their answer is given."""
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, Literal
 
 from sessile.core.commands import Command, FinishTurn
 from sessile.core.context import Holding
+from sessile.core.errors import StorageFull
 from sessile.core.events import Event
 from sessile.core.ids import NodeId, SessionId, SessionKey, TenantId, TurnId, UserId
 from sessile.core.session import Turn
@@ -219,3 +220,26 @@ class Twice:
         if any(event.kind in self._kinds for event in events):
             return await self._store.append(holding, step, events)
         return committed
+
+
+class Fills:
+    """A store that takes no write any more once it is full."""
+
+    def __init__(self, store: Store) -> None:
+        self.full = False
+        self.error: type[Exception] = StorageFull
+        self.asked = 0
+        self.find, self.read, self.summary = store.find, store.read, store.summary
+        self.sessions, self.turns, self.sweep = store.sessions, store.turns, store.sweep
+        self.transact = self._unless_full(store.transact)
+        self.append = self._unless_full(store.append)
+        self.renew = self._unless_full(store.renew)
+
+    def _unless_full(self, write: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def written(*given: Any, **named: Any) -> Any:
+            self.asked += 1
+            if self.full:
+                raise self.error()
+            return await write(*given, **named)
+
+        return written

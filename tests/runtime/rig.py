@@ -31,6 +31,7 @@ from sessile.runtime.announce import Announcer
 from sessile.runtime.feed import Ended, Feed, Grown
 from sessile.runtime.gates import Gates
 from sessile.runtime.node import Node
+from sessile.runtime.outages import WatchedStore
 from sessile.runtime.reads import Reads
 from sessile.runtime.sessions import Sessions, Submitted
 from sessile.runtime.telemetry import Telemetry
@@ -172,7 +173,7 @@ class Rig:
         self.threads = Threads(threads_max=settings.tool_threads_max)
         lease_ms = int(settings.lease_ttl_seconds * 1000)
         node = Node(
-            store=store,
+            store=WatchedStore(store),
             clock=clock,
             ids=ids,
             settings=settings,

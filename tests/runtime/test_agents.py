@@ -269,6 +269,9 @@ class Raw:
     def __init__(self, answer: Callable[[], Any]) -> None:
         self._answer = answer
 
+    def check(self, arguments: Mapping[str, Any]) -> None:
+        pass
+
     async def invoke(self, turn: TurnContext, arguments: Mapping[str, Any]) -> Any:
         return self._answer()
 

@@ -1,37 +1,13 @@
 """A node that stops has an end, whatever its store does."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 import pytest
 from tests.runtime.agents import waits
+from tests.runtime.gate import Fills
 from tests.runtime.rig import House, virtual
 
-from sessile.core.errors import StorageFull
-from sessile.ports.store import Store
-
 DRAIN, TTL = 5.0, 12.0
-
-
-class Fills:
-    """A store that takes no write any more once it is full."""
-
-    def __init__(self, store: Store) -> None:
-        self.full = False
-        self.find, self.read, self.summary = store.find, store.read, store.summary
-        self.sessions, self.turns, self.sweep = store.sessions, store.turns, store.sweep
-        self.transact = self._unless_full(store.transact)
-        self.append = self._unless_full(store.append)
-        self.renew = self._unless_full(store.renew)
-
-    def _unless_full(self, write: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        async def written(*given: Any, **named: Any) -> Any:
-            if self.full:
-                raise StorageFull()
-            return await write(*given, **named)
-
-        return written
 
 
 @virtual

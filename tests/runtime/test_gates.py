@@ -109,6 +109,39 @@ async def test_an_approval_outlives_the_node_that_asked_for_it(house: House, mod
 
 
 @virtual
+@pytest.mark.parametrize("model", [False, True])
+@pytest.mark.parametrize("arguments", [{}, {"number": "seven"}, {"order": 7}])
+async def test_nobody_is_asked_to_approve_a_call_that_cannot_work(
+    house: House, model: bool, arguments: dict[str, Any]
+) -> None:
+    ran: list[int] = []
+    script = Script([call("refund", arguments, call_id="a")], "done")
+
+    async def act(turn: TurnContext, history: History, tools: Tools) -> str:
+        return (await tools.call("refund", arguments)).reason
+
+    desk = Assistant("desk", model=script.model()) if model else Assistant("desk", agent=act)
+
+    @desk.tool(approval=True)
+    async def refund(turn: TurnContext, number: int) -> str:
+        ran.append(number)
+        return "refunded"
+
+    node = await house.node(desk)
+    session = await house.open(node)
+
+    turn = (await house.submit(node, session)).turn
+
+    ended = await house.ended(session, turn.turn_id)
+    assert (ended.status, ran) == ("completed", [])
+    kinds = house.kinds(session)
+    assert "turn.awaiting" not in kinds
+    assert (kinds.count("tool.started"), kinds.count("tool.failed")) == (1, 1)
+    (result,) = [m.parts[0] for m in house.messages(session) if m.role == "tool"]
+    assert result["reason"].startswith("Invalid arguments for refund:")
+
+
+@virtual
 async def test_an_answer_is_given_once_and_only_by_who_may_reach_the_session(house: House) -> None:
     node = await house.node(refunds([], model=False))
     session = await house.open(node)

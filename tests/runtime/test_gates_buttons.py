@@ -64,16 +64,18 @@ async def test_a_press_of_a_message_that_does_not_offer_it_is_told_so(house: Hou
     user, reply = (message.message_id for message in house.messages(session))
 
     outputs = []
-    for named in (reply, user, "msg_nobodys"):
-        turn = await pressed(node, session, message_id=named)
+    for named, site in ((reply, 7), (reply, 8), (user, 7), ("msg_nobodys", 7), (None, 8)):
+        turn = await pressed(node, session, message_id=named, payload={"site": site})
         outputs.append((await house.ended(session, turn.turn_id)).output)
 
     stale = "This button is no longer offered."
-    assert outputs == ["site 7", stale, stale]
+    assert outputs == ["site 7", stale, stale, stale, "site 8"]
     assert [(each.path, each.reason) for each in decisions(house, session)[1:]] == [
         ("button", "button view answered"),
         ("button", "stale"),
         ("button", "stale"),
+        ("button", "stale"),
+        ("button", "button view answered"),
     ]
 
 

@@ -205,6 +205,73 @@ async def test_a_hand_off_outlives_the_node_right_behind_it(house: House, again:
 
 
 @virtual
+@pytest.mark.parametrize("how", ["beside", "within", "below", "too late", "left", "lost"])
+async def test_who_is_handed_the_session_is_run_again_with_the_outcomes_that_it_had(
+    house: House, how: str
+) -> None:
+    read: list[list[tuple[str, str]]] = []
+
+    def assistants() -> tuple[Assistant, Assistant]:
+        async def front(turn: TurnContext, history: History, tools: Tools) -> str:
+            called = asyncio.gather(tools.call("pass_on" if how == "within" else "look"))
+            await asyncio.sleep(WORK_SECONDS / 2)
+            if how != "within":
+                await turn.hand_off("cards")
+            if how != "left":
+                await called
+            if how == "too late":
+                await tools.call("look")
+            return ""
+
+        async def cards(turn: TurnContext, history: History, tools: Tools) -> str:
+            results = (m.parts[0] for m in history.messages if m.role == "tool")
+            read.append([(part["name"], part["status"]) for part in results])
+            await tools.call("note")
+            if turn.attempt < 3:
+                await asyncio.Event().wait()
+            return "cards here"
+
+        both = Assistant("front", agent=front), Assistant("cards", agent=cards)
+
+        @both[0].tool
+        async def pass_on(turn: TurnContext) -> None:
+            await turn.hand_off("cards")
+
+        @both[0].tool
+        async def look(turn: TurnContext) -> None:
+            await asyncio.sleep(WORK_SECONDS)
+            if how == "below":
+                await turn.call("note")
+
+        for each in both:
+
+            @each.tool
+            async def note(turn: TurnContext) -> None:
+                pass
+
+        return both
+
+    node = await house.node(*assistants())
+    session = await house.open(node)
+    turn = (await house.submit(node, session)).turn
+    for attempt in (1, 2):
+        if (how, attempt) == ("lost", 1):
+            await house.until(lambda: "session.handed_off" in house.kinds(session))
+        else:
+            runs = attempt - (how == "lost")
+            await house.until(lambda runs=runs: len(read) == runs)
+            await house.later(1)
+        house.kill(node)
+        node = await house.node(*assistants())
+
+    ended = await house.ended(session, turn.turn_id)
+
+    assert (ended.status, ended.attempt) == ("completed", 3)
+    assert (read[0] == []) == (how in ("left", "lost")), "it was given the outcomes"
+    assert read == [read[0]] * len(read)
+
+
+@virtual
 async def test_an_agents_calls_are_not_answered_by_those_that_a_stage_made_before_a_loss(
     house: House,
 ) -> None:

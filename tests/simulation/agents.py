@@ -92,6 +92,9 @@ class TracingTool:
         self.grant, self.approval = GRANT_OF.get(name), name in ASKING
         self._stage = stage
 
+    def check(self, arguments: Mapping[str, Any]) -> None:
+        pass
+
     async def invoke(self, turn: TurnContext, arguments: Mapping[str, Any]) -> Any:
         stage = self._stage
         stage.own(turn, arguments["text"], self.name)

@@ -229,9 +229,9 @@ def judged_otherwise(was: str, status: str) -> Iterator[None]:
     original = TurnTools._judged
 
     async def judged(
-        self: TurnTools, begun: ToolStarted, tool: Tool | None, *, known: bool
+        self: TurnTools, begun: ToolStarted, tool: Tool | None, *, brought: bool, asks: bool
     ) -> Verdict:
-        said = await original(self, begun, tool, known=known)
+        said = await original(self, begun, tool, brought=brought, asks=asks)
         if tool is None or not tool.approval or said.status != was:
             return said
         return replace(said, status=status)

@@ -260,6 +260,17 @@ def test_a_row_or_entry_that_is_wrong_is_found_by_its_check(
             ),
             {"calls"},
         ),
+        (
+            (
+                OPENED,
+                queued(),
+                started(),
+                tool_started(),
+                replace(tool_completed(), parent_call_id=CallId("call_0")),
+                completed(),
+            ),
+            {"calls"},
+        ),
         ((OPENED, DELTA), {"turns"}),
         ((queued(),), {"seq", "session"}),
         ((OPENED, OPENED), {"seq"}),

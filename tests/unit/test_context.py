@@ -2,6 +2,8 @@
 
 import inspect
 from collections.abc import Awaitable, Callable, Generator
+from copy import deepcopy
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -264,3 +266,17 @@ def test_who_asks_cannot_be_changed() -> None:
     for value, name in values:
         with pytest.raises(AttributeError):
             setattr(value, name, "other")
+
+
+@pytest.mark.parametrize("name", ["input", "metadata"])
+def test_what_a_guest_writes_into_what_it_was_given_is_its_own(name: str) -> None:
+    given = {"type": "message", "list": [{"a": 1}], "object": {"b": [2]}}
+    whole = replace(IDENTITY, **{name: deepcopy(given)})
+    turn = TurnContext(whole, Door(), None)
+
+    mine = getattr(turn, name)
+    mine["type"] = mine["new"] = "changed"
+    mine["list"].append(3)
+    mine["list"][0]["a"] = mine["object"]["b"][0] = "changed"
+
+    assert getattr(turn, name) == getattr(whole, name) == given

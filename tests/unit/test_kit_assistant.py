@@ -106,6 +106,9 @@ def test_a_tool_made_elsewhere_that_captured_a_context_is_refused(blocking: bool
             self.blocking = blocking
             self._held = held
 
+        def check(self, arguments: Mapping[str, Any]) -> None:
+            pass
+
         async def invoke(self, turn: TurnContext, arguments: Mapping[str, Any]) -> str:
             return self._held.session_id
 

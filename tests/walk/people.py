@@ -3,7 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from tests.walk.wire import in_time
 from sessile import AgentFailed, Assistant, Principal, Server, Settings, ToolError, TurnContext
 from sessile.adapters.dev_tokens import DevTokens
 from sessile.http.app import App
+from sessile.ports.store import Store
 from sessile.wiring import dev_tokens
 
 BASE = "http://localhost:3006"
@@ -132,6 +133,10 @@ def assistants(holds: Holds) -> tuple[Assistant, ...]:
         """Find a note."""
         raise ToolError(f"no note has {word}")
 
+    @only.tool(grant="deploy")
+    async def deploy(turn: TurnContext) -> None:
+        """Show everybody."""
+
     @echo.tool("wipe")
     async def wipe(turn: TurnContext) -> None:
         """Wipe the disk."""
@@ -149,13 +154,15 @@ async def walking(
     data_dir: Path,
     store_url: str = "memory",
     mount: Callable[[Server], None] | None = None,
+    store: Store | None = None,
     **settings: Any,
 ) -> AsyncIterator[Walk]:
     holds = Holds()
     chosen: dict[str, Any] = {"sweep_seconds": 0.05, "drain_seconds_max": 0.2, **settings}
     given = Settings(data_dir=data_dir, store_url=store_url, **chosen)
     async with AsyncExitStack() as stack:
-        server = Server(*assistants(holds), settings=given)
+        brought = None if store is None else lambda *_: nullcontext(store)
+        server = Server(*assistants(holds), settings=given, store=brought)
         if mount is not None:
             mount(server)
         await stack.enter_async_context(server)

@@ -86,3 +86,18 @@ async def test_another_role_grants_nothing(tmp_path: Path, role: str) -> None:
 
         assert (reply.status_code, reply.json()["code"]) == (403, "forbidden")
         assert changes(await walk.log(session_id)) == []
+
+
+async def test_a_grant_that_no_tool_asks_for_is_refused_with_those_that_there_are(
+    tmp_path: Path,
+) -> None:
+    async with walking(data_dir=tmp_path) as walk:
+        at = f"/v1/sessions/{await walk.opened(assistant='echo')}"
+        misspelt = {"grants": ["deploy", "manage_session"]}
+        async with asking(walk, "alice", "operator") as operator:
+            reply = await operator.put(f"{at}/grants", json=misspelt)
+        log = await walk.log(at.rpartition("/")[2])
+
+    assert (reply.status_code, reply.json()["code"]) == (422, "unknown_grant")
+    assert changes(log) == []
+    assert reply.json()["detail"] == "no tool asks for manage_session; known: " + ", ".join(GRANTS)

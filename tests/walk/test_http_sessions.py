@@ -1,13 +1,18 @@
 """Sessions over HTTP: every route as it is meant to be used. Shapes are those of the schemas."""
 
 import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 from pydantic import BaseModel
-from tests.walk.people import Walk, each_store, message
+from tests.doubles import ManualClock
+from tests.runtime.gate import Fills
+from tests.walk.people import Walk, each_store, message, walking
 
+from sessile.adapters.memory import MemoryStore
 from sessile.http import schemas
 
 
@@ -246,6 +251,42 @@ async def test_a_node_that_drains_is_not_ready(walk: Walk) -> None:
 
     assert shaped(reply, schemas.Problem, 503)["code"] == "not_ready"
     assert (await walk.nobody.get("/healthz")).status_code == 200
+
+
+async def test_a_node_whose_disk_is_full_is_not_ready_until_it_has_written(
+    tmp_path: Path,
+) -> None:
+    store = Fills(MemoryStore(clock=ManualClock()))
+    async with walking(data_dir=tmp_path, store=store, sweep_seconds=3600) as walk:
+        assert (await walk.nobody.get("/readyz")).status_code == 200
+        store.full = True
+        assert (await walk.alice.post("/v1/sessions", json={})).status_code == 507
+        asked = store.asked
+
+        told = [shaped(await walk.nobody.get("/readyz"), schemas.Problem, 503) for _ in range(3)]
+
+        assert {each["detail"] for each in told} == {
+            "the store could not be written: The disk is full; nothing was stored."
+        }
+        assert store.asked == asked, "a probe writes nothing"
+        store.full = False
+        await walk.opened()
+        assert (await walk.nobody.get("/readyz")).status_code == 200
+
+
+@pytest.mark.parametrize("walk", ["sqlite"], indirect=True)
+async def test_a_node_whose_data_directory_is_gone_is_not_ready(
+    walk: Walk, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.rmtree(tmp_path / "data")
+
+    reply = await walk.nobody.get("/readyz")
+
+    assert "removed or replaced" in shaped(reply, schemas.Problem, 503)["detail"]
+    refused = await walk.alice.post("/v1/sessions", json={})
+    assert shaped(refused, schemas.Problem, 500)["code"] == "storage_gone"
+    told = [each.__dict__.get("code") for each in caplog.records if each.levelname == "ERROR"]
+    assert told.count("storage_gone") == 1
 
 
 @each_store

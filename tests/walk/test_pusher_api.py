@@ -209,6 +209,8 @@ async def test_reads_are_signed_and_ask_for_what_there_is(tmp_path: Path) -> Non
             lambda: backend.channels_info(None, ["user_count"]),
             lambda: backend.channel_info("orders", ["secrets"]),
             lambda: backend.users_info("orders"),
+            lambda: backend.channel_info("o" * 165),
+            lambda: backend.channel_info("private-encrypted-orders"),
         ):
             with pytest.raises(PusherBadRequest, match="pusher_request_invalid"):
                 await asyncio.to_thread(ask)

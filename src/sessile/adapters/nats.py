@@ -142,7 +142,7 @@ class NatsNotifier:
             await client.close()
 
     async def _subscribe(self, client: Client, subscribed: dict[str, Subscription]) -> None:
-        changed, self._changed = self._changed, set()
+        changed, self._changed = self._changed, set[str]()
         for subject in changed:
             followed = subject in self._followed
             if followed and subject not in subscribed:

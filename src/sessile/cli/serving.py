@@ -140,8 +140,14 @@ class Serving:
             data = without_password(settings.store_url)
         body = json.dumps({"input": {"type": "message", "text": "Hello"}})
         asked = [f"'{url}/v1/turns?wait=30'", "-H 'Content-Type: application/json'", f"-d '{body}'"]
+        file = str(settings.data_dir / "dev-tokens")
+        shown = token or "none of an admin"
+        if token is not None and not sys.stdout.isatty():
+            # What is written elsewhere is kept, sent on, and read by others.
+            shown = "in the file of the others"
+            token = f"$(awk '$4 == \"admin\" {{print $1; exit}}' {shlex.quote(file)})"
         if token is not None:
-            asked.insert(1, f"-H 'Authorization: Bearer {token}'")
+            asked.insert(1, f'-H "Authorization: Bearer {token}"')
         _say(f"Sessile {version('sessile')} on {url}")
         _say(f"  data        {one_line(data)}")
         _say(f"  assistants  {', '.join(names)}")
@@ -150,8 +156,8 @@ class Serving:
             return
         if settings.role == "surfaces":
             _say("  runs no turns: other nodes of this database do")
-        _say(f"  token       {token or 'none of an admin'}")
-        _say(f"  others      {one_line(str(settings.data_dir / 'dev-tokens'))}")
+        _say(f"  token       {shown}")
+        _say(f"  others      {one_line(file)}")
         _say(f"  try         curl -s {' '.join(asked)}")
         chat = ["sessile", "chat"]
         if port != Settings().port:

@@ -19,6 +19,7 @@ from sessile.core.events import (
     SessionEvent,
     SessionOpened,
     SessionRedacted,
+    ToolEvent,
     ToolOutcome,
     ToolStarted,
     TurnAwaiting,
@@ -104,7 +105,7 @@ class SessionChecks:
     )
     calls: Check = field(
         default_factory=lambda: Check(
-            "calls", "every tool call of an ended turn has one outcome", "calls"
+            "calls", "every tool call of an ended turn has one outcome, and one parent", "calls"
         )
     )
     closed: Check = field(
@@ -120,10 +121,12 @@ class SessionChecks:
 
 @dataclass(slots=True)
 class _Open:
-    """A turn that has not ended, and its calls: how many outcomes each has."""
+    """A turn that has not ended, and its calls: how many outcomes each has, and within which call
+    it was made."""
 
     turn: Turn
     calls: dict[CallId, int] = field(default_factory=dict[CallId, int])
+    parents: dict[CallId, CallId | None] = field(default_factory=dict[CallId, CallId | None])
 
 
 @dataclass(slots=True)
@@ -285,6 +288,11 @@ class Audit:
             known = self._open[turn_id] = _Open(turn)
         known.turn = turn
         _count(known.calls, event)
+        if isinstance(event, ToolEvent):
+            parent = known.parents.setdefault(event.call_id, event.parent_call_id)
+            if event.parent_call_id != parent:
+                what = f"call {event.call_id} is within {parent} and within {event.parent_call_id}"
+                checks.calls.fault(what, key, turn_id)
         if event.kind in TERMINAL_KINDS:
             del self._open[turn_id]
             self._ended.add(turn_id)

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from operator import index
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 from sessile.core.events import JsonObject, Progress
 from sessile.core.ids import CallId, Fence, NodeId, SessionId, SessionKey, TenantId, TurnId, UserId
@@ -141,14 +141,14 @@ class TurnContext:
 
     @property
     def input(self) -> JsonObject:
-        """What was asked: `{type, text, …}`."""
-        return self._open().input
+        """What was asked: `{type, text, …}`. A copy, which is yours."""
+        return _copied(self._open().input)
 
     @property
     def metadata(self) -> JsonObject:
         """The session's metadata as they were when the turn began: what is set meanwhile holds
-        from the next turn on."""
-        return self._open().metadata
+        from the next turn on. A copy, which is yours."""
+        return _copied(self._open().metadata)
 
     @property
     def call_id(self) -> CallId | None:
@@ -239,6 +239,20 @@ def whole(progress: Progress) -> Progress:
         tokens_used=int(index(progress.tokens_used)),
         total_tokens=int(index(progress.total_tokens)),
     )
+
+
+def _copied(given: JsonObject) -> JsonObject:
+    """With its objects and lists made anew: the rest of JSON cannot be written into. Made where it
+    is read, since most calls read neither."""
+    return {name: _anew(each) for name, each in given.items()}
+
+
+def _anew(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return _copied(cast(JsonObject, value))
+    if isinstance(value, list | tuple):
+        return [_anew(each) for each in cast(list[Any], value)]
+    return value
 
 
 def _text(said: object) -> str:

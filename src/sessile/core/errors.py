@@ -77,6 +77,13 @@ class UnknownAssistant(SessileError):
     status = 422
 
 
+class UnknownGrant(SessileError):
+    """No tool of this server's assistants asks for this grant."""
+
+    code = "unknown_grant"
+    status = 422
+
+
 class SessionBusy(SessileError):
     """The session is running a turn, and the request asked to be rejected in that case."""
 
@@ -161,6 +168,12 @@ class StorageDamaged(SessileError):
     """The database cannot be read: its file is damaged; `sessile doctor` says more."""
 
     code = "storage_damaged"
+
+
+class StorageGone(StorageDamaged):
+    """The database was removed or replaced under this server; nothing was stored. Stop it."""
+
+    code = "storage_gone"
 
 
 class LeaseLost(SessileError):

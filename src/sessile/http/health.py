@@ -7,16 +7,15 @@ from fastapi import FastAPI
 from prometheus_client import generate_latest
 from starlette.responses import PlainTextResponse
 
-from sessile.core.context import Principal
-from sessile.core.errors import SessionNotFound, StorageDamaged
-from sessile.core.ids import SessionId, TenantId, UserId
+from sessile.core.errors import SessionNotFound, StorageBusy, StorageDamaged
+from sessile.core.ids import SessionId
 from sessile.http import schemas
 from sessile.http.problems import NotReady
 from sessile.http.reply import Reply, json_reply
 from sessile.http.served import Served, declare
 from sessile.http.stream import Streams
+from sessile.runtime.outages import PROBE
 
-PROBE = Principal(tenant_id=TenantId("probe"), user_id=UserId("probe"))
 PROBE_SECONDS_MAX = 2.0
 
 
@@ -49,16 +48,18 @@ class HealthRoutes:
         return json_reply(200, {"status": "ok"})
 
     async def get_readiness(self) -> Reply:
-        """Whether this node takes turns and its database answers."""
-        if self._streams.draining or not self._served.workers.ready:
-            raise NotReady("this node is stopping, or its tools hold all of its threads")
+        """Whether this node takes turns, and its database answers and could last be written."""
+        if self._streams.draining:
+            raise NotReady("this node is stopping")
+        if (trouble := self._served.workers.trouble) is not None:
+            raise NotReady(trouble)
         try:
             async with asyncio.timeout(PROBE_SECONDS_MAX):
                 await self._served.reads.found(PROBE, SessionId("ses_"))
         except SessionNotFound:
             return json_reply(200, {"status": "ok"})
-        except StorageDamaged as damaged:
-            raise NotReady(str(damaged)) from damaged
+        except (StorageBusy, StorageDamaged) as outage:
+            raise NotReady(f"the database could not be read: {outage}") from outage
         except TimeoutError:
             raise NotReady("the database does not answer") from None
         raise AssertionError("nothing has this id")

@@ -47,12 +47,15 @@ class MessageInput(_Input):
 
 
 class ButtonInput(_Input):
-    """A press of a button. `message_id`: the message that offered it; a press of one that is not
-    in the assistant's history any more is told so."""
+    """A press of a button. `message_id`: the message that offered it; a press that it does not
+    offer, by name and payload, or of one that is not in the assistant's history any more, is told
+    so. Without one, a press is taken as it is."""
 
     type: Literal["button"]
     button: Annotated[str, Field(max_length=64)]
-    payload: dict[str, Any] = Field(default_factory=dict, description="As it was offered.")
+    payload: dict[str, Any] = Field(
+        default_factory=dict, description="As it was offered, where a message is named."
+    )
     text: str | None = Field(None, description="What it said; None: the button's label.")
     message_id: MessageIdText | None = None
     metadata: Metadata | None = None

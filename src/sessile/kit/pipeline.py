@@ -6,12 +6,14 @@ does not go through the stages again once the agent has left a trace.
 """
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast
 
+from sessile.core.codec import to_json
 from sessile.core.context import TurnContext
 from sessile.core.errors import ContextExpired, ContextMismatch, LeaseLost
 from sessile.core.events import JsonObject, Progress
@@ -147,10 +149,11 @@ class _Passage:
         )
 
     def _is_offered(self, given: JsonObject) -> bool:
-        """A press that names no message is taken as it is."""
+        """With this payload. A press that names no message is taken as it is."""
         named = given.get("message_id")
+        offered = ("button", given["button"], json.loads(to_json(given["payload"])))
         return named is None or any(
-            part["type"] == "button" and part["button"] == given["button"]
+            (part["type"], part.get("button"), part.get("payload")) == offered
             for message in self.turn.history.messages
             if message.message_id == named
             for part in message.parts

@@ -50,6 +50,9 @@ class FunctionTool:
         self._arguments = _validator(arguments, told)
         self.parameters: Mapping[str, Any] = self._arguments.json_schema(schema_generator=_Schema)
 
+    def check(self, arguments: Mapping[str, Any]) -> None:
+        self._validated(arguments)
+
     async def invoke(self, turn: TurnContext, arguments: Mapping[str, Any]) -> Any:
         assert not self.blocking, f"{self.name} blocks: it is called in a thread"
         return self._to_json(await self._function(turn, **self._validated(arguments)))

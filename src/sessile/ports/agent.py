@@ -153,6 +153,11 @@ class Tool(Protocol):
         """It is run by `call_blocking` in a worker thread, not by `invoke`."""
         ...
 
+    def check(self, arguments: Mapping[str, Any]) -> None:
+        """Raises ToolError where a call with these arguments cannot work: nobody is asked to
+        approve it. It need not find out; `invoke` fails then."""
+        ...
+
     async def invoke(self, turn: TurnContext, arguments: Mapping[str, Any]) -> Any:
         """Run it for this turn; the answer is JSON. Any exception is the tool's failure."""
         ...

@@ -194,6 +194,8 @@ class Pusher:
     async def _get_channel(self, request: Request, parameters: Mapping[str, str]) -> dict[str, Any]:
         await self._checked(request, parameters)
         channel = parameters["channel"]
+        if kind(channel) is None:
+            raise requests.RequestInvalid("There is no such channel.")
         about = self._about(channel, requests.infos(request.query_params.get("info")))
         occupied = self._hub.switchboard.registry.subscription_count(channel) > 0
         return {"occupied": occupied, **about}

@@ -1,8 +1,8 @@
 """What the log says of a turn's tool calls, and the outcomes that a call can have."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from sessile.core.context import ToolResult
 from sessile.core.events import (
@@ -14,6 +14,7 @@ from sessile.core.events import (
     ToolStarted,
 )
 from sessile.core.ids import CallId, MessageId, TurnId
+from sessile.ports.agent import Tool
 
 Arguments = Mapping[str, Any]
 HANDED_OFF = "handed_off"
@@ -95,6 +96,21 @@ class Calls:
 def interrupted(calls: Iterable[ToolStarted], reason: str) -> tuple[ToolInterrupted, ...]:
     """The outcome of calls that will never have another."""
     return tuple(call.interrupted(reason) for call in calls)
+
+
+def failing(tool: Tool, arguments: Arguments) -> Callable[[], Awaitable[Any]] | None:
+    """What fails as a call of the tool with these would, where it cannot work; else None."""
+    try:
+        tool.check(arguments)
+    except Exception as error:  # noqa: BLE001  a guest's code ends here
+        fault = error
+    else:
+        return None
+
+    async def fail() -> NoReturn:
+        raise fault
+
+    return fail
 
 
 def result_of(outcome: ToolOutcome) -> ToolResult:

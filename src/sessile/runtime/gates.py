@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from sessile.core.commands import AnswerApproval, SetGrants
 from sessile.core.context import Principal
-from sessile.core.errors import InvalidInput
+from sessile.core.errors import InvalidInput, UnknownGrant
 from sessile.core.ids import CallId, SessionId
 from sessile.core.session import Turn
 from sessile.ports.store import Found
@@ -30,13 +30,14 @@ class Gates:
         tool, and what was given holds from the next turn on. Operators and admins may set any, and
         the session's owner those that its assistant lets owners set.
 
-        Raises Forbidden, InvalidInput, SessionClosed.
+        Raises Forbidden, InvalidInput, SessionClosed, UnknownGrant.
         """
         if len(set(grants)) > GRANTS_MAX:
             raise InvalidInput(f"a session has at most {GRANTS_MAX} grants", field="grants")
         for each in grants:
             check_grant(each)
         found = await self._reads.found(principal, session_id)
+        self._check_known(grants, held=found.session.grants)
         agent = self._node.agents.get(found.session.assistant)
         own = frozenset(agent.owner_grants) if agent is not None else frozenset[str]()
         command = SetGrants(
@@ -47,6 +48,20 @@ class Gates:
         key = session_key(principal, session_id)
         self._node.publish(await self._node.store.transact(key, command))
         return await self._reads.found(principal, session_id)
+
+    def _check_known(self, grants: Collection[str], *, held: Collection[str]) -> None:
+        """Of any assistant, since the session may be handed to it; or left from another time."""
+        known = {
+            grant
+            for agent in self._node.agents.values()
+            for grant in (*agent.owner_grants, *(tool.grant for tool in agent.tools))
+            if grant is not None
+        }
+        if unknown := sorted({*grants} - known - {*held}):
+            there_are = ", ".join(sorted(known)) or "none"
+            raise UnknownGrant(
+                f"no tool asks for {', '.join(unknown)}; known: {there_are}", unknown=unknown
+            )
 
     async def answer(
         self,

@@ -8,8 +8,9 @@ from sessile.core.commands import Runner
 from sessile.core.events import JsonObject
 from sessile.ports.agent import Agent
 from sessile.ports.clock import Clock, IdSource
-from sessile.ports.store import Committed, Store
+from sessile.ports.store import Committed
 from sessile.runtime.guests import Guests
+from sessile.runtime.outages import WatchedStore
 from sessile.runtime.telemetry import Telemetry
 from sessile.runtime.threads import Threads
 from sessile.settings import Settings
@@ -19,7 +20,7 @@ from sessile.settings import Settings
 class Node:
     """What all attempts on this node share. None of it belongs to a session."""
 
-    store: Store
+    store: WatchedStore
     clock: Clock
     ids: IdSource
     settings: Settings

@@ -47,7 +47,7 @@ class Remains:
     """Of the last whole message that the agent wrote."""
     begun_at: Seq | None = None
     """The message with which the agent's run begins: the turn's, or one that came when the agent
-    had answered."""
+    had answered; or what the assistant before left of its calls behind its hand-off."""
     begun: int = 0
     """Calls that the agent itself has made in this run, not its tools; one that waits for an
     approval was made, too."""
@@ -57,6 +57,8 @@ class Remains:
     """What it has read in this run."""
     decided: str | None = None
     """Who answers: the path of the last decision, or the agent where it was spoken to again."""
+    left: set[CallId] | None = None
+    """Calls of the assistant that handed off, until the next one has begun."""
     steers: dict[TurnId, TurnSteered] = field(default_factory=dict[TurnId, TurnSteered])
     """Steered inputs that no message has delivered."""
 
@@ -78,10 +80,13 @@ class Remains:
             if entry.kind == SessionHandedOff.kind:
                 self.handed_off()
                 self.begun_at = entry.seq
+                self.left = set(self.calls.started)
             if entry.turn_id != turn_id:
                 continue
             event = decode(entry)
             self._add(event)
+            if self.left is not None:
+                self._left_behind(entry, event, self.left)
             if isinstance(event, MessageAdded) and event.role == "user":
                 self._spoken_to(entry, event)
 
@@ -109,6 +114,22 @@ class Remains:
         due = [r for r in self.readings if r.calls <= made and r.messages <= passed]
         del self.readings[: len(due)]
         return tuple(reading.message for reading in due)
+
+    def _left_behind(self, entry: Entry, event: Event, left: set[CallId]) -> None:
+        """The next assistant was asked when the calls of the one before had their outcomes."""
+        match event:
+            case ToolStarted(parent_call_id=parent) if parent in left:
+                left.add(event.call_id)
+            case ToolRefused(verdict=verdict) if verdict == HANDED_OFF:
+                self.begun_at = entry.seq
+            case _ if isinstance(event, ToolOutcome) and not left.isdisjoint(
+                (event.call_id, event.parent_call_id)
+            ):
+                self.begun_at = entry.seq
+            case ToolStarted() | IntentDecided() | MessageAdded() | TurnStarted():
+                self.left = None
+            case _:
+                pass
 
     def _spoken_to(self, entry: Entry, message: MessageAdded) -> None:
         if message.steer_id is None or message.asked_again:

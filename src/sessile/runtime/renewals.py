@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from sessile.core.ids import SessionKey
 from sessile.runtime.journal import patiently
 from sessile.runtime.node import Node
+from sessile.runtime.outages import told
 from sessile.runtime.turns import Attempt
 
 logger = logging.getLogger(__name__)
@@ -33,10 +34,14 @@ async def renew_for_ever(node: Node, attempts: Mapping[SessionKey, Attempt]) -> 
                 )
         except TimeoutError:
             lost = frozenset(held)
-            logger.error("leases not renewed in time", extra={"turns": len(held)})
+            logger.error(
+                "leases not renewed in time", extra={"turns": len(held), "sessions": told(held)}
+            )
         except Exception:
             lost = frozenset(held)  # the store failed: the turns must not go on
-            logger.exception("leases not renewed", extra={"turns": len(held)})
+            logger.exception(
+                "leases not renewed", extra={"turns": len(held), "sessions": told(held)}
+            )
         for key, holding in held.items():
             attempt = attempts.get(key)
             if key in lost and attempt is not None and attempt.holding == holding:

@@ -16,7 +16,7 @@ from sessile.core.policy import Verdict, verdict
 from sessile.core.transcript import Message
 from sessile.ports.agent import Agent, AgentFailed, Tool, ToolError
 from sessile.ports.clock import IdSource
-from sessile.runtime.calls import HANDED_OFF, TOO_LATE, Arguments, Calls, Unnamed
+from sessile.runtime.calls import HANDED_OFF, TOO_LATE, Arguments, Calls, Unnamed, failing
 from sessile.runtime.journal import Journal
 from sessile.runtime.threads import Threads
 from sessile.settings import Settings
@@ -141,8 +141,7 @@ class TurnTools:
         parent: CallId | None = None,
         within: Callable[[CallId], Awaitable[Any]] | None = None,
     ) -> ToolResult:
-        """`parent`: the call from within which this one is made. `within`: a body that makes calls
-        of its own, below this one."""
+        """`parent`: the call that makes this one. `within`: a body that makes calls, below it."""
         self._asking.context(None)  # an expired turn calls nothing
         given: Arguments = json.loads(to_json(arguments or {}))
         tool = None if body is not None or within is not None else self._tools.get(name)
@@ -179,7 +178,8 @@ class TurnTools:
         if parent is None and self._asking.handed_off:
             return await self._end(begun.refused(verdict=HANDED_OFF, reason=TOO_LATE))
         if within is None:  # which only the assistant's author can have asked for
-            said = await self._judged(begun, tool, known=tool is not None or body is not None)
+            body = (fails := self._fails(begun, tool)) or body
+            said = await self._judged(begun, tool, brought=body is not None, asks=fails is None)
             if said.status != "allowed":
                 return await self._end(begun.refused(verdict=said.status, reason=said.reason))
         self._calls.running.add(call_id)
@@ -197,15 +197,23 @@ class TurnTools:
             return started.message_id
         return self._calls.cards.get(call_id) or self._ids.message_id()
 
-    async def _judged(self, begun: ToolStarted, tool: Tool | None, *, known: bool) -> Verdict:
+    def _fails(self, begun: ToolStarted, tool: Tool | None) -> Callable[[], Awaitable[Any]] | None:
+        """The body of a call that cannot work: nobody is asked to approve it."""
+        if tool is None or not tool.approval or begun.call_id in self._calls.answers:
+            return None
+        return failing(tool, begun.arguments)
+
+    async def _judged(
+        self, begun: ToolStarted, tool: Tool | None, *, brought: bool, asks: bool
+    ) -> Verdict:
         """Returns no verdict for a call that waits: its attempt ends, and the next one knows."""
         said = verdict(
             begun.name,
-            known=known,
+            known=tool is not None or brought,
             allowed=self._agent.tools_allowed,
             grant=None if tool is None else tool.grant,
             grants=self._grants,
-            approval=tool is not None and tool.approval,
+            approval=tool is not None and tool.approval and asks,
         )
         if said.status != "needs_approval":
             return said

@@ -7,7 +7,6 @@ from contextlib import suppress
 from typing import Any, Self
 
 from sessile.core.commands import Runner, StartTurn
-from sessile.core.errors import StorageBusy, StorageFull
 from sessile.core.ids import Fence, SessionKey
 from sessile.core.transcript import History
 from sessile.ports.notifier import Hint, Notifier
@@ -16,6 +15,7 @@ from sessile.runtime.announce import runnable
 from sessile.runtime.feed import Feed
 from sessile.runtime.journal import patiently
 from sessile.runtime.node import Node
+from sessile.runtime.outages import OUTAGES, told
 from sessile.runtime.renewals import renew_for_ever
 from sessile.runtime.suspects import Suspects
 from sessile.runtime.turns import Attempt
@@ -76,6 +76,13 @@ class Workers:
         return self._open and self._node.threads.free > 0 and self.outlived < self._slots
 
     @property
+    def trouble(self) -> str | None:
+        """Why this node is of no use now, in words."""
+        if not self.ready:
+            return "this node is stopping, or its tools hold all of its threads"
+        return self._node.store.trouble
+
+    @property
     def outlived(self) -> int:
         """Agents that go on though their turns have ended; each holds its slot until it returns."""
         return self._node.guests.left
@@ -108,7 +115,7 @@ class Workers:
     def _leave_behind(self) -> None:
         logger.error(
             "turns left behind",
-            extra={"turns": self.running, "sessions": [key.session_id for key in self._attempts]},
+            extra={"turns": self.running, "sessions": told(self._attempts)},
         )
         for attempt in tuple(self._attempts.values()):
             attempt.stop("lost")
@@ -165,7 +172,7 @@ class Workers:
         self._pump()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._tasks.create_task(_contained(work))
+        task = self._tasks.create_task(self._node.store.contained(work))
         self._working.add(task)
         task.add_done_callback(self._working.discard)
 
@@ -204,8 +211,8 @@ class Workers:
                 logger.warning("a turn waits for an assistant that is not here", extra=waits)
             elif not suspects and claimed.head is not None and claimed.head.running_turn_id:
                 self._suspects.set_aside(key)
-        except (StorageBusy, StorageFull):
-            logger.warning("could not claim; the sweep will", extra={"session_id": key.session_id})
+        except OUTAGES as outage:
+            self._node.store.tell(outage, (key,))  # and the sweep will claim it
         finally:
             self._next_suspect(key)
             self._give_slot_back()
@@ -311,7 +318,9 @@ class Workers:
     async def _sweep_for_ever(self) -> None:
         """The truth behind every lost wake-up, for turns and for readers."""
         while True:
-            await _contained(self._sweep())
+            await self._node.store.contained(self._sweep())
+            if self._node.store.trouble is not None and self._open:
+                self._spawn(self._node.store.try_again(self._node.ids, min(self._node.agents)))
             await asyncio.sleep(self._node.settings.sweep_seconds)
 
     async def _sweep(self) -> None:
@@ -336,13 +345,3 @@ class Workers:
         if not any(key in known for known in (self._attempts, self._due, self._suspects)):
             self._node.telemetry.sweep_finds.inc()
             self.wake(key)
-
-
-async def _contained(work: Coroutine[Any, Any, None]) -> None:
-    """One session's trouble must not cancel the others'."""
-    try:
-        await work
-    except (StorageBusy, StorageFull):
-        logger.warning("the store is busy or full; the sweep will see to it")
-    except Exception:
-        logger.exception("a task of the pool failed")

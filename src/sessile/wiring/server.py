@@ -31,6 +31,7 @@ from sessile.runtime.announce import Announcer
 from sessile.runtime.feed import Feed, FeedItem
 from sessile.runtime.gates import Gates
 from sessile.runtime.node import Node
+from sessile.runtime.outages import WatchedStore
 from sessile.runtime.reads import Reads
 from sessile.runtime.sessions import Opened, Sessions, Submitted
 from sessile.runtime.telemetry import Telemetry
@@ -88,7 +89,7 @@ class Server:
             threads = Threads(threads_max=self.settings.tool_threads_max)
             stack.callback(threads.close)
             node = Node(
-                store=store,
+                store=WatchedStore(store),
                 clock=self._clock,
                 ids=self._ids,
                 settings=self.settings,

@@ -6,7 +6,7 @@ import sqlite3
 import time
 from pathlib import Path
 
-from sessile.core.errors import SessileError
+from sessile.core.errors import SessileError, StorageGone
 
 WAL_BYTES_MAX = 64 * 1024 * 1024
 """To this size the write-ahead log is cut when a checkpoint has emptied it."""
@@ -34,6 +34,28 @@ class DirectoryLock:
 
     def release(self) -> None:
         os.close(self._file)
+
+
+class InPlace:
+    """Files as they were opened. SQLite goes on with files that have no name any more, and what is
+    written there is lost; and where they were, another server may have begun."""
+
+    def __init__(self, *paths: Path) -> None:
+        self._opened = {path: _inode(path) for path in paths}
+
+    def check(self) -> None:
+        """Raises StorageGone where one is not where it was."""
+        for path, opened in self._opened.items():
+            if _inode(path) != opened:
+                raise StorageGone()
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def connect_writer(path: Path, *, busy_seconds: float) -> sqlite3.Connection:

@@ -12,7 +12,7 @@ from typing import Self, TypeVar
 from sessile.adapters.migrations import migrate
 from sessile.adapters.sql.jobs import Appended, Asked
 from sessile.adapters.sqlite import reads
-from sessile.adapters.sqlite.files import DirectoryLock, connect_reader, connect_writer
+from sessile.adapters.sqlite.files import DirectoryLock, InPlace, connect_reader, connect_writer
 from sessile.adapters.sqlite.writer import Writer
 from sessile.core.commands import Command
 from sessile.core.context import Holding
@@ -55,7 +55,11 @@ class SqliteStore:
     async def __aenter__(self) -> Self:
         connection = await asyncio.to_thread(self._open)
         self._writer = Writer(
-            connection, self._clock, busy_seconds=self._busy_seconds, batch_max=self._batch_max
+            connection,
+            self._clock,
+            in_place=self._in_place,
+            busy_seconds=self._busy_seconds,
+            batch_max=self._batch_max,
         )
         return self
 
@@ -84,6 +88,8 @@ class SqliteStore:
             )
             for _ in range(self._readers_max):
                 self._readers.put(connect_reader(self._path, busy_seconds=self._busy_seconds))
+            wal = self._path.with_name(f"{self._path.name}-wal")
+            self._in_place = InPlace(self._path.parent / "lock", self._path, wal)
             undo.pop_all()
         return connection
 
@@ -176,6 +182,7 @@ class SqliteStore:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._lend, read)
 
     def _lend(self, read: Callable[[sqlite3.Connection], T]) -> T:
+        self._in_place.check()
         connection = self._readers.get_nowait()
         try:
             return read(connection)

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from sessile.adapters.sql.gathered import Known
 from sessile.adapters.sql.jobs import Appended, Asked
+from sessile.adapters.sqlite.files import InPlace
 from sessile.adapters.sqlite.transaction import Transaction
 from sessile.core.errors import SessileError, StorageBusy, StorageDamaged, StorageFull
 from sessile.core.ids import SessionKey
@@ -42,9 +43,16 @@ class Writer:
     """Owns the only writing connection. Made and stopped in the event loop that it serves."""
 
     def __init__(
-        self, connection: sqlite3.Connection, clock: Clock, *, busy_seconds: float, batch_max: int
+        self,
+        connection: sqlite3.Connection,
+        clock: Clock,
+        *,
+        in_place: InPlace,
+        busy_seconds: float,
+        batch_max: int,
     ) -> None:
         self._connection = connection
+        self._in_place = in_place
         self._clock = clock
         self._busy_seconds = busy_seconds
         self._batch_max = batch_max
@@ -138,6 +146,7 @@ class Writer:
                 return
 
     def _attempt(self, batch: Sequence[_Job]) -> None:
+        self._in_place.check()
         self._connection.execute("BEGIN IMMEDIATE")
         transaction = Transaction(self._connection, self._clock, self._hot)
         transaction.prepare([job.ahead for job in batch if job.ahead is not None])
