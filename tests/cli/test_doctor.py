@@ -101,7 +101,7 @@ async def test_whatever_happened_in_whatever_order_nothing_is_wrong_with_it(
         for _ in range(400):
             await walk.step()
 
-    found = checks(run, tmp_path)
+    found = await asyncio.to_thread(checks, run, tmp_path)
 
     assert found["turns"]["checked"] > 5  # type: ignore[operator]
     # That clock stands long ago, and the walk's tools end more than once.
