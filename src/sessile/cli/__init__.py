@@ -198,7 +198,7 @@ def chat(
             user=user,
             session_id=session,
             assistant=assistant,
-            data_dir=_settings(data_dir).data_dir,
+            data_dir=read_settings(os.environ, {"data_dir": data_dir}).data_dir,
         )
     )
 
@@ -246,7 +246,7 @@ def log(
             url=url if data_dir is None and store_url is None else None,
             token=token,
             user=user,
-            settings=_settings(data_dir, store_url or "sqlite"),
+            settings=_database(data_dir, store_url or "sqlite"),
             after=after,
             follow=follow,
             as_json=as_json,
@@ -259,7 +259,7 @@ def migrate(*, data_dir: DataDirOption = None, store_url: StoreUrlOption = None)
     """Bring a database to this version's schema; `serve` does the same when it starts."""
     from sessile.cli.migrate import migrate as run  # noqa: PLC0415
 
-    run(_settings(data_dir, store_url))
+    run(_database(data_dir, store_url))
 
 
 @app.command()
@@ -281,8 +281,12 @@ def doctor(
     """
     from sessile.cli.doctor import doctor as run  # noqa: PLC0415
 
-    run(_settings(data_dir, store_url), sessions_max=sessions, as_json=as_json)
+    run(_database(data_dir, store_url), sessions_max=sessions, as_json=as_json)
 
 
-def _settings(data_dir: Path | None, store_url: str | None = None) -> Any:
-    return read_settings(os.environ, {"data_dir": data_dir, "store_url": store_url})
+def _database(data_dir: Path | None, store_url: str | None) -> Any:
+    """The settings of one that is looked at without a server."""
+    settings = read_settings(os.environ, {"data_dir": data_dir, "store_url": store_url})
+    if settings.store_url == "memory":
+        raise CommandFailed("a store in memory is its server's alone, and ends with it")
+    return settings
