@@ -18,7 +18,8 @@ ENTRIES_PAGE = 1_000
 LEASE_GRACE_MS = 60_000
 """A server that runs takes a lost lease over within seconds."""
 
-# The log is skipped through from session to session, not walked.
+# The log is skipped through from session to session, not walked. A tenant's sessions and the next
+# tenant are asked for apart: SQLite walks for pairs that are greater than a pair.
 LOGS = """
     WITH RECURSIVE logs (tenant_id, session_id) AS (
         SELECT * FROM (
@@ -26,15 +27,27 @@ LOGS = """
         ) AS first_log
         UNION ALL
         SELECT
-            (
-                SELECT e.tenant_id FROM entry AS e
-                WHERE (e.tenant_id, e.session_id) > (logs.tenant_id, logs.session_id)
-                ORDER BY e.tenant_id, e.session_id LIMIT 1
+            coalesce(
+                (
+                    SELECT e.tenant_id FROM entry AS e
+                    WHERE e.tenant_id = logs.tenant_id AND e.session_id > logs.session_id
+                    ORDER BY e.session_id LIMIT 1
+                ),
+                (
+                    SELECT e.tenant_id FROM entry AS e WHERE e.tenant_id > logs.tenant_id
+                    ORDER BY e.tenant_id LIMIT 1
+                )
             ),
-            (
-                SELECT e.session_id FROM entry AS e
-                WHERE (e.tenant_id, e.session_id) > (logs.tenant_id, logs.session_id)
-                ORDER BY e.tenant_id, e.session_id LIMIT 1
+            coalesce(
+                (
+                    SELECT e.session_id FROM entry AS e
+                    WHERE e.tenant_id = logs.tenant_id AND e.session_id > logs.session_id
+                    ORDER BY e.session_id LIMIT 1
+                ),
+                (
+                    SELECT e.session_id FROM entry AS e WHERE e.tenant_id > logs.tenant_id
+                    ORDER BY e.tenant_id, e.session_id LIMIT 1
+                )
             )
         FROM logs WHERE session_id IS NOT NULL
     )
