@@ -18,6 +18,9 @@ from tests.servers.postgres import Postgres
 from sessile import Server, Settings
 from sessile.adapters.postgres import PostgresStore
 from sessile.adapters.postgres.archive import open_archive
+from sessile.adapters.postgres.store import StorageUnreachable
+from sessile.adapters.sql import archive, checks
+from sessile.core.ids import SessionId
 
 Run = Callable[..., Ran]
 
@@ -227,10 +230,25 @@ async def test_beside_nodes_that_write_nothing_is_wrong(
     assert faults == []
 
 
+async def test_a_connection_that_is_lost_is_told(dsn: str) -> None:
+    end = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE application_name = 'sessile archive' AND datname = current_database()"
+    )
+
+    async def look() -> None:
+        async with open_archive(dsn, busy_seconds=10) as opened:
+            await asyncio.to_thread(fetch, dsn, end)
+            await opened.keys(SessionId("ses_1"))
+
+    with pytest.raises(StorageUnreachable):
+        await look()
+
+
 async def test_a_session_is_looked_at_in_one_state(dsn: str) -> None:
     sql = f"SELECT head FROM session_head WHERE {OF_ONE}"
-    async with open_archive(dsn, busy_seconds=10) as archive:
-        looking = archive._database
+    async with open_archive(dsn, busy_seconds=10) as opened:
+        looking = opened._database
         async with looking.one_state():
             before = [tuple(row) async for row in looking.rows(sql)]
             grow = f"UPDATE session_head SET head = head + 1 WHERE {OF_ONE}"
@@ -279,6 +297,18 @@ async def test_a_database_without_a_schema_is_told(check: Check) -> None:
 
     (fault,) = found["schema"]["faults"]
     assert "run `sessile migrate`" in fault["what"]
+
+
+def test_long_logs_are_looked_at_page_by_page(
+    run: Run, check: Check, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ((session_id,),) = fetch(dsn, "SELECT min(session_id) FROM session_head")
+    whole = check(dsn), run("log", session_id, "--store-url", dsn)
+
+    monkeypatch.setattr(checks, "ENTRIES_PAGE", 2)
+    monkeypatch.setattr(archive, "ENTRIES_PAGE", 2)
+
+    assert (check(dsn), run("log", session_id, "--store-url", dsn)) == whole
 
 
 def test_a_log_is_read_without_a_server(run: Run, dsn: str) -> None:

@@ -54,7 +54,7 @@ StoreUrlOption = Annotated[
     str | None,
     typer.Option(
         metavar="URL",
-        help=r"The servers' database, if it is no file: postgresql://…."
+        help=r"sqlite (a file in the data directory), or postgresql://…"
         r" [dim]\[default: sqlite; SESSILE_STORE_URL][/dim]",
         show_default=False,
     ),
