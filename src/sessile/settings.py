@@ -128,8 +128,9 @@ class Settings:
 
 
 def without_password(url: str) -> str:
-    """An address as it may be shown."""
-    return re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:…@", url)
+    """An address as it may be shown, well-formed or not: a password may hold any character."""
+    url = re.sub(r"(?<=://)([^@:]*):.*@", r"\1:…@", url, flags=re.DOTALL)
+    return re.sub(r"(?<=password=)[^&]*", "…", url)
 
 
 def is_loopback(host: str) -> bool:

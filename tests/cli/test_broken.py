@@ -1,6 +1,8 @@
 """A database that cannot be used: whoever is woken by it is told what to do."""
 
+import socket
 import sqlite3
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -86,3 +88,63 @@ def test_each_trouble_of_a_database_has_its_remedy(code: int, todo: str) -> None
 
     assert told.startswith("cannot use the database in there: it broke; ")
     assert todo in told
+
+
+COMMANDS = ["migrate", "doctor", "log ses_1"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("ann:secret@127.0.0.1:1/db", "ann:…@127.0.0.1:1/db: "),
+        ("ann:top/secret@127.0.0.1:1/db", "ann:…@127.0.0.1:1/db: the address cannot be read"),
+        ("ann:secret@me@127.0.0.1:secret/db", "ann:…@127.0.0.1:secret/db: the address cannot"),
+        ("127.0.0.1:1/db?user=ann&password=secret", "password=…: "),
+    ],
+)
+def test_an_address_that_leads_nowhere_is_told_without_its_password(
+    run: Run, command: str, address: str, shown: str
+) -> None:
+    ran = run(*command.split(), "--store-url", f"postgresql://{address}")
+
+    assert ran.code == 1
+    assert ran.out == ""
+    assert ran.err.startswith("sessile: cannot use postgresql://")
+    assert shown in ran.err
+    assert "secret" not in ran.err.replace(shown, "")
+    assert ran.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_server_that_never_answers_is_not_waited_for(
+    run: Run, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SESSILE_STORE_BUSY_SECONDS_MAX", "0.1")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql://ann@127.0.0.1:{silent.getsockname()[1]}/db"
+        ran = run(*command.split(), "--store-url", url)
+
+    assert ran.code == 1
+    assert f"cannot use {url}: " in ran.err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_postgresql_needs_is_told_where_it_is_not_installed(
+    run: Run, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "sessile.adapters.postgres", None)
+    monkeypatch.delitem(sys.modules, "sessile.adapters.postgres.archive", raising=False)
+
+    ran = run(*command.split(), "--store-url", "postgresql://ann@db/sessile")
+
+    assert ran.code == 2
+    assert "pip install 'sessile[postgres]'" in ran.err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_store_in_memory_cannot_be_looked_at(run: Run, command: str) -> None:
+    ran = run(*command.split(), "--store-url", "memory")
+
+    assert ran.code == 2
+    assert "ends with it" in ran.err

@@ -14,6 +14,7 @@ from tests.contract.test_folds import begin
 from tests.doubles import CountingIds, ManualClock
 
 from sessile import Assistant, Principal, Server, Settings, Tools, TurnContext
+from sessile.adapters.sql.checks import LOGS
 from sessile.adapters.sqlite import SqliteStore
 from sessile.core.ids import TenantId, UserId
 from sessile.core.transcript import History
@@ -101,7 +102,7 @@ async def test_whatever_happened_in_whatever_order_nothing_is_wrong_with_it(
         for _ in range(400):
             await walk.step()
 
-    found = checks(run, tmp_path)
+    found = await asyncio.to_thread(checks, run, tmp_path)
 
     assert found["turns"]["checked"] > 5  # type: ignore[operator]
     # That clock stands long ago, and the walk's tools end more than once.
@@ -121,6 +122,7 @@ PLANTED = [
     ("orphans", f"DELETE FROM session WHERE {OF_ONE}"),
     ("orphans", f"DELETE FROM session_head WHERE {OF_ONE}"),
     ("orphans", f"UPDATE entry SET session_id = 'ses_9' WHERE {OF_ONE} AND seq = 3"),
+    ("orphans", f"UPDATE entry SET tenant_id = 'zeta' WHERE {OF_ONE}"),
     (
         "leases",
         "UPDATE session_head SET lease_owner = 'n', lease_until_ms = 1, due_at_ms = 1"
@@ -235,6 +237,15 @@ def test_it_changes_nothing(run: Callable[..., Ran], directory: Path) -> None:
     checks(run, directory)
 
     assert (directory / "sessile.db").read_bytes() == before
+
+
+def test_a_log_is_skipped_however_long_it_is(directory: Path) -> None:
+    with closing(sqlite3.connect(directory / "sessile.db")) as database:
+        plan = database.execute(f"EXPLAIN QUERY PLAN {LOGS} SELECT * FROM logs").fetchall()
+
+    sought = [step[3] for step in plan if " e USING COVERING INDEX " in step[3]]
+    ways = {step[step.index("(") :] for step in sought}
+    assert ways == {"(tenant_id=? AND session_id>?)", "(tenant_id>?)"}
 
 
 def test_no_more_sessions_are_looked_at_than_asked_for(

@@ -1,11 +1,15 @@
 """`sessile migrate` brings a database to this version's schema, and may be run again."""
 
+import asyncio
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import asyncpg
+import pytest
 from tests.cli.conftest import Ran, Serve
+from tests.servers.databases import bare_database
 
 from sessile.adapters.migrations import HEAD
 
@@ -58,3 +62,48 @@ def test_a_database_is_its_owners_alone(run: Callable[..., Ran], tmp_path: Path)
     assert run("migrate", "--data-dir", str(tmp_path)).code == 0
 
     assert (tmp_path / "sessile.db").stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_postgresql_database_is_made_and_then_left_as_it_is(
+    run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bare_database() as dsn:
+        url = dsn.replace("sessile@", "sessile:secret@")
+        shown = dsn.replace("sessile@", "sessile:…@")
+
+        first = await asyncio.to_thread(run, "migrate", "--store-url", url)
+        monkeypatch.setenv("SESSILE_STORE_URL", url)
+        second = await asyncio.to_thread(run, "migrate")
+
+    assert first == Ran(0, f"{shown}: made, at revision {HEAD}\n", "")
+    assert second == Ran(0, f"{shown}: already at revision {HEAD}\n", "")
+
+
+async def test_a_postgresql_database_of_a_newer_version_is_left_alone(
+    run: Callable[..., Ran],
+) -> None:
+    async with bare_database() as dsn:
+        await asyncio.to_thread(run, "migrate", "--store-url", dsn)
+        database = await asyncpg.connect(dsn)
+        await database.execute("UPDATE alembic_version SET version_num = '9999'")
+        await database.close()
+
+        ran = await asyncio.to_thread(run, "migrate", "--store-url", dsn)
+
+    assert ran.code == 2
+    assert "9999" in ran.err
+
+
+async def test_a_user_who_may_make_no_tables_is_told(run: Callable[..., Ran]) -> None:
+    async with bare_database() as dsn:
+        database = await asyncpg.connect(dsn)
+        await database.execute("DROP ROLE IF EXISTS guest; CREATE ROLE guest LOGIN")
+        await database.close()
+
+        ran = await asyncio.to_thread(
+            run, "migrate", "--store-url", dsn.replace("sessile@", "guest@")
+        )
+
+    assert ran.code == 1
+    assert ": permission denied for schema public; " in ran.err
+    assert ran.err.count("\n") == 1

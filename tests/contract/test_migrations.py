@@ -41,36 +41,40 @@ def path(tmp_path: Path) -> Path:
 async def test_a_database_of_every_version_is_read_and_goes_on(path: Path, revision: str) -> None:
     run(path, (DATA / f"schema_{revision}.sql").read_text(encoding="utf-8"))
     clock = ManualClock(now_ms=1_001_000)
-    ids = CountingIds()
+
+    async with SqliteStore(path, clock=clock) as store:
+        await goes_on(Desk(store, clock, CountingIds()))
+
+
+async def goes_on(desk: Desk) -> None:
+    """What `dump_schema` wrote is there, and each session can be worked with."""
     orders, closed, theirs, failed, refund = (
         SessionKey(tenant_id, SessionId(f"ses_{n}"))
         for tenant_id, n in ((ACME, 1), (ACME, 2), (OTHER, 3), (ACME, 4), (ACME, 5))
     )
 
-    async with SqliteStore(path, clock=clock) as store:
-        desk = Desk(store, clock, ids)
-        desk.opened = [orders, closed, theirs, failed, refund]
-        await desk.check_folds()
-        found = await desk.look(orders)
-        assert (found.session.title, found.session.metadata) == ("Orders ünï", {"shop": 7})
-        statuses = [turn.status for turn in await store.turns(orders, limit=10)]
-        assert statuses == ["completed", "running", "queued", "cancelled"]
-        assert (await desk.look(failed)).session.title == "Broken"
-        assert (await desk.submit(orders, once=once("k1", "ses_1"))).repeated
-        assert (await desk.open_as(once=once("k0", "open"))).session_id == "ses_1"
-        assert set(await desk.due()) == {orders, theirs}
+    desk.opened = [orders, closed, theirs, failed, refund]
+    await desk.check_folds()
+    found = await desk.look(orders)
+    assert (found.session.title, found.session.metadata) == ("Orders ünï", {"shop": 7})
+    statuses = [turn.status for turn in await desk.store.turns(orders, limit=10)]
+    assert statuses == ["completed", "running", "queued", "cancelled"]
+    assert (await desk.look(failed)).session.title == "Broken"
+    assert (await desk.submit(orders, once=once("k1", "ses_1"))).repeated
+    assert (await desk.open_as(once=once("k0", "open"))).session_id == "ses_1"
+    assert set(await desk.due()) == {orders, theirs}
 
-        taken = holding(await desk.start(orders))
-        ended = await desk.finish(taken, successor=runner())
-        await desk.finish(holding(ended))
-        await desk.submit(theirs, "more", principal=STRANGER)
-        assert (await desk.look(refund)).session.grants == ("refund",)
-        (waits,) = await store.turns(refund, limit=10)
-        assert waits.awaited is not None
-        (unanswered,) = waits.awaited.unanswered
-        await desk.answer(refund, unanswered)
-        assert refund in await desk.due()
-        await desk.check_folds()
+    taken = holding(await desk.start(orders))
+    ended = await desk.finish(taken, successor=runner())
+    await desk.finish(holding(ended))
+    await desk.submit(theirs, "more", principal=STRANGER)
+    assert (await desk.look(refund)).session.grants == ("refund",)
+    (waits,) = await desk.store.turns(refund, limit=10)
+    assert waits.awaited is not None
+    (unanswered,) = waits.awaited.unanswered
+    await desk.answer(refund, unanswered)
+    assert refund in await desk.due()
+    await desk.check_folds()
 
 
 def test_there_is_a_kept_database_of_every_version() -> None:

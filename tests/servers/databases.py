@@ -4,6 +4,7 @@
 create databases.
 """
 
+import asyncio
 import atexit
 import os
 from collections.abc import AsyncIterator
@@ -48,6 +49,31 @@ async def database() -> AsyncIterator[str]:
     finally:
         await _execute(_of(name), f"TRUNCATE {TABLES}")
         _free.append(name)
+
+
+@asynccontextmanager
+async def bare_database() -> AsyncIterator[str]:
+    """The address of one without a schema, which is gone afterwards."""
+    name = f"bare_{os.getpid()}_{next(_numbers)}"
+    await _execute(server_dsn(), f"CREATE DATABASE {name}")
+    try:
+        yield _of(name)
+    finally:
+        await _execute(server_dsn(), f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def until_waiting(dsn: str, many: int) -> None:
+    """Until so many connections to the database wait for somebody who migrates it."""
+    sql = """
+        SELECT count(*) FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database
+        WHERE l.locktype = 'advisory' AND NOT l.granted AND d.datname = current_database()
+    """
+    connection = await asyncpg.connect(dsn)
+    try:
+        while await connection.fetchval(sql) != many:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)  # locks ring no bell
+    finally:
+        await connection.close()
 
 
 def _of(name: str) -> str:

@@ -50,6 +50,15 @@ DataDirOption = Annotated[
         show_default=False,
     ),
 ]
+StoreUrlOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help=r"sqlite (a file in the data directory), or postgresql://…"
+        r" [dim]\[default: sqlite; SESSILE_STORE_URL][/dim]",
+        show_default=False,
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON, for programs.")]
 
 
@@ -189,7 +198,7 @@ def chat(
             user=user,
             session_id=session,
             assistant=assistant,
-            data_dir=_settings(data_dir).data_dir,
+            data_dir=read_settings(os.environ, {"data_dir": data_dir}).data_dir,
         )
     )
 
@@ -212,12 +221,21 @@ def log(
             show_default=False,
         ),
     ] = None,
+    store_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Read the database at postgresql://…, and ask no server.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Show a session's log: every message, tool call and turn, in the order it happened.
 
     [bold]sessile log ses_… --follow[/bold]                 as it happens
     [bold]sessile log ses_… --json | jq .kind[/bold]        for programs: an entry a line
     [bold]sessile log ses_… --data-dir sessile-data[/bold]  without a server
+    [bold]sessile log ses_… --store-url postgresql://sessile@db/sessile[/bold]
     """
     from sessile.cli.log import Asked  # noqa: PLC0415
     from sessile.cli.log import log as run  # noqa: PLC0415
@@ -225,10 +243,10 @@ def log(
     run(
         Asked(
             session_id=session,
-            url=url if data_dir is None else None,
+            url=url if data_dir is None and store_url is None else None,
             token=token,
             user=user,
-            data_dir=_settings(data_dir).data_dir,
+            settings=_database(data_dir, store_url or "sqlite"),
             after=after,
             follow=follow,
             as_json=as_json,
@@ -237,17 +255,18 @@ def log(
 
 
 @app.command()
-def migrate(*, data_dir: DataDirOption = None) -> None:
+def migrate(*, data_dir: DataDirOption = None, store_url: StoreUrlOption = None) -> None:
     """Bring a database to this version's schema; `serve` does the same when it starts."""
     from sessile.cli.migrate import migrate as run  # noqa: PLC0415
 
-    run(_settings(data_dir))
+    run(_database(data_dir, store_url))
 
 
 @app.command()
 def doctor(
     *,
     data_dir: DataDirOption = None,
+    store_url: StoreUrlOption = None,
     sessions: Annotated[
         int, typer.Option(min=1, metavar="N", help="At most so many; by chance, if there are more.")
     ] = 10_000,
@@ -255,13 +274,19 @@ def doctor(
 ) -> None:
     """Hold a database against its own log; it changes nothing.
 
-    It says what it looked at, and how many. It may be run beside a server.
+    It says what it looked at, and how many. It may be run beside servers.
+    Of PostgreSQL it also says where a crash would lose what was acknowledged,
+    and whether there are connections enough.
     The exit code is 1 where something does not hold.
     """
     from sessile.cli.doctor import doctor as run  # noqa: PLC0415
 
-    run(_settings(data_dir), sessions_max=sessions, as_json=as_json)
+    run(_database(data_dir, store_url), sessions_max=sessions, as_json=as_json)
 
 
-def _settings(data_dir: Path | None) -> Any:
-    return read_settings(os.environ, {"data_dir": data_dir})
+def _database(data_dir: Path | None, store_url: str | None) -> Any:
+    """The settings of one that is looked at without a server."""
+    settings = read_settings(os.environ, {"data_dir": data_dir, "store_url": store_url})
+    if settings.store_url == "memory":
+        raise CommandFailed("a store in memory is its server's alone, and ends with it")
+    return settings

@@ -1,10 +1,15 @@
 """A database that cannot be used: why, and what to do."""
 
 import sqlite3
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
+from sessile.cli.failure import FAILED, CommandFailed
 from sessile.cli.plain import one_line
-from sessile.settings import without_password
+from sessile.core.errors import SessileError
+from sessile.settings import Settings, without_password
+from sessile.wiring import MissingExtra
 
 RESTORE = "keep a copy of it, and put a backup in its place"
 TODO = {
@@ -18,6 +23,23 @@ TODO = {
     sqlite3.SQLITE_READONLY: "its files have to be this user's to read and write",
 }
 """What helps, by SQLite's primary result code."""
+
+
+@contextmanager
+def looking_at(settings: Settings) -> Generator[None, None, None]:
+    """Raises CommandFailed for what a database that is looked at without a server fails with."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise CommandFailed(
+            f"there is no database {error}; give the server's --data-dir, or its --store-url"
+        ) from None
+    except MissingExtra as error:
+        raise CommandFailed(str(error)) from None
+    except sqlite3.Error as error:
+        raise CommandFailed(no_database(settings.data_dir, error), code=FAILED) from None
+    except SessileError as error:
+        raise CommandFailed(no_postgres(settings.store_url, error), code=FAILED) from None
 
 
 def no_database(directory: Path, error: Exception) -> str:

@@ -1,39 +1,41 @@
 """`sessile doctor`: holds a database against its own log, and says what it looked at."""
 
+import asyncio
 import json
-import sqlite3
 import stat
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from time import time_ns
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
-from sessile.cli.broken import no_database
+from sessile.cli.broken import looking_at
 from sessile.cli.failure import FAILED, CommandFailed
 from sessile.cli.plain import one_line
 from sessile.core.audit import Check, Fault
-from sessile.settings import Settings
+from sessile.settings import Settings, without_password
 from sessile.wiring import open_archive
 
 DEV_TOKENS_MODE = 0o600
 NEXT = (
-    "Each says what helps, or names what is wrong: keep a copy of the directory before you put"
+    "Each says what helps, or names what is wrong: keep a copy of the database before you put"
     " a backup in its place."
 )
 
 
 def doctor(settings: Settings, *, sessions_max: int, as_json: bool) -> None:
     """Raises CommandFailed with the code 1 where something does not hold."""
-    checks = [*_database(settings, sessions_max), _dev_tokens(settings.data_dir)]
+    with looking_at(settings):
+        found = asyncio.run(_database(settings, sessions_max))
+    checks = [*found, _dev_tokens(settings.data_dir)]
     faults = sum(len(check.faults) + check.faults_unlisted for check in checks)
     if as_json:
         wire = {
             "data_dir": str(settings.data_dir),
+            "store_url": without_password(settings.store_url),
             "ok": faults == 0,
             "checks": [_wire(check) for check in checks],
         }
@@ -45,19 +47,14 @@ def doctor(settings: Settings, *, sessions_max: int, as_json: bool) -> None:
         raise CommandFailed(f"{many}; nothing was changed. {NEXT}", code=FAILED)
 
 
-def _database(settings: Settings, sessions_max: int) -> Iterable[Check]:
-    try:
-        with open_archive(settings) as archive, _progress() as progress:
+async def _database(settings: Settings, sessions_max: int) -> Iterable[Check]:
+    async with open_archive(settings) as archive:
+        with _progress() as progress:
             task = progress.add_task("sessions", total=None)
-            return archive.check(
-                now_ms=time_ns() // 1_000_000,
+            return await archive.check(
                 sessions_max=sessions_max,
                 progress=lambda done, total: progress.update(task, completed=done, total=total),
             )
-    except FileNotFoundError as error:
-        raise CommandFailed(f"there is no database {error}; give the server's --data-dir") from None
-    except sqlite3.Error as error:
-        raise CommandFailed(no_database(settings.data_dir, error), code=FAILED) from None
 
 
 def _progress() -> Progress:

@@ -2,11 +2,9 @@
 
 import asyncio
 import json
-import sqlite3
 import sys
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sessile.cli.client import (
     Connected,
@@ -24,6 +22,9 @@ from sessile.cli.client import (
 from sessile.cli.failure import FAILED, CommandFailed
 from sessile.cli.plain import cut, one_line
 
+if TYPE_CHECKING:
+    from sessile.settings import Settings
+
 WHAT_CHARS_MAX = 100
 TURN_CHARS = 8
 """The end of an id is chance, and tells turns apart; its beginning is the time."""
@@ -38,7 +39,7 @@ class Asked:
     url: str | None
     token: str | None
     user: str | None
-    data_dir: Path
+    settings: "Settings"
     after: int
     follow: bool
     as_json: bool
@@ -48,36 +49,38 @@ def log(asked: Asked) -> None:
     """Print the log. Raises CommandFailed."""
     printer = _Printer(as_json=asked.as_json)
     if asked.url is None:
-        _from_file(asked, printer)
+        asyncio.run(_from_database(asked, printer))
     else:
         asyncio.run(_from_server(asked, asked.url, printer))
 
 
-def _from_file(asked: Asked, printer: "_Printer") -> None:
+async def _from_database(asked: Asked, printer: "_Printer") -> None:
+    from sessile.cli.broken import looking_at  # noqa: PLC0415
     from sessile.core.codec import timestamp  # noqa: PLC0415
     from sessile.core.ids import SessionId  # noqa: PLC0415
-    from sessile.settings import Settings  # noqa: PLC0415
     from sessile.wiring import open_archive  # noqa: PLC0415
 
     if asked.follow:
-        raise CommandFailed("--follow asks a server; leave out --data-dir, or --follow")
-    try:
-        with open_archive(Settings(data_dir=asked.data_dir)) as archive:
-            keys = archive.keys(SessionId(asked.session_id))
+        raise CommandFailed(
+            "--follow asks a server; leave out --data-dir and --store-url, or --follow"
+        )
+    with looking_at(asked.settings):
+        async with open_archive(asked.settings) as archive:
+            keys = await archive.keys(SessionId(asked.session_id))
             if not keys:
-                raise CommandFailed(f"{asked.data_dir} has no session {one_line(asked.session_id)}")
-            for entry in archive.entries(keys[0], after=asked.after):
+                raise CommandFailed(f"there is no session {one_line(asked.session_id)}")
+            async for entry in archive.entries(keys[0], after=asked.after):
                 at = timestamp(entry.at_ms)
-                body = json.loads(entry.body)
+                try:
+                    body = json.loads(entry.body)
+                except ValueError as error:
+                    told = f"cannot read entry {entry.seq}: {error}; ask `sessile doctor`"
+                    raise CommandFailed(told, code=FAILED) from None
                 printer.show(Entry(entry.seq, entry.kind, entry.turn_id, at, body))
-    except FileNotFoundError as error:
-        raise CommandFailed(f"there is no database {error}; give the server's --data-dir") from None
-    except (sqlite3.Error, ValueError) as error:
-        raise CommandFailed(f"cannot read it: {error}; ask `sessile doctor`", code=FAILED) from None
 
 
 async def _from_server(asked: Asked, url: str, printer: "_Printer") -> None:
-    token = token_of(asked.token, asked.data_dir, asked.user)
+    token = token_of(asked.token, asked.settings.data_dir, asked.user)
     try:
         async with connected(url, token) as client:
             cursor = asked.after

@@ -21,7 +21,7 @@ from sessile.cli.plain import one_line
 from sessile.core.errors import SessileError
 from sessile.http.listener import Listener
 from sessile.settings import Settings, without_password
-from sessile.wiring import Server, dev_tokens
+from sessile.wiring import MissingExtra, Server, dev_tokens
 
 logger = logging.getLogger("sessile.serve")
 
@@ -54,6 +54,8 @@ class Serving:
         async with AsyncExitStack() as stack:
             try:
                 await stack.enter_async_context(self._server)
+            except MissingExtra as error:
+                raise CommandFailed(str(error)) from error
             except (SessileError, OSError, sqlite3.Error, ValueError) as error:
                 raise CommandFailed(self._cannot_open(error)) from error
             await self._serve()

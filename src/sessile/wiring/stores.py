@@ -1,10 +1,12 @@
 """The database that the settings name: opened for a server, or looked at without one."""
 
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import AbstractContextManager, asynccontextmanager
+import asyncio
+from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 from sessile.adapters.memory import LocalNotifier, MemoryStore
+from sessile.adapters.system import SystemClock
 from sessile.core.ids import NodeId
 from sessile.ports.clock import Clock
 from sessile.ports.notifier import Notifier
@@ -12,7 +14,7 @@ from sessile.ports.store import Store
 from sessile.settings import Settings, without_password
 
 if TYPE_CHECKING:
-    from sessile.adapters.sqlite.archive import Archive
+    from sessile.adapters.sql.archive import Archive
 
 
 class MissingExtra(ImportError):
@@ -35,12 +37,8 @@ async def open_store(settings: Settings, clock: Clock) -> AsyncGenerator[Store, 
         ) as sqlite:
             yield sqlite
     elif settings.store_url.startswith(("postgresql://", "postgres://")):
-        try:
+        with _of_extra("PostgreSQL", "postgres"):
             from sessile.adapters.postgres import PostgresStore  # noqa: PLC0415
-        except ModuleNotFoundError as missing:
-            raise MissingExtra(
-                "PostgreSQL needs an extra: pip install 'sessile[postgres]'"
-            ) from missing
         async with PostgresStore(
             settings.store_url,
             lease_ms=int(settings.lease_ttl_seconds * 1000),
@@ -56,10 +54,8 @@ async def open_store(settings: Settings, clock: Clock) -> AsyncGenerator[Store, 
 async def open_notifier(settings: Settings, node: NodeId) -> AsyncGenerator[Notifier, None]:
     """How this node and those that share its database wake each other."""
     if settings.notifier_url:
-        try:
+        with _of_extra("NATS", "nats"):
             from sessile.adapters.nats import NatsNotifier  # noqa: PLC0415
-        except ModuleNotFoundError as missing:
-            raise MissingExtra("NATS needs an extra: pip install 'sessile[nats]'") from missing
         async with NatsNotifier(settings.notifier_url.split(","), node) as nats:
             yield nats
     elif settings.shared:
@@ -72,25 +68,44 @@ async def open_notifier(settings: Settings, node: NodeId) -> AsyncGenerator[Noti
         yield LocalNotifier()
 
 
-def open_archive(settings: Settings) -> "AbstractContextManager[Archive]":
+def open_archive(settings: Settings) -> "AbstractAsyncContextManager[Archive]":
     """The database of the settings, to be read only, beside a server or without one.
 
-    Raises FileNotFoundError where there is none.
+    Raises FileNotFoundError where there is none, and StorageUnreachable.
     """
+    busy_seconds = settings.store_busy_seconds_max
+    if settings.shared:
+        with _of_extra("PostgreSQL", "postgres"):
+            from sessile.adapters.postgres import archive  # noqa: PLC0415
+        return archive.open_archive(settings.store_url, busy_seconds=busy_seconds)
     from sessile.adapters.sqlite.archive import open_archive  # noqa: PLC0415
 
     path = settings.data_dir / "sessile.db"
     if not path.is_file():
         raise FileNotFoundError(path)
-    return open_archive(path, busy_seconds=settings.store_busy_seconds_max)
+    return open_archive(path, clock=SystemClock(), busy_seconds=busy_seconds)
 
 
 def migrate(settings: Settings) -> Mapping[str, str | None]:
     """Bring the database of the settings to the newest revision; makes it if there is none.
 
-    Answers the revisions `before` and `after`. Raises DataDirectoryLocked and SchemaTooNew.
+    Answers the revisions `before` and `after`. Raises DataDirectoryLocked, StorageUnreachable and
+    SchemaTooNew.
     """
+    busy_seconds = settings.store_busy_seconds_max
+    if settings.shared:
+        with _of_extra("PostgreSQL", "postgres"):
+            from sessile.adapters.postgres import archive  # noqa: PLC0415
+        return asyncio.run(archive.migrate_database(settings.store_url, busy_seconds=busy_seconds))
     from sessile.adapters.sqlite.archive import migrate_file  # noqa: PLC0415
 
     path = settings.data_dir / "sessile.db"
-    return migrate_file(path, busy_seconds=settings.store_busy_seconds_max)
+    return migrate_file(path, busy_seconds=busy_seconds)
+
+
+@contextmanager
+def _of_extra(what: str, extra: str) -> Generator[None, None, None]:
+    try:
+        yield
+    except ModuleNotFoundError as missing:
+        raise MissingExtra(f"{what} needs an extra: pip install 'sessile[{extra}]'") from missing

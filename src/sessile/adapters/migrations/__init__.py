@@ -55,26 +55,33 @@ def migrate(path: Path, *, busy_seconds: float = 10.0) -> None:
         raise
 
 
-async def migrate_postgres(dsn: str) -> None:
+async def migrate_postgres(dsn: str, *, busy_seconds: float = 10.0) -> None:
     """The same for the PostgreSQL database at `dsn`, under an advisory lock: of nodes that start
-    at once, one migrates and the others wait for it."""
-    if await revision_postgres(dsn) == HEAD:
+    at once, one migrates and the others wait for it. `busy_seconds`: how long a connection may
+    take. Raises what asyncpg raises."""
+    if await revision_postgres(dsn, busy_seconds=busy_seconds) == HEAD:
         return
     import asyncpg  # noqa: PLC0415
     from sqlalchemy import NullPool, text  # noqa: PLC0415
+    from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
     from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415
 
-    engine = create_async_engine(
-        # The address is the driver's to read: it may name several hosts.
-        "postgresql+asyncpg://",
-        async_creator=lambda: asyncpg.connect(dsn),
-        poolclass=NullPool,
-    )
+    async def connect() -> asyncpg.Connection:
+        # What is seen behind the lock is what was committed before it was let go of.
+        isolation = {"default_transaction_isolation": "read committed"}
+        return await asyncpg.connect(dsn, timeout=busy_seconds, server_settings=isolation)
+
+    # The address is for asyncpg alone to read: SQLAlchemy knows other words in it.
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
     lock = text("SELECT pg_advisory_xact_lock(:key)")
     try:
         async with engine.begin() as connection:
             await connection.execute(lock, {"key": ADVISORY_KEY})
             await connection.run_sync(upgrade)
+    except DBAPIError as error:
+        if error.orig is not None and error.orig.__cause__ is not None:
+            raise error.orig.__cause__ from error
+        raise
     finally:
         await engine.dispose()
 
@@ -115,11 +122,11 @@ def revision(path: Path) -> str | None:
     return found
 
 
-async def revision_postgres(dsn: str) -> str | None:
+async def revision_postgres(dsn: str, *, busy_seconds: float = 10.0) -> str | None:
     """The same for a PostgreSQL database. Raises what a connection can fail with."""
     import asyncpg  # noqa: PLC0415
 
-    connection = await asyncpg.connect(dsn)
+    connection = await asyncpg.connect(dsn, timeout=busy_seconds)
     try:
         if await connection.fetchval("SELECT to_regclass('alembic_version')") is None:
             return None

@@ -126,4 +126,7 @@ def brief(error: Exception) -> Mapping[str, str]:
 
 def said(error: Exception) -> str:
     """One line, for people."""
+    if isinstance(error, ValueError):
+        # Where an address cannot be read, asyncpg quotes pieces of it, a password's among them.
+        return "the address cannot be read; in its password, write / as %2F, @ as %40 and so on"
     return str(error).partition("\n")[0] or type(error).__name__

@@ -1,0 +1,124 @@
+"""A PostgreSQL database without a server of Sessile's."""
+
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Collection,
+    Generator,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager, contextmanager
+
+import asyncpg
+from asyncpg import Connection
+from asyncpg import exceptions as pg
+
+from sessile.adapters.migrations import migrate_postgres, revision_postgres
+from sessile.adapters.postgres import checks, reads
+from sessile.adapters.postgres.connections import said
+from sessile.adapters.postgres.store import StorageUnreachable
+from sessile.adapters.sql.archive import Archive
+from sessile.adapters.sql.rows import Row, turn_of
+from sessile.core.audit import Check
+from sessile.core.events import Entry
+from sessile.core.ids import SessionKey, TurnId
+from sessile.core.session import Turn
+from sessile.ports.store import Found
+
+ROWS_PAGE = 1_000
+
+
+@asynccontextmanager
+async def open_archive(dsn: str, *, busy_seconds: float) -> AsyncGenerator[Archive, None]:
+    """Raises StorageUnreachable where the database cannot be used, at once or later."""
+    settings = {
+        "application_name": "sessile archive",
+        "default_transaction_read_only": "on",
+        "lock_timeout": f"{busy_seconds * 1000:.0f}ms",
+        "jit": "off",
+    }
+    with _unreachable(OSError, ValueError):
+        connection = await asyncpg.connect(dsn, timeout=busy_seconds, server_settings=settings)
+    try:
+        with _unreachable():
+            yield Archive(_Postgres(connection))
+    finally:
+        connection.terminate()
+
+
+async def migrate_database(dsn: str, *, busy_seconds: float) -> Mapping[str, str | None]:
+    """Bring the database to the newest revision. Answers the revisions `before` and `after`.
+
+    Raises StorageUnreachable and SchemaTooNew.
+    """
+    with _unreachable(OSError, ValueError):
+        before = await revision_postgres(dsn, busy_seconds=busy_seconds)
+        await migrate_postgres(dsn, busy_seconds=busy_seconds)
+        return {"before": before, "after": await revision_postgres(dsn, busy_seconds=busy_seconds)}
+
+
+@contextmanager
+def _unreachable(*errors: type[Exception]) -> Generator[None, None, None]:
+    """These, besides what PostgreSQL says and what a lost connection is told as."""
+    caught: tuple[type[Exception], ...] = (pg.PostgresError, pg.InterfaceError, *errors)
+    try:
+        yield
+    except caught as error:
+        raise StorageUnreachable(said(error)) from error
+
+
+class _Postgres:
+    """A `sql.checks.Database`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    @asynccontextmanager
+    async def one_state(self) -> AsyncGenerator[None, None]:
+        async with self._connection.transaction(isolation="repeatable_read", readonly=True):
+            yield
+
+    async def rows(self, sql: str, *values: object) -> AsyncIterator[Row]:
+        async for row in self._connection.cursor(sql, *values, prefetch=ROWS_PAGE):
+            yield row
+
+    async def now_ms(self) -> int:
+        now_ms: int = await self._connection.fetchval("SELECT sessile_now_ms()")
+        return now_ms
+
+    async def revisions(self) -> tuple[str, ...]:
+        if await self._connection.fetchval("SELECT to_regclass('alembic_version')") is None:
+            return ()
+        rows = await self._connection.fetch("SELECT version_num FROM alembic_version")
+        return tuple(row[0] for row in rows)
+
+    async def own(self) -> tuple[Check, ...]:
+        return await checks.own(self._connection)
+
+    async def find(self, key: SessionKey) -> Found | None:
+        return await reads.find(self._connection, key, None)
+
+    async def entries(self, key: SessionKey, *, after: int, limit: int) -> Sequence[Entry]:
+        return await reads.entries(
+            self._connection,
+            key,
+            after=after,
+            before=None,
+            history=False,
+            newest_first=False,
+            limit=limit,
+            bytes_max=None,
+        )
+
+    async def turns(self, key: SessionKey, turn_ids: Collection[TurnId]) -> Iterable[Turn]:
+        sql = """
+            SELECT turn_id, seq, position, message_id, user_id, status, attempt, strikes,
+                progressed, cancel_reason, cancel_by, current_iteration, total_iterations,
+                tokens_used, total_tokens, created_at_ms, started_at_ms, ended_at_ms, error,
+                awaited, input, output
+            FROM turn WHERE tenant_id = $1 AND session_id = $2 AND turn_id = ANY($3)
+        """
+        rows = await self._connection.fetch(sql, *key, list(turn_ids))
+        return [turn_of(row, key=key) for row in rows]
