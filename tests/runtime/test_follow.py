@@ -16,6 +16,8 @@ async def test_a_follower_of_a_node_that_drains_has_all_and_comes_back_for_more(
     first = await anext(following)
     turn = (await house.submit(other, session)).turn
     await house.ended(session, turn.turn_id)
+    key = house.head(session).key
+    await house.until(lambda: node.feed._tails[key].head == house.head(session).head)
 
     node.feed.drain()
     items = [first, *[item async for item in following]]
