@@ -37,7 +37,7 @@ async def measure(
 async def _compare(
     report: Report, dsn: str, template: Copied, count: int, rounds: int, turns: int
 ) -> None:
-    rates: dict[str, list[float]] = {"store": [], "floor": []}
+    rates: dict[str, list[float]] = {"store": [], "floor": [], "at once": []}
     shares: list[float] = []
     latencies: list[float] = []
     lanes = min(LANES, count)
@@ -59,14 +59,21 @@ async def _compare(
             rates["store"].append(count * turns / seconds)
             latencies.extend(took)
             size = max(1, round(sizes[-1]))
-            ids = [[new_ids(count // lanes) for _ in raws] for _ in range(turns)]
-            begun = time.perf_counter()
-            await asyncio.gather(*(_run(raw, ids, n, size) for n, raw in enumerate(raws)))
-            rates["floor"].append(count * turns / (time.perf_counter() - begun))
+            for floor in ("floor", "at once"):
+                ids = [[new_ids(count // lanes) for _ in raws] for _ in range(turns)]
+                begun = time.perf_counter()
+                await asyncio.gather(
+                    *(
+                        _run(raw, ids, n, size=size, at_once=floor == "at once")
+                        for n, raw in enumerate(raws)
+                    )
+                )
+                rates[floor].append(count * turns / (time.perf_counter() - begun))
             shares.append(rates["store"][-1] / rates["floor"][-1])
     who = f"{count} caller{'s' * (count > 1)}"
     report.add(SECTION, f"{who}: turns", middle(rates["store"]), "/s")
     report.add(SECTION, f"{who}: floor, same rows and commits", middle(rates["floor"]), "/s")
+    report.add(SECTION, f"{who}: floor, all in one statement", middle(rates["at once"]), "/s")
     aim = at_least(0.6) if count == 64 else None
     report.add(SECTION, f"{who}: share of the floor", middle(shares), "", aim)
     report.add(SECTION, f"{who}: jobs a commit", middle(sizes), "")
@@ -74,9 +81,11 @@ async def _compare(
     report.add(SECTION, f"{who}: p99", percentile(latencies, 0.99), "ms")
 
 
-async def _run(raw: RawPostgres, ids: Sequence[Sequence[Sequence[str]]], n: int, size: int) -> None:
+async def _run(
+    raw: RawPostgres, ids: Sequence[Sequence[Sequence[str]]], n: int, *, size: int, at_once: bool
+) -> None:
     for turn_ids in ids:
-        await raw.turn_of_each(turn_ids[n], size=size)
+        await raw.turn_of_each(turn_ids[n], size=size, at_once=at_once)
 
 
 async def _commits(dsn: str) -> int:

@@ -1,7 +1,9 @@
-"""The floor of the PostgreSQL store: the same rows, by one statement a transaction and no more.
+"""The floor of the PostgreSQL store: the same rows in the same tables, written by SQL and nothing
+else.
 
 No lock, no look, no decision, no fold, no encoding: what a program could at best do that only puts
-these rows there.
+these rows there. As the floor of SQLite's, a transaction has a statement for each table; `at_once`
+has all of it in one statement, which is a transaction by itself.
 """
 
 from collections.abc import Sequence
@@ -9,38 +11,39 @@ from collections.abc import Sequence
 import asyncpg
 
 from bench.rawsql import AT_MS, NODE, TENANT, Copied, Fact
+from sessile.adapters.postgres.numbered import numbered
 
 HEADS = """
     UPDATE session_head AS h SET
         head = v.head, fence = v.fence, step = 0, next_position = v.fence + 1, queued = 0,
         running_turn_id = v.turn_id, lease_owner = v.owner, lease_until_ms = v.until_ms,
         due_at_ms = v.due_at_ms
-    FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::text[],
-        $7::bigint[], $8::bigint[])
+    FROM unnest($::text[], $::text[], $::bigint[], $::bigint[], $::text[], $::text[],
+        $::bigint[], $::bigint[])
         AS v(tenant_id, session_id, head, fence, turn_id, owner, until_ms, due_at_ms)
     WHERE h.tenant_id = v.tenant_id AND h.session_id = v.session_id
 """
 ENTRIES = """
     INSERT INTO entry (tenant_id, session_id, seq, turn_id, kind, at_ms, body)
-    SELECT * FROM unnest($9::text[], $10::text[], $11::bigint[], $12::text[], $13::text[],
-        $14::bigint[], $15::text[])
+    SELECT * FROM unnest($::text[], $::text[], $::bigint[], $::text[], $::text[],
+        $::bigint[], $::text[])
 """
 BORN = """
     INSERT INTO turn (tenant_id, session_id, turn_id, seq, position, message_id, user_id, status,
         attempt, strikes, progressed, current_iteration, total_iterations, tokens_used,
         total_tokens, created_at_ms, started_at_ms, input)
-    SELECT *, 'user', 'running', 1, 0, false, 0, 0, 0, 0, 1, 1, '{}' FROM unnest($16::text[],
-        $17::text[], $18::text[], $19::bigint[], $20::int[], $21::text[])
+    SELECT *, 'user', 'running', 1, 0, false, 0, 0, 0, 0, 1, 1, '{}' FROM unnest($::text[],
+        $::text[], $::text[], $::bigint[], $::int[], $::text[])
 """
 MOVED = """
     UPDATE turn AS t SET status = 'completed', progressed = true, ended_at_ms = 1,
         output = v.output
-    FROM unnest($16::text[], $17::text[], $18::text[], $19::text[])
+    FROM unnest($::text[], $::text[], $::text[], $::text[])
         AS v(tenant_id, session_id, turn_id, output)
     WHERE t.tenant_id = v.tenant_id AND t.session_id = v.session_id AND t.turn_id = v.turn_id
 """
-SUBMIT = f"WITH h AS ({HEADS}), e AS ({ENTRIES}), t AS ({BORN}) SELECT 1"
-FINISH = f"WITH h AS ({HEADS}), e AS ({ENTRIES}), t AS ({MOVED}) SELECT 1"
+SUBMIT = (HEADS, ENTRIES, BORN)
+FINISH = (HEADS, ENTRIES, MOVED)
 
 
 class RawPostgres:
@@ -51,6 +54,7 @@ class RawPostgres:
         self._copied = copied
         self._sessions = sessions
         self._turns = 0
+        self._at_once = False
 
     async def open(self) -> None:
         for session in self._sessions:
@@ -64,9 +68,12 @@ class RawPostgres:
                 *key,
             )
 
-    async def turn_of_each(self, turn_ids: Sequence[str], *, size: int) -> None:
+    async def turn_of_each(
+        self, turn_ids: Sequence[str], *, size: int, at_once: bool = False
+    ) -> None:
         """The next turn of every session: begun in one transaction, ended in another, `size` of
         them together."""
+        self._at_once = at_once
         pairs = list(zip(self._sessions, turn_ids, strict=True))
         for begin in range(0, len(pairs), size):
             await self._submit(pairs[begin : begin + size])
@@ -91,9 +98,17 @@ class RawPostgres:
         entries = self._entries(pairs, seq, self._copied.finished)
         await self._run(FINISH, heads, entries, turns)
 
-    async def _run(self, sql: str, *tables: Sequence[Sequence[object]]) -> None:
-        values = [column for rows in tables for column in zip(*rows, strict=True)]
-        await self._connection.execute(sql, *values)
+    async def _run(self, parts: tuple[str, ...], *tables: Sequence[Sequence[object]]) -> None:
+        run = self._connection.execute
+        columns = [list(zip(*rows, strict=True)) for rows in tables]
+        if self._at_once:
+            named = ", ".join(f"t{n} AS ({part})" for n, part in enumerate(parts))
+            await run(numbered(f"WITH {named} SELECT 1"), *(c for each in columns for c in each))
+            return
+        await run("BEGIN")
+        for part, values in zip(parts, columns, strict=True):
+            await run(numbered(part), *values)
+        await run("COMMIT")
 
     @staticmethod
     def _entries(
