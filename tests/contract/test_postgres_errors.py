@@ -129,7 +129,7 @@ async def test_a_server_that_stays_away_is_told_in_time(server: Postgres, fresh:
             await asyncio.to_thread(server.start)
 
         assert {type(each) for each in told} == {StorageBusy}
-        assert took < 1.5
+        assert took < 4
         assert len(await desk.log(key)) == 4
         assert await desk.store.renew(NODE, [held], lease_ms=LEASE_MS) == frozenset()
 
@@ -343,7 +343,7 @@ async def test_a_network_that_is_silent_is_given_up_in_time(dsn: str) -> None:
 
         began = loop.time()
         told = await asyncio.gather(
-            *(desk.look(key) for key in keys),
+            *(desk.look(key) for key in keys * 3),
             *(desk.submit(key) for key in keys),
             desk.store.renew(NODE, [held], lease_ms=2000),
             return_exceptions=True,
@@ -351,7 +351,7 @@ async def test_a_network_that_is_silent_is_given_up_in_time(dsn: str) -> None:
         took = loop.time() - began
 
         assert {type(each) for each in told} == {StorageBusy}
-        assert took < 3.5
+        assert took < 6
         store: Any = desk.store
         assert store._renewing.is_closed(), "the next one does not wait for it"
         proxy.pass_all()

@@ -13,7 +13,8 @@ from tests.servers.waits import until, waiting_for_locks
 
 from sessile.core.errors import StorageBusy
 
-LANE_LOCK_SECONDS = 0.25
+SOON_SECONDS = 1.5
+"""A lane waits for a quarter of a second, and would for each of many one after another."""
 
 
 @pytest.fixture
@@ -130,7 +131,10 @@ async def test_a_call_waits_for_a_revoke_that_is_on_its_way_and_is_then_refused(
         assert [entry.kind for entry in answer.entries] == ["tool.refused"]
 
 
-async def test_who_holds_one_head_does_not_hold_up_the_others_of_its_lane(dsn: str) -> None:
+async def test_who_holds_one_head_does_not_hold_up_the_others_of_its_lane(
+    dsn: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "sessile")
     loop = asyncio.get_running_loop()
     async with nodes(dsn, 1) as (desk,):
         keys = [await desk.open() for _ in range(24)]
@@ -140,31 +144,30 @@ async def test_who_holds_one_head_does_not_hold_up_the_others_of_its_lane(dsn: s
             stuck = asyncio.gather(*(desk.submit(keys[0], run=False) for _ in range(20)))
             await asyncio.gather(*(desk.submit(key) for key in keys[1:]))
             took = loop.time() - began
-            again = loop.time()
+            told = len(caplog.records)
             await asyncio.gather(*(desk.submit(key) for key in keys[1:]))
-            took_again = loop.time() - again
+            assert len(caplog.records) == told, "its lane waits for it no more"
             assert not stuck.done()
         await stuck
 
-        assert took < 3 * LANE_LOCK_SECONDS
-        assert took_again < LANE_LOCK_SECONDS, "its lane waits for it no more"
+        assert took < SOON_SECONDS
 
 
 async def test_who_holds_many_heads_does_not_hold_up_the_others_of_their_lanes(dsn: str) -> None:
     loop = asyncio.get_running_loop()
     async with nodes(dsn, 1) as (desk,):
-        keys = [await desk.open() for _ in range(64)]
+        keys = [await desk.open() for _ in range(96)]
         held = [await desk.run(key) for key in keys]
 
-        async with holding_heads(dsn, *keys[:32]):
+        async with holding_heads(dsn, *keys[:48]):
             began = loop.time()
-            stuck = asyncio.gather(*(desk.append(each, 0, "a") for each in held[:32]))
-            await asyncio.gather(*(desk.append(each, 0, "a") for each in held[32:]))
+            stuck = asyncio.gather(*(desk.append(each, 0, "a") for each in held[:48]))
+            await asyncio.gather(*(desk.append(each, 0, "a") for each in held[48:]))
             took = loop.time() - began
             assert not stuck.done()
         await stuck
 
-        assert took < 3 * LANE_LOCK_SECONDS
+        assert took < SOON_SECONDS
 
 
 async def test_opens_of_a_key_whose_session_is_held_do_not_hold_up_the_lane(dsn: str) -> None:
@@ -182,7 +185,7 @@ async def test_opens_of_a_key_whose_session_is_held_do_not_hold_up_the_lane(dsn:
 
         assert set(await stuck)
         assert {each.session_id for each in desk.opened if each not in others} == {key.session_id}
-        assert took < 3 * LANE_LOCK_SECONDS
+        assert took < SOON_SECONDS
 
 
 async def test_who_waits_for_a_session_that_stays_held_is_told_so(dsn: str) -> None:

@@ -112,7 +112,7 @@ async def asked_beside(desk: Desk, ask: Coroutine[Any, Any, Any], good: list[Hol
     """Its answer, or what it failed with, in a batch with others, which must be answered."""
     others = [desk.append(each, 0, "good") for each in good[::2]]
     others += [desk.submit(each.key, "good") for each in good[1::2]]
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(6):
         *answers, answer = await asyncio.gather(*others, ask, return_exceptions=True)
     assert [type(each) for each in answers] == [Committed] * len(others)
     return answer
