@@ -41,9 +41,12 @@ class Clocked:
 
 
 @asynccontextmanager
-async def clocked(dsn: str, clock: Clock, **settings: Any) -> AsyncIterator[Store]:
+async def clocked(
+    dsn: str, clock: Clock, *, own_dsn: str | None = None, **settings: Any
+) -> AsyncIterator[Store]:
+    """`own_dsn`: the address by which the clock is set, where it is another."""
     async with PostgresStore(dsn, **{"lease_ms": 12_000, **settings}) as store:
-        connection = await asyncpg.connect(dsn)
+        connection = await asyncpg.connect(own_dsn or dsn)
         try:
             real = await connection.fetchval("SELECT pg_get_functiondef('sessile_now_ms'::regproc)")
             await connection.execute(

@@ -13,9 +13,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import files
 from pathlib import Path
 from typing import Self
+
+import psutil
 
 READY_SECONDS_MAX = 30.0
 SETTINGS = {
@@ -90,11 +93,15 @@ class Postgres:
         """`at_once`: as if the machine were lost; else its connections are cut, and it ends."""
         if self._process is None:
             return
+        children = psutil.Process(self._process.pid).children()
         if at_once:
-            self._process.kill()
+            for process in (self._process, *children):
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
         else:
             self._process.send_signal(2)  # SIGINT: a fast shutdown
         self._process.wait()
+        psutil.wait_procs(children)
         self._process = None
 
     def log(self) -> str:

@@ -52,7 +52,9 @@ class Sweep:
 
 
 class Store(Protocol):
-    """Any method may raise StorageBusy, StorageFull or StorageDamaged; then nothing was written.
+    """Any method may raise StorageBusy, StorageFull or StorageDamaged; then nothing was written;
+    but a StorageBusy of a database that went away in the middle of a commit, and did not come back
+    in time, says that this is not known.
 
     Leases are judged by the store's own clock. A read sees every write that was acknowledged
     before the read began.

@@ -73,7 +73,7 @@ class Connector:
 
 
 def is_lost(error: BaseException) -> bool:
-    """The connection is gone, or nobody knows what became of what was asked by it."""
+    """The connection is gone or of no use, or nobody knows what became of what was asked by it."""
     if isinstance(error, pg.QueryCanceledError):
         return False  # the server answered
     if isinstance(error, pg.InterfaceError):
@@ -85,7 +85,9 @@ def is_lost(error: BaseException) -> bool:
         | pg.PostgresConnectionError
         | pg.InternalClientError
         | pg.OperatorInterventionError
-        | pg.IdleInTransactionSessionTimeoutError,
+        | pg.IdleInTransactionSessionTimeoutError
+        | pg.TooManyConnectionsError
+        | pg.ReadOnlySQLTransactionError,  # another server may be the first by now
     )
 
 
@@ -101,8 +103,7 @@ def is_passing(error: BaseException) -> bool:
         pg.TransactionRollbackError
         | pg.LockNotAvailableError
         | pg.QueryCanceledError
-        | pg.TooManyConnectionsError
-        | pg.ReadOnlySQLTransactionError
+        | pg.OutOfMemoryError
         | pg.UniqueViolationError
         | pg.ObjectInUseError,
     )
@@ -120,8 +121,12 @@ def told(error: Exception) -> Exception:
 
 
 def brief(error: Exception) -> Mapping[str, str]:
-    """For the log: the class, and what PostgreSQL said, which names no row's content."""
-    return {"error": type(error).__name__, "said": said(error)}
+    """For the log: the class, and what PostgreSQL said, which names no row's content, but for what
+    it says of a value."""
+    return {
+        "error": type(error).__name__,
+        "said": "" if isinstance(error, pg.DataError) else said(error),
+    }
 
 
 def said(error: Exception) -> str:

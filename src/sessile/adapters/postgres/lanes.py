@@ -22,9 +22,17 @@ from sessile.adapters.postgres.connections import (
     is_passing,
     told,
 )
-from sessile.adapters.postgres.transaction import Answer, HolderMoved, Hot, Job, Mark, Transaction
+from sessile.adapters.postgres.transaction import (
+    Answer,
+    HolderMoved,
+    Hot,
+    Job,
+    Transaction,
+    held_elsewhere,
+)
 from sessile.adapters.sql.jobs import Appended, Asked
-from sessile.core.ids import SessionId, SessionKey
+from sessile.core.errors import StorageBusy
+from sessile.core.ids import SessionKey, TenantId
 from sessile.core.turns import evolve_turn_by
 from sessile.ports.store import Committed
 
@@ -34,15 +42,23 @@ LANES = 4
 BATCH_MAX = 256
 RETRY_SECONDS = 0.02
 RETRY_SECONDS_MAX = 0.5
+UNSEEN = "The database was lost in the commit; whether it was stored is not known."
+
+
+Place = tuple[TenantId, str]
+"""What a job is about: a session, or an exclusive key."""
 
 
 @dataclass(slots=True, eq=False)
 class Caller:
-    """A job, who waits for its answer, and until when it is tried."""
+    """A job, who waits for its answer, and until when it is tried. `unseen`: what it came to in a
+    transaction whose commit nobody saw."""
 
     job: Job
+    place: Place
     future: asyncio.Future[Committed]
     until: float
+    unseen: Committed | None = None
 
     def answer(self, answer: Answer | Exception) -> None:
         if self.future.done():
@@ -51,15 +67,6 @@ class Caller:
             self.future.set_exception(answer)
         else:
             self.future.set_result(answer)
-
-
-class CommitUnseen(Exception):
-    """The connection was lost in the commit of these answers."""
-
-    def __init__(self, mark: Mark, answers: Sequence[Answer]) -> None:
-        super().__init__()
-        self.mark = mark
-        self.answers = answers
 
 
 class Lane:
@@ -77,22 +84,18 @@ class Lane:
         self._batch_max = 1 if aside is None else BATCH_MAX
         self._arrived = asyncio.Event()
         self._waiting = deque[Caller]()
-        self._waiting_of = Counter[SessionKey]()
+        self._waiting_of = Counter[Place]()
         self._stopped = False
         self._connection: Connection | None = None
         self._hot: dict[SessionKey, Hot] = {}
 
     def put(self, caller: Caller) -> None:
-        key = caller.job.key
-        if self._aside is not None and self._aside.serves(key):
-            self._aside.put(caller)
-            return
         self._waiting.append(caller)
-        self._waiting_of[key] += 1
+        self._waiting_of[caller.place] += 1
         self._arrived.set()
 
-    def serves(self, key: SessionKey) -> bool:
-        return self._waiting_of[key] > 0
+    def serves(self, place: Place) -> bool:
+        return self._waiting_of[place] > 0
 
     async def open(self) -> None:
         """Connects. Raises what a connection can fail with."""
@@ -108,7 +111,7 @@ class Lane:
                     size = min(len(self._waiting), self._batch_max)
                     batch = [self._waiting.popleft() for _ in range(size)]
                     await self._answer(batch)
-                    self._waiting_of.subtract(caller.job.key for caller in batch)
+                    self._waiting_of.subtract(caller.place for caller in batch)
                 self._waiting_of.clear()
         finally:
             self.hang_up()
@@ -117,31 +120,37 @@ class Lane:
         self._stopped = True
         self._arrived.set()
 
+    def hang_up(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
     async def _answer(self, callers: Sequence[Caller]) -> None:
         """Every caller has its answer afterwards, or waits in the lane aside."""
+        callers = self._not_aside(callers)
+        if not callers:
+            return
         loop = asyncio.get_running_loop()
         end = max(caller.until for caller in callers)
-        jobs = [caller.job for caller in callers]
-        unseen: CommitUnseen | None = None
-        wait, careful = RETRY_SECONDS, False
+        wait, careful, losses = RETRY_SECONDS, False, 0
         while True:
+            connection = None
             try:
                 connection = await self._connected()
-                answers = await self._attempt(connection, jobs, careful=careful, unseen=unseen)
+                answers = await self._attempt(connection, callers, careful=careful)
             except Exception as error:  # noqa: BLE001  whatever it is, the lane goes on
                 self._hot.clear()
-                lost = isinstance(error, CommitUnseen) or is_lost(error)
-                if lost:
+                if is_lost(error):
                     self.hang_up()
-                if isinstance(error, CommitUnseen):
-                    unseen = error
-                elif len(callers) > 1 and unseen is None and not lost:
-                    await self._answer_singly(callers, error)
+                    losses += connection is not None
+                # One of them may be what the server cannot bear.
+                if len(callers) > 1 and (losses > 1 or not is_lost(error)):
+                    await self._answer_apart(callers, error)
                     return
-                elif self._aside is not None and is_locked(error):
+                if self._aside is not None and is_locked(error):
                     self._aside.put(callers[0])
                     return
-                elif not is_passing(error) and not isinstance(error, HolderMoved):
+                if not is_passing(error) and not isinstance(error, HolderMoved):
                     self._fail(callers, error)
                     return
                 if loop.time() + wait > end:
@@ -155,60 +164,77 @@ class Lane:
                     caller.answer(answer)
                 return
 
-    async def _answer_singly(self, callers: Sequence[Caller], error: Exception) -> None:
-        """Each in a transaction of its own, so that the culprit alone fails, or waits."""
-        logger.info("a batch is answered one by one", extra={"jobs": len(callers), **brief(error)})
+    def _not_aside(self, callers: Sequence[Caller]) -> Sequence[Caller]:
+        """Those that need not wait behind others of their session in the lane aside."""
+        if self._aside is None:
+            return callers
+        here: list[Caller] = []
         for caller in callers:
-            await self._answer([caller])
+            if self._aside.serves(caller.place):
+                self._aside.put(caller)
+            else:
+                here.append(caller)
+        return here
+
+    async def _answer_apart(self, callers: Sequence[Caller], error: Exception) -> None:
+        """The others at once where somebody else holds some of the sessions; else each in a
+        transaction of its own, so that the culprit alone fails, or waits."""
+        logger.info("a batch is taken apart", extra={"jobs": len(callers), **brief(error)})
+        held: frozenset[SessionKey] = frozenset()
+        if self._aside is not None and is_locked(error):
+            with suppress(Exception):
+                keys = {caller.job.key for caller in callers}
+                held = await held_elsewhere(await self._connected(), keys)
+            for caller in callers:
+                if caller.job.key in held:
+                    self._aside.put(caller)
+        rest = [caller for caller in callers if caller.job.key not in held]
+        for part in [rest] if held else [[caller] for caller in rest]:
+            await self._answer(part)
 
     async def _attempt(
-        self,
-        connection: Connection,
-        jobs: Sequence[Job],
-        *,
-        careful: bool,
-        unseen: CommitUnseen | None,
+        self, connection: Connection, callers: Sequence[Caller], *, careful: bool
     ) -> Sequence[Answer]:
-        """Raises CommitUnseen, and what PostgreSQL and the connection raise."""
+        """Raises what PostgreSQL and the connection raise."""
+        jobs = [caller.job for caller in callers]
         appends = [job for job in jobs if isinstance(job, Appended) and is_plain(job)]
         if len(appends) < len(jobs) or len({job.key for job in appends}) < len(jobs):
-            return await self._decided(connection, jobs, careful=careful, unseen=unseen)
+            return await self._decided(connection, callers, careful=careful)
         appended = await append(connection, appends)
         self._keep_hot(appends, appended)
-        left = [job for job, answer in zip(appends, appended, strict=True) if answer is None]
+        left = [it for it, answer in zip(callers, appended, strict=True) if answer is None]
         if not left:
             return [answer for answer in appended if answer is not None]
-        rest = iter(await self._decided(connection, left, careful=careful, unseen=None))
+        rest = iter(await self._decided(connection, left, careful=careful))
         return [next(rest) if answer is None else answer for answer in appended]
 
     async def _decided(
-        self,
-        connection: Connection,
-        jobs: Sequence[Job],
-        *,
-        careful: bool,
-        unseen: CommitUnseen | None,
+        self, connection: Connection, callers: Sequence[Caller], *, careful: bool
     ) -> Sequence[Answer]:
         await connection.execute("BEGIN")
         try:
             transaction = Transaction(connection, self._hot, careful=careful)
-            await transaction.lock(jobs)
-            if unseen is not None and await transaction.happened(unseen.mark):
-                answers, mark = unseen.answers, None
-            else:
-                answers, mark = await transaction.answer(jobs)
+            await transaction.lock([caller.job for caller in callers])
+            before = [await transaction.stands(it.job, it.unseen) for it in callers]
+            left = [it for it, answer in zip(callers, before, strict=True) if answer is None]
+            answers = await transaction.answer([caller.job for caller in left])
         except BaseException:
-            with suppress(Exception):
+            try:
                 await connection.execute("ROLLBACK")
+            except Exception:  # noqa: BLE001  it is rolled back when the connection is gone
+                connection.terminate()
             raise
         try:
             await connection.execute("COMMIT")
         except Exception as error:
-            if mark is None:
-                raise
-            raise CommitUnseen(mark, answers) from error
+            for caller, answer in zip(left, answers, strict=True):
+                caller.unseen = None
+                if isinstance(answer, Committed) and (answer.entries or answer.deleted):
+                    caller.unseen = answer
+            raise ConnectionError("the answer to a commit was lost") from error
         transaction.keep_hot()
-        return answers
+        rest = iter(answers)
+        return [next(rest) if answer is None else answer for answer in before]
 
     def _keep_hot(self, jobs: Sequence[Appended], answers: Sequence[Committed | None]) -> None:
         for job, answer in zip(jobs, answers, strict=True):
@@ -227,9 +253,11 @@ class Lane:
             self._hot[job.key] = Hot(answer.head.head, hot.session, turns)
 
     def _fail(self, callers: Sequence[Caller], error: Exception) -> None:
-        logger.error("nothing was stored", extra={"jobs": len(callers), **brief(error)})
+        unseen = sum(caller.unseen is not None for caller in callers)
+        extra = {"jobs": len(callers), "unseen": unseen, **brief(error)}
+        logger.error("nothing was stored", extra=extra)
         for caller in callers:
-            caller.answer(told(error))
+            caller.answer(told(error) if caller.unseen is None else StorageBusy(UNSEEN))
 
     async def _connected(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
@@ -237,12 +265,6 @@ class Lane:
             lock_ms = patience.lock_ms if self._aside is None else patience.lane_lock_ms
             self._connection = await self._connector.connect(self._name, lock_ms=lock_ms)
         return self._connection
-
-    def hang_up(self) -> None:
-        """The next batch connects anew."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.terminate()
 
 
 class Lanes:
@@ -256,14 +278,16 @@ class Lanes:
         ]
         self._tasks = asyncio.TaskGroup()
         self._running: list[asyncio.Task[None]] = []
+        self._closed = False
 
     async def open(self) -> None:
         """Raises what a connection can fail with, and then holds none."""
+        lanes = (*self._lanes, self._aside)
         try:
-            for lane in self._lanes:
+            for lane in lanes:
                 await lane.open()
         except BaseException:
-            for lane in self._lanes:
+            for lane in lanes:
                 lane.hang_up()
             raise
         await self._tasks.__aenter__()
@@ -274,6 +298,7 @@ class Lanes:
 
     async def close(self) -> None:
         """When everything asked before is answered."""
+        self._closed = True
         for lane in self._lanes:
             lane.stop()
         await asyncio.gather(*self._running)
@@ -283,14 +308,17 @@ class Lanes:
     async def ask(self, job: Job) -> Committed:
         """The answer, once it is durable. Raises what the port's methods raise. A caller that is
         cancelled meanwhile loses only the answer."""
+        assert not self._closed, "the store is closed"
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Committed] = loop.create_future()
-        self._lane_of(job).put(Caller(job, future, loop.time() + self._busy_seconds))
+        place = _place(job)
+        lane = self._lanes[crc32(" ".join(place).encode(errors="replace")) % LANES]
+        lane.put(Caller(job, place, future, loop.time() + self._busy_seconds))
         return await future
 
-    def _lane_of(self, job: Job) -> Lane:
-        tenant_id, place = job.key
-        if isinstance(job, Asked) and job.names.exclusive_key is not None:
-            # All that would open the session are told one after another who did.
-            place = SessionId(job.names.exclusive_key)
-        return self._lanes[crc32(f"{tenant_id} {place}".encode(errors="replace")) % LANES]
+
+def _place(job: Job) -> Place:
+    if isinstance(job, Asked) and job.names.exclusive_key is not None:
+        # All that would open the session are told one after another who did.
+        return (job.key.tenant_id, job.names.exclusive_key)
+    return job.key

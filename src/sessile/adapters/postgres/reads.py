@@ -28,7 +28,7 @@ async def sweep(
             SELECT true AS due, h.tenant_id, h.session_id, h.head
             FROM session_head AS h
             JOIN session AS s ON s.tenant_id = h.tenant_id AND s.session_id = h.session_id
-            WHERE h.due_at_ms <= sessile_now_ms() AND (
+            WHERE h.due_at_ms <= (SELECT sessile_now_ms()) AND (
                 h.cancel_turn_id IS NOT NULL OR s.assistant = ANY($1)
             )
             ORDER BY h.due_at_ms, h.tenant_id, h.session_id LIMIT $2

@@ -89,14 +89,14 @@ class PostgresStore:
             )
             stack.callback(self._readers.terminate)
             self._lanes = Lanes(self._connector, busy_seconds=self._busy_seconds)
+            self._renewing = await self._connect_renewals()
+            stack.callback(self._hang_up_renewals)
             await self._lanes.open()
             stack.push_async_callback(self._lanes.close)
             self._stack = stack.pop_all()
 
     async def __aexit__(self, *exc: object) -> None:
         await self._stack.aclose()
-        if self._renewing is not None:
-            self._renewing.terminate()
 
     async def transact(self, key: SessionKey, command: Command) -> Committed:
         return await self._lanes.ask(Asked.of(key, command))
@@ -112,12 +112,11 @@ class PostgresStore:
         async with self._renewing_one:
             try:
                 if self._renewing is None or self._renewing.is_closed():
-                    lock_ms = self._connector.patience.lock_ms
-                    self._renewing = await self._connector.connect("renewals", lock_ms=lock_ms)
+                    self._renewing = await self._connect_renewals()
                 return await renewals.renew(self._renewing, node, holdings, lease_ms=lease_ms)
             except Exception as error:
-                if self._renewing is not None and is_lost(error):
-                    self._renewing.terminate()
+                if is_lost(error):
+                    self._hang_up_renewals()
                 raise told(error) from error
 
     async def sweep(
@@ -194,9 +193,18 @@ class PostgresStore:
         end = loop.time() + self._busy_seconds
         while True:
             try:
-                async with self._readers.acquire() as connection:
+                left = max(end - loop.time(), RETRY_SECONDS)
+                async with self._readers.acquire(timeout=left) as connection:
                     return await read(connection)
             except Exception as error:
                 if not is_passing(error) or loop.time() > end:
                     raise told(error) from error
             await asyncio.sleep(RETRY_SECONDS)
+
+    async def _connect_renewals(self) -> Connection:
+        lock_ms = self._connector.patience.lock_ms
+        return await self._connector.connect("renewals", lock_ms=lock_ms)
+
+    def _hang_up_renewals(self) -> None:
+        if self._renewing is not None:
+            self._renewing.terminate()

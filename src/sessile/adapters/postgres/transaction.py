@@ -5,7 +5,7 @@ else is read is read behind the lock, in a statement of its own: one that waited
 the rows of other tables as they were before it waited.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from asyncpg import Connection
@@ -16,7 +16,6 @@ from sessile.adapters.sql.batch import Batch
 from sessile.adapters.sql.gathered import Gathered, Holder
 from sessile.adapters.sql.jobs import Appended, Asked
 from sessile.core.errors import SessileError
-from sessile.core.events import Entry
 from sessile.core.ids import Seq, SessionKey, TurnId
 from sessile.core.session import Session, Turn
 from sessile.ports.store import Committed
@@ -37,13 +36,6 @@ class Hot(NamedTuple):
     head: Seq
     session: Session
     turns: Mapping[TurnId, Turn]
-
-
-class Mark(NamedTuple):
-    """What a transaction wrote, by which it is recognised if nobody saw it commit."""
-
-    entry: tuple[SessionKey, Entry] | None = None
-    deleted: SessionKey | None = None
 
 
 class HolderMoved(Exception):
@@ -87,7 +79,7 @@ class Transaction:
             ) AS locked ON true
         """
         rows = await self._connection.fetch(sql, *zip(*keys, strict=True))
-        batch.now_ms = rows[0][0]
+        batch.now_ms = rows[-1][0]  # when the last lock was had
         for key in keys:
             batch.see(key, None)
         for row in rows:
@@ -101,40 +93,44 @@ class Transaction:
         if not all(batch.holds(place) for place in places):
             raise HolderMoved
 
-    async def answer(self, jobs: Sequence[Job]) -> tuple[list[Answer], Mark | None]:
+    async def answer(self, jobs: Sequence[Job]) -> list[Answer]:
         """What the jobs come to, in their order; it holds once the transaction is committed."""
         batch, connection = self._batch, self._connection
         await look(connection, batch, map(batch.needs, jobs))
         answers: list[Answer] = []
-        mark: Mark | None = None
         for job in jobs:
             while (needs := batch.needs(job)) is not None:
                 if needs.turns or needs.queue:
-                    mark = await self._flush() or mark  # it may be among what is to be read
+                    await self._flush()  # it may be among what is to be read
                 await look(connection, batch, (needs,))
             try:
                 answers.append(batch.answer(job))
             except SessileError as refusal:
                 answers.append(refusal)
             if batch.gathered.deleted:
-                mark = await self._flush() or mark  # what is asked next is not to find it
-        return answers, await self._flush() or mark
+                await self._flush()  # what is asked next is not to find it
+        await self._flush()
+        return answers
 
-    async def happened(self, mark: Mark) -> bool:
-        """Whether the transaction of this mark was committed. The heads must be locked: it may
-        still be on its way, and holds them as long as it is."""
-        if mark.entry is not None:
-            key, entry = mark.entry
-            sql = """
-                SELECT 1 FROM entry
-                WHERE tenant_id = $1 AND session_id = $2 AND seq = $3
-                AND kind = $4 AND at_ms = $5 AND body = $6
-            """
-            values = (*key, entry.seq, entry.kind, entry.at_ms, entry.body)
-            return await self._connection.fetchval(sql, *values) is not None
-        assert mark.deleted is not None
-        sql = "SELECT 1 FROM session_head WHERE tenant_id = $1 AND session_id = $2"
-        return await self._connection.fetchval(sql, *mark.deleted) is None
+    async def stands(self, job: Job, unseen: Committed | None) -> Committed | None:
+        """The answer, if the transaction that gave it was committed though nobody saw it. The heads
+        must be locked: it may still be on its way, and holds them as long as it is."""
+        if unseen is None:
+            return None
+        key = SessionKey(job.key.tenant_id, unseen.session_id)
+        if unseen.deleted:
+            sql = "SELECT 1 FROM session_head WHERE tenant_id = $1 AND session_id = $2"
+            there = await self._connection.fetchval(sql, *key) is not None
+            return None if there else unseen
+        sql = """
+            SELECT 1 FROM entry
+            WHERE tenant_id = $1 AND session_id = $2 AND seq = $3
+            AND kind = $4 AND at_ms = $5 AND body = $6
+        """
+        entry = unseen.entries[0]
+        values = (*key, entry.seq, entry.kind, entry.at_ms, entry.body)
+        there = await self._connection.fetchval(sql, *values) is not None
+        return unseen if there else None
 
     def keep_hot(self) -> None:
         """After the commit: what the next transaction may not need to read."""
@@ -160,12 +156,28 @@ class Transaction:
         for row in await self._connection.fetch(sql, *zip(*places, strict=True)):
             self._batch.see_holder((row[0], row[1]), SessionKey(row[0], row[2]))
 
-    async def _flush(self) -> Mark | None:
-        """Write what was gathered; None where that was nothing that could be told again."""
+    async def _flush(self) -> None:
         gathered, self._batch.gathered = self._batch.gathered, Gathered()
-        if gathered.empty:
-            return None
-        await write(self._connection, gathered)
-        if gathered.entries:
-            return Mark(entry=gathered.entries[0])
-        return Mark(deleted=next(iter(gathered.deleted))) if gathered.deleted else None
+        if not gathered.empty:
+            await write(self._connection, gathered)
+
+
+async def held_elsewhere(
+    connection: Connection, keys: Collection[SessionKey]
+) -> frozenset[SessionKey]:
+    """The sessions of these whose heads somebody has locked."""
+    sql = """
+        WITH asked AS (
+            SELECT h.tenant_id, h.session_id
+            FROM unnest($1::text[], $2::text[]) AS k(tenant_id, session_id)
+            JOIN session_head AS h ON h.tenant_id = k.tenant_id AND h.session_id = k.session_id
+        ), free AS (
+            SELECT h.tenant_id, h.session_id
+            FROM asked AS k
+            JOIN session_head AS h ON h.tenant_id = k.tenant_id AND h.session_id = k.session_id
+            FOR UPDATE OF h SKIP LOCKED
+        )
+        SELECT tenant_id, session_id FROM asked EXCEPT SELECT tenant_id, session_id FROM free
+    """
+    rows = await connection.fetch(sql, *zip(*keys, strict=True))
+    return frozenset(SessionKey(row[0], row[1]) for row in rows)

@@ -1,0 +1,391 @@
+"""What PostgreSQL refuses, and when it is not there: callers wait and are answered, or are told in
+time what it is; nothing is lost, nothing is done twice, and no one fails for another's fault."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import asyncpg
+import pytest
+from tests.contract.desk import LEASE_MS, NODE, Desk, holding
+from tests.contract.nodes import behind_proxy, connected, holding_heads, nodes
+from tests.servers.databases import database
+from tests.servers.postgres import Postgres
+from tests.servers.waits import until, waiting_for_locks
+
+from sessile.adapters.migrations import migrate_postgres
+from sessile.adapters.postgres import PostgresStore
+from sessile.core.errors import StorageBusy, StorageDamaged, StorageFull
+from sessile.ports.store import Committed
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgres]:
+    """One that may be stopped, and takes few connections."""
+    settings = {"max_connections": "24", "superuser_reserved_connections": "0", "fsync": "off"}
+    with Postgres(settings) as server:
+        yield server
+
+
+@pytest.fixture
+async def fresh(server: Postgres) -> str:
+    """The address of a new database on it."""
+    async with connected(server.dsn) as own:
+        await own.execute("DROP DATABASE IF EXISTS mine WITH (FORCE)")
+        await own.execute("CREATE DATABASE mine")
+    await migrate_postgres(server.dsn_of("mine"))
+    return server.dsn_of("mine")
+
+
+@pytest.fixture
+async def dsn() -> AsyncIterator[str]:
+    async with database() as dsn:
+        yield dsn
+
+
+class Load:
+    """Users who write turn after turn, each in a session of their own and one in all."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.ended = 0
+        self.stopped = False
+
+    async def run(self) -> None:
+        shared = await self.desk.open()
+        counts = await asyncio.gather(*(self.user(shared) for _ in range(12)))
+        self.submitted = sum(counts)
+        queued = await self.desk.store.turns(shared, limit=10_000)
+        assert len(queued) == self.submitted
+
+    async def user(self, shared: Any) -> int:
+        desk, count = self.desk, 0
+        key = await desk.open()
+        while not self.stopped:
+            held = await desk.run(key)
+            await desk.append(held, 0, "a", "b")
+            await desk.append(held, 1, "c")
+            await desk.submit(shared, run=False, queue_max=10_000)
+            await desk.finish(held, step=2, closing=[desk.reply(held, "abc")])
+            count += 1
+            self.ended += 1
+        log = await desk.log(key)
+        assert len(log) == 1 + 8 * count
+        return count
+
+    async def more(self) -> None:
+        """Returns when some turns more have ended."""
+        before = self.ended
+
+        async def some_more() -> bool:
+            return self.ended >= before + 12
+
+        await until(some_more)
+
+
+@pytest.mark.parametrize("at_once", [False, True], ids=["fast stop", "kill -9"])
+async def test_a_server_that_is_restarted_under_load_loses_and_doubles_nothing(
+    server: Postgres, fresh: str, at_once: bool
+) -> None:
+    async with nodes(fresh, 1, busy_seconds=30) as (desk,):
+        load = Load(desk)
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(load.run())
+            for _ in range(2):
+                await load.more()
+                await asyncio.to_thread(server.stop, at_once=at_once)
+                await asyncio.to_thread(server.start)
+            await load.more()
+            load.stopped = True
+            await running
+
+
+async def test_connections_that_are_cut_under_load_lose_and_double_nothing(dsn: str) -> None:
+    async with behind_proxy(dsn) as (proxy, by_proxy), nodes(by_proxy, 1) as (desk,):
+        load = Load(desk)
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(load.run())
+            for _ in range(10):
+                await load.more()
+                assert proxy.cut() >= 5
+            await load.more()
+            load.stopped = True
+            await running
+
+
+async def test_a_server_that_stays_away_is_told_in_time(server: Postgres, fresh: str) -> None:
+    loop = asyncio.get_running_loop()
+    async with nodes(fresh, 1, busy_seconds=0.5) as (desk,):
+        key = await desk.open()
+        held = await desk.run(key)
+        await asyncio.to_thread(server.stop)
+        try:
+            began = loop.time()
+            asked = [desk.submit(key), desk.append(held, 0, "a"), desk.look(key), desk.due()]
+            asked += [desk.store.renew(NODE, [held], lease_ms=LEASE_MS)]
+            told = await asyncio.gather(*asked, return_exceptions=True)
+            took = loop.time() - began
+        finally:
+            await asyncio.to_thread(server.start)
+
+        assert {type(each) for each in told} == {StorageBusy}
+        assert took < 4
+        assert len(await desk.log(key)) == 4
+        assert await desk.store.renew(NODE, [held], lease_ms=LEASE_MS) == frozenset()
+
+
+async def full_of(dsn: str) -> list[Any]:
+    """Connections of others, as many as there may be."""
+    others = []
+    while True:
+        try:
+            others.append(await asyncpg.connect(dsn))
+        except asyncpg.TooManyConnectionsError:
+            return others
+
+
+async def test_a_start_where_there_is_no_room_leaves_nothing_behind(fresh: str) -> None:
+    others = await full_of(fresh)
+    for other in (others.pop() for _ in range(4)):
+        await other.close()
+
+    with pytest.raises(asyncpg.TooManyConnectionsError):
+        await PostgresStore(fresh, lease_ms=LEASE_MS).__aenter__()
+
+    mine = """
+        SELECT count(*) = 0 FROM pg_stat_activity WHERE starts_with(application_name, 'sessile')
+    """
+    await until(lambda: others[0].fetchval(mine))
+    for other in others:
+        await other.close()
+    async with nodes(fresh, 1) as (desk,):
+        await desk.open()
+
+
+async def test_no_room_for_a_connection_is_waited_for(fresh: str) -> None:
+    async with nodes(fresh, 1) as (desk,):
+        keys = [await desk.open() for _ in range(12)]
+        others = await full_of(fresh)
+        sql = """
+            SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+            WHERE starts_with(application_name, 'sessile')
+        """
+        await others[0].execute(sql)
+        others += await full_of(fresh)
+
+        submitted = asyncio.gather(*(desk.submit(key) for key in keys))
+        looked = asyncio.gather(desk.look(keys[0]))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(submitted), 0.2)
+        for other in others:
+            await other.close()
+
+        assert all(answer.entries for answer in await submitted)
+        await looked
+
+
+async def test_a_database_that_takes_no_writes_for_a_while_is_waited_for(dsn: str) -> None:
+    async with nodes(dsn, 1) as (desk,), connected(dsn) as own:
+        name = await own.fetchval("SELECT current_database()")
+        keys = [await desk.open() for _ in range(12)]
+        held = await desk.run(await desk.open())
+        store: Any = desk.store
+        await own.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        for lane in store._lanes._lanes:  # as on a server that others were let go on with
+            await lane._connection.execute("SET default_transaction_read_only = on")
+        try:
+            submitted = asyncio.gather(
+                *(desk.submit(key) for key in keys), desk.append(held, 0, "a")
+            )
+            assert len(await desk.log(keys[0])) == 1, "it is read all the same"
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(submitted), 0.1)
+        finally:
+            await own.execute("SET default_transaction_read_only = off")
+            await own.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+
+        assert all(answer.entries for answer in await submitted)
+
+
+FAULTS: dict[str, tuple[str, type[Exception]]] = {
+    "disk full": ("53100", StorageFull),
+    "out of memory": ("53200", StorageBusy),
+    "too many connections": ("53300", StorageBusy),
+    "data corrupted": ("XX001", StorageDamaged),
+    "index corrupted": ("XX002", StorageDamaged),
+    "serialization failure": ("40001", StorageBusy),
+    "deadlock": ("40P01", StorageBusy),
+    "lock not available": ("55P03", StorageBusy),
+    "query cancelled": ("57014", StorageBusy),
+    "read only": ("25006", StorageBusy),
+    "a crash": ("57P02", StorageBusy),
+    "a bug of the server": ("XX000", asyncpg.InternalServerError),
+    "a constraint": ("23514", asyncpg.CheckViolationError),
+}
+
+
+async def plant(own: Any, what: str) -> None:
+    """What happens to entries with the word "planted" in them."""
+    await own.execute(
+        f"""
+        CREATE SEQUENCE planted;
+        CREATE FUNCTION planted() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF strpos(NEW.body, 'planted') > 0 THEN {what}; END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER planted BEFORE INSERT ON entry FOR EACH ROW EXECUTE FUNCTION planted()
+        """
+    )
+
+
+async def uproot(own: Any) -> None:
+    await own.execute("DROP FUNCTION planted CASCADE; DROP SEQUENCE planted")
+
+
+@pytest.mark.parametrize("name", FAULTS)
+async def test_what_happens_to_one_job_is_told_as_the_port_says_it_and_to_its_caller_alone(
+    dsn: str, name: str
+) -> None:
+    code, error = FAULTS[name]
+    async with nodes(dsn, 1, busy_seconds=0.2) as (desk,), connected(dsn) as own:
+        keys = [await desk.open() for _ in range(24)]
+        held = [await desk.run(await desk.open()) for _ in range(24)]
+        before = await desk.everything(keys[7])
+        await plant(own, f"RAISE EXCEPTION 'planted' USING ERRCODE = '{code}'")
+        try:
+            answers = await asyncio.gather(
+                *(desk.submit(key, "planted" if key is keys[7] else "hello") for key in keys),
+                return_exceptions=True,
+            )
+            appended = await asyncio.gather(
+                *(desk.append(it, 0, "planted" if it is held[7] else "hello") for it in held),
+                return_exceptions=True,
+            )
+        finally:
+            await uproot(own)
+
+        for each in (answers, appended):
+            assert type(each.pop(7)) is error
+            assert all(isinstance(it, Committed) for it in each)
+        assert await desk.everything(keys[7]) == before
+        assert (await desk.submit(keys[7])).entries
+        assert (await desk.append(held[7], 0, "hello")).entries
+
+
+@pytest.mark.parametrize("code", ["40001", "40P01", "57014", "25006", "55P03", "57P01"])
+async def test_what_passes_is_asked_again(dsn: str, code: str) -> None:
+    async with nodes(dsn, 1) as (desk,), connected(dsn) as own:
+        keys = [await desk.open() for _ in range(12)]
+        held = await desk.run(await desk.open())
+        fault = f"RAISE EXCEPTION 'planted' USING ERRCODE = '{code}'"
+        await plant(own, f"IF nextval('planted') < 5 THEN {fault}; END IF")
+        try:
+            asked = [desk.submit(key, "planted") for key in keys]
+            answers = await asyncio.gather(*asked, desk.append(held, 0, "planted"))
+        finally:
+            await uproot(own)
+
+        assert all(answer.entries for answer in answers)
+
+
+async def test_a_statement_that_takes_too_long_is_given_up_alone(dsn: str) -> None:
+    async with nodes(dsn, 1, lease_ms=1000, busy_seconds=0.5) as (desk,), connected(dsn) as own:
+        keys = [await desk.open() for _ in range(24)]
+        await plant(own, "PERFORM pg_sleep(60)")
+        try:
+            answers = await asyncio.gather(
+                *(desk.submit(key, "planted" if key is keys[7] else "hello") for key in keys),
+                return_exceptions=True,
+            )
+        finally:
+            await uproot(own)
+
+        assert isinstance(answers.pop(7), StorageBusy)
+        assert all(isinstance(it, Committed) for it in answers)
+
+
+async def test_a_caller_that_goes_away_leaves_its_job_whole(dsn: str) -> None:
+    async with nodes(dsn, 1) as (desk,), connected(dsn) as own:
+        key = await desk.open()
+        async with holding_heads(dsn, key):
+            submitted = asyncio.gather(desk.submit(key, "a"))
+            await waiting_for_locks(own)
+            submitted.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await submitted
+        await desk.submit(key, "b")
+
+        assert [turn.input["text"] for turn in await desk.store.turns(key, limit=9)] == ["a", "b"]
+
+
+async def test_jobs_that_were_asked_for_before_the_end_are_done(dsn: str) -> None:
+    async with nodes(dsn, 1) as (desk,):
+        key = await desk.open()
+        store = await PostgresStore(dsn, lease_ms=LEASE_MS).__aenter__()
+        ending = Desk(store, desk.clock, desk.ids)
+        submits = (ending.submit(key, run=False, queue_max=600) for _ in range(600))
+
+        await asyncio.gather(*submits, store.__aexit__(None, None, None))
+
+        assert len(await desk.store.turns(key, limit=1000)) == 600
+        with pytest.raises(AssertionError, match="closed"):
+            await ending.submit(key)
+
+
+async def test_a_network_that_is_silent_is_given_up_in_time(dsn: str) -> None:
+    loop = asyncio.get_running_loop()
+    settings = {"lease_ms": 2000, "busy_seconds": 0.5}
+    async with behind_proxy(dsn) as (proxy, by_proxy), nodes(by_proxy, 1, **settings) as (desk,):
+        keys = [await desk.open() for _ in range(24)]
+        held = await desk.run(await desk.open())
+        proxy.stall(down=True)
+
+        began = loop.time()
+        told = await asyncio.gather(
+            *(desk.look(key) for key in keys * 3),
+            *(desk.submit(key) for key in keys),
+            desk.store.renew(NODE, [held], lease_ms=2000),
+            return_exceptions=True,
+        )
+        took = loop.time() - began
+
+        assert {type(each) for each in told} == {StorageBusy}
+        assert took < 6
+        store: Any = desk.store
+        assert store._renewing.is_closed(), "the next one does not wait for it"
+        proxy.pass_all()
+        for key in keys:
+            assert (await desk.submit(key)).entries
+        lost = await desk.store.renew(NODE, [held], lease_ms=2000)
+        assert lost == frozenset()
+
+
+async def test_a_network_that_is_silent_for_a_while_loses_and_doubles_nothing(dsn: str) -> None:
+    settings = {"lease_ms": 2000, "busy_seconds": 20}
+    async with behind_proxy(dsn) as (proxy, by_proxy), nodes(by_proxy, 1, **settings) as (desk,):
+        keys = [await desk.open() for _ in range(24)]
+        proxy.stall(up=True)
+        submitted = asyncio.gather(*(desk.submit(key) for key in keys))
+        looked = asyncio.gather(*(desk.look(key) for key in keys))
+        await until(lambda: lanes_hung_up(desk))
+        proxy.pass_all()
+
+        assert all(answer.entries for answer in await submitted)
+        await looked
+
+
+async def lanes_hung_up(desk: Desk) -> bool:
+    store: Any = desk.store
+    return all(lane._connection is None for lane in store._lanes._lanes)
+
+
+async def test_renewals_go_on_by_a_new_connection(dsn: str) -> None:
+    async with behind_proxy(dsn) as (proxy, by_proxy), nodes(by_proxy, 1) as (desk,):
+        held = holding(await desk.submit(await desk.open()))
+        assert proxy.cut("sessile renewals") == 1
+
+        with pytest.raises(StorageBusy):
+            await desk.store.renew(NODE, [held], lease_ms=LEASE_MS)
+
+        assert await desk.store.renew(NODE, [held], lease_ms=LEASE_MS) == frozenset()
