@@ -43,6 +43,7 @@ from sessile.pusher.relay import PusherRelay
 from sessile.runtime.announce import Announcer
 from sessile.runtime.feed import Feed, Grown
 from sessile.runtime.node import Node
+from sessile.runtime.outages import WatchedStore
 from sessile.runtime.reads import Reads
 from sessile.runtime.telemetry import Telemetry
 from sessile.runtime.threads import Threads
@@ -605,7 +606,7 @@ async def running(store: MemoryStore, notifier: Notifier) -> AsyncIterator[tuple
     telemetry, threads = Telemetry(), Threads(threads_max=1)
     publish: Callable[[Committed], None] = Announcer(notifier=notifier, telemetry=telemetry).publish
     node = Node(
-        store=store,
+        store=WatchedStore(store),
         clock=SystemClock(),
         ids=CountingIds(),
         settings=settings,

@@ -15,6 +15,7 @@ from tests.servers.waits import until, waiting_for_locks
 
 from sessile.adapters.migrations import migrate_postgres
 from sessile.adapters.postgres import PostgresStore
+from sessile.adapters.postgres.store import StorageUnreachable
 from sessile.core.errors import StorageBusy, StorageDamaged, StorageFull
 from sessile.ports.store import Committed
 
@@ -149,8 +150,8 @@ async def test_a_start_where_there_is_no_room_leaves_nothing_behind(fresh: str) 
     for other in (others.pop() for _ in range(4)):
         await other.close()
 
-    with pytest.raises(asyncpg.TooManyConnectionsError):
-        await PostgresStore(fresh, lease_ms=LEASE_MS).__aenter__()
+    with pytest.raises(StorageUnreachable, match="too many clients"):
+        await PostgresStore(fresh, lease_ms=LEASE_MS, busy_seconds=0.2).__aenter__()
 
     mine = """
         SELECT count(*) = 0 FROM pg_stat_activity WHERE starts_with(application_name, 'sessile')
