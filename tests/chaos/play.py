@@ -1,0 +1,77 @@
+"""A round: nodes, load and nemesis for a while, then rest; and what is recorded of it."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+
+from tests.chaos.load import Load
+from tests.chaos.nemesis import Blow, Nemesis
+from tests.chaos.nodes import Cluster, Restarted, http
+from tests.chaos.record import Record, Recorder, load, write_finals
+
+REST_SECONDS_MAX = 90.0
+
+
+async def play(
+    directory: Path,
+    *,
+    seed: int,
+    seconds: float,
+    blows: Sequence[Blow],
+    sessions: int = 200,
+    pause_seconds: float = 6.0,
+    nodes: int = 3,
+    bus: Restarted | None = None,
+) -> Record:
+    """What it leaves in the directory can be judged again: `python -m tests.chaos.checker`."""
+    recorder = Recorder(directory)
+    recorder.put("round", seed=seed, seconds=seconds, sessions=sessions, nodes=nodes)
+    try:
+        async with AsyncExitStack() as stack:
+            cluster = await stack.enter_async_context(
+                Cluster(directory, recorder, nodes=nodes, bus=bus)
+            )
+            client = await stack.enter_async_context(http())
+            clients = Load(
+                client,
+                [node.url for node in cluster.nodes],
+                recorder,
+                random.Random(seed),
+                sessions=sessions,
+                seconds=seconds,
+                pause_seconds=pause_seconds,
+            )
+            recorder.put("began")
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(clients.run())
+                await Nemesis(cluster).run(blows)
+                await cluster.heal()
+                await clients.over.wait()
+                await _rest(cluster, clients, directory)
+            for node in cluster.nodes:
+                for line in node.complaints():
+                    recorder.put("complaint", place=node.name, **_brief(line))
+            recorder.put("cuts", count=cluster.cuts)
+    finally:
+        recorder.close()
+    return load(directory)
+
+
+async def _rest(cluster: Cluster, clients: Load, directory: Path) -> None:
+    if left := await cluster.rest(seconds=REST_SECONDS_MAX):
+        cluster.recorder.put("unrest", left=left)
+    connection = await cluster.connect()
+    try:
+        rows = await connection.fetch("SELECT session_id, head FROM session_head")
+        clients.rest_at({row[0]: row[1] for row in rows})
+        await write_finals(directory, connection)
+    finally:
+        with suppress(OSError):
+            await connection.close()
+
+
+def _brief(line: dict[str, str]) -> dict[str, str]:
+    said = line["exception"].strip().splitlines()
+    return {"message": line["message"], "exception": said[-1], "trace": line["exception"][-3000:]}
