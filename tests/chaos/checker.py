@@ -10,7 +10,6 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from tests.chaos.record import Line, Record, digest, load
 from tests.simulation import checker
@@ -78,9 +77,7 @@ def _final(line: Line) -> Final:
         tuple(Entry(*each) for each in line["log"]),
         SessionHead(**{**line["head"], "key": key}),
         Session(**{**row, "key": key}),
-        tuple(
-            Turn(**{**turn, "progress": Progress(**turn["progress"])}) for turn in line["turns"]
-        ),
+        tuple(Turn(**{**turn, "progress": Progress(**turn["progress"])}) for turn in line["turns"]),
         line["owner"] is not None,
     )
 
@@ -260,21 +257,27 @@ def _told(record: Record) -> Iterator[str]:
         yield f"{line['place']}: {line['message']}: {line['exception']}"
 
 
-def summary(record: Record) -> dict[str, Any]:
+def summary(record: Record) -> Counter[str]:
     """The figures of a round."""
     counts = Counter(line["what"] for line in record.history)
     ends = Counter(
         entry[1] for line in record.finals for entry in line["log"] if entry[1].startswith("turn.")
     )
     taken = takeovers(record)
-    return {
-        "entries": sum(len(line["log"]) for line in record.finals),
-        **{what: counts[what] for what in sorted(counts)},
-        **{kind: ends[kind] for kind in sorted(ends)},
-        "takeovers": len(taken),
-        "takeover p50 / max s": [taken[len(taken) // 2], taken[-1]] if taken else [],
-        "runs": len(record.runs),
-    }
+    return (
+        counts
+        + ends
+        + Counter(
+            {
+                "entries": sum(len(line["log"]) for line in record.finals),
+                "connections cut": sum(line["count"] for line in record.of("cuts")),
+                "tools run": len(record.runs),
+                "attempts taken over": len(taken),
+                "takeover p50 ms": round(1000 * taken[len(taken) // 2]) if taken else 0,
+                "takeover max ms": round(1000 * taken[-1]) if taken else 0,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -47,20 +47,21 @@ class Restarted(Protocol):
 class Node:
     """One place for a node: its port stays, the processes there come and go."""
 
-    def __init__(
-        self, name: str, directory: Path, recorder: Recorder, *arguments: str, **settings: str
-    ) -> None:
+    def __init__(self, name: str, directory: Path, command: Sequence[str], **settings: str) -> None:
         self.name = name
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.node_id = ""
         self.paused = False
         self._directory = directory
-        self._recorder = recorder
-        self._arguments = arguments
+        self._command = tuple(command)
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
         self._started = 0
+
+    @property
+    def takes_requests(self) -> bool:
+        return self._command[0] == "serve"
 
     @property
     def alive(self) -> bool:
@@ -68,11 +69,13 @@ class Node:
 
     def start(self) -> None:
         self._started += 1
-        command = self._arguments or ("serve",)
         with self._log_file.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "sessile", *command, str(self._directory / "app.py")]
-                + ["--port", str(self.port), "--data-dir", str(self._directory / self.name)],
+                [
+                    *(sys.executable, "-m", "sessile", *self._command),
+                    *(str(self._directory / "app.py"), "--port", str(self.port)),
+                    *("--data-dir", str(self._directory / self.name)),
+                ],
                 cwd=self._directory,
                 env=environment(**SETTINGS, **self._settings),
                 stdin=subprocess.DEVNULL,
@@ -113,8 +116,12 @@ class Node:
         return self._process is not None and self._process.poll() is not None
 
     def complaints(self) -> list[dict[str, Any]]:
-        """What its log calls an exception."""
-        return [line for line in self._logged() if "exception" in line]
+        """What it says of exceptions that it did not expect."""
+        return [
+            line
+            for line in self._logged()
+            if "exception" in line and line["logger"].startswith("sessile")
+        ]
 
     def _logged(self, message: str | None = None) -> list[dict[str, Any]]:
         lines: list[dict[str, Any]] = []
@@ -134,17 +141,22 @@ class Node:
         return self._directory / f"{self.name}-{self._started:02}.log"
 
 
+ALIKE = (("serve",), ("serve",), ("serve",))
+APART = (("serve", "--no-run"), ("serve",), ("work",))
+"""Of two nodes each: those that take requests, and those that run turns."""
+
+
 class Cluster:
-    """Entered, all nodes serve. `bus`: what wakes them, where it is not the database."""
+    """Entered, all nodes serve. `commands`: one for each. `bus`: what wakes them, where it is not
+    the database."""
 
     def __init__(
         self,
         directory: Path,
         recorder: Recorder,
         *,
-        nodes: int = 3,
+        commands: Sequence[Sequence[str]] = ALIKE,
         bus: Restarted | None = None,
-        settings: Mapping[str, str] = {},
     ) -> None:
         self.directory = directory
         self.recorder = recorder
@@ -154,8 +166,7 @@ class Cluster:
         self.proxies: dict[Node, Proxy] = {}
         """To the database."""
         self.bus_proxies: dict[Node, Proxy] = {}
-        self._names = [f"node{number}" for number in range(1, nodes + 1)]
-        self._settings = dict(settings)
+        self._commands = commands
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -164,17 +175,14 @@ class Cluster:
             await asyncio.to_thread(self.database.__enter__)
             stack.push_async_callback(asyncio.to_thread, self.database.__exit__)
             await migrate_postgres(self.database.dsn)
-            for name in self._names:
+            for number, command in enumerate(self._commands, start=1):
                 proxy = await stack.enter_async_context(Proxy(self.database.port))
-                more = {
-                    **self._settings,
-                    "SESSILE_STORE_URL": self.database.dsn_of("postgres", port=proxy.port),
-                }
+                more = {"SESSILE_STORE_URL": self.database.dsn_of("postgres", port=proxy.port)}
                 bus_proxy = None
                 if self.bus is not None:
                     bus_proxy = await stack.enter_async_context(Proxy(self.bus.port))
                     more["SESSILE_NOTIFIER_URL"] = f"nats://127.0.0.1:{bus_proxy.port}"
-                node = Node(name, self.directory, self.recorder, **more)
+                node = Node(f"node{number}", self.directory, command, **more)
                 self.nodes.append(node)
                 self.proxies[node] = proxy
                 if bus_proxy is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.chaos.load import Load
 from tests.chaos.nemesis import Blow, Nemesis
-from tests.chaos.nodes import Cluster, Restarted, http
+from tests.chaos.nodes import ALIKE, Cluster, Restarted, http
 from tests.chaos.record import Record, Recorder, load, write_finals
 
 REST_SECONDS_MAX = 90.0
@@ -22,21 +22,21 @@ async def play(
     blows: Sequence[Blow],
     sessions: int = 200,
     pause_seconds: float = 6.0,
-    nodes: int = 3,
+    commands: Sequence[Sequence[str]] = ALIKE,
     bus: Restarted | None = None,
 ) -> Record:
     """What it leaves in the directory can be judged again: `python -m tests.chaos.checker`."""
     recorder = Recorder(directory)
-    recorder.put("round", seed=seed, seconds=seconds, sessions=sessions, nodes=nodes)
+    recorder.put("round", seed=seed, seconds=seconds, sessions=sessions, commands=commands)
     try:
         async with AsyncExitStack() as stack:
             cluster = await stack.enter_async_context(
-                Cluster(directory, recorder, nodes=nodes, bus=bus)
+                Cluster(directory, recorder, commands=commands, bus=bus)
             )
             client = await stack.enter_async_context(http())
             clients = Load(
                 client,
-                [node.url for node in cluster.nodes],
+                [node.url for node in cluster.nodes if node.takes_requests],
                 recorder,
                 random.Random(seed),
                 sessions=sessions,

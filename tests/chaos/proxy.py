@@ -18,6 +18,7 @@ class Proxy:
     def __init__(self, target_port: int) -> None:
         self._target_port = target_port
         self._pipes: dict[Pipe, None] = {}
+        self._serving = set[asyncio.Task[None]]()
         self._server: asyncio.Server | None = None
         self._flows = asyncio.Event()
         self._flows.set()
@@ -35,7 +36,7 @@ class Proxy:
         self._flows.set()
         for pipe in tuple(self._pipes):
             pipe.cut()
-        await self._server.wait_closed()
+        await asyncio.gather(*self._serving)
 
     @property
     def open(self) -> int:
@@ -73,6 +74,15 @@ class Proxy:
         return len(pipes)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        try:
+            await self._connect(reader, writer)
+        finally:
+            self._serving.discard(task)
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
         except OSError:
@@ -111,9 +121,7 @@ class Proxy:
 class Pipe:
     """One connection through the proxy."""
 
-    def __init__(
-        self, proxy: Proxy, near: asyncio.StreamWriter, far: asyncio.StreamWriter
-    ) -> None:
+    def __init__(self, proxy: Proxy, near: asyncio.StreamWriter, far: asyncio.StreamWriter) -> None:
         self._proxy = proxy
         self._ends = (near, far)
         self._cut = False
