@@ -5,14 +5,16 @@ import asyncio
 import json
 import random
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 import httpx2
 from tests.chaos.record import Recorder, digest_of
 
 PATIENCE_SECONDS = 60.0
-"""How long a question is asked again, and a reader reads on after the last question."""
+"""How long, once nothing is done to the nodes any more, a question may take, and a reader."""
 STREAM_SILENCE_SECONDS_MAX = 3.0
 """Heartbeats come each second."""
 STREAM_SECONDS = 8.0
@@ -44,7 +46,7 @@ class Talk:
 
 
 class Load:
-    """Run it as a task; it is over when `seconds` are, and every question has its answer."""
+    """Run it as a task. It goes on until `stop`, and then until every question has its answer."""
 
     def __init__(
         self,
@@ -54,7 +56,6 @@ class Load:
         chance: random.Random,
         *,
         sessions: int,
-        seconds: float,
         pause_seconds: float,
     ) -> None:
         self._http = http
@@ -62,9 +63,9 @@ class Load:
         self._recorder = recorder
         self._chance = chance
         self._sessions = sessions
-        self._seconds = seconds
         self._pause_seconds = pause_seconds
-        self._end = 0.0
+        self._stopped = asyncio.Event()
+        self._patient_until = inf
         self._heads: dict[str, int] = {}
         """The last seq of each session, once all is at rest."""
         self._talks: list[Talk] = []
@@ -74,8 +75,6 @@ class Load:
         self._rested = asyncio.Event()
 
     async def run(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._end = loop.time() + self._seconds
         async with asyncio.TaskGroup() as readers:
             self._readers = readers
             readers.create_task(self._approve())
@@ -84,27 +83,30 @@ class Load:
                     tasks.create_task(self._talk(number))
             self.over.set()
 
+    def stop(self) -> None:
+        """Ask nothing new. All is well again: what was asked is to be answered soon."""
+        self._stopped.set()
+        self._patient_until = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+
     def rest_at(self, heads: dict[str, int]) -> None:
         """Nothing is written any more: readers leave when they have read this far."""
         self._heads = heads
         self._rested.set()
         for limit in self._streams_open:
+            if limit.expired():
+                continue  # it is about to leave
             limit.reschedule(asyncio.get_running_loop().time())
 
     # -- asking
 
-    @property
-    def _late(self) -> bool:
-        return asyncio.get_running_loop().time() >= self._end
-
     async def _ask(
         self, method: str, path: str, body: Any = None, *, key: str | None = None, **query: Any
     ) -> httpx2.Response | None:
-        """Of one node after another, until one says yes or no. None where none does for long."""
+        """Of one node after another, until one says yes or no. None where none does though all is
+        well again."""
         headers = {} if key is None else {"Idempotency-Key": key}
         loop = asyncio.get_running_loop()
-        until = loop.time() + PATIENCE_SECONDS
-        while loop.time() < until:
+        while loop.time() < self._patient_until:
             url = self._chance.choice(self._urls)
             try:
                 reply = await self._http.request(
@@ -159,9 +161,11 @@ class Load:
             self._burst, self._cancel, self._interrupt, self._steer, self._reject, self._gated,
             self._history,
         )  # fmt: skip
-        while not self._late:
+        while not self._stopped.is_set():
             await self._chance.choice(acts)(talk)
-            await asyncio.sleep(self._chance.expovariate(1 / self._pause_seconds))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._chance.expovariate(1 / self._pause_seconds)):
+                    await self._stopped.wait()
         if closes:
             await self._close(talk)
         else:
@@ -252,9 +256,9 @@ class Load:
     async def _read(self, talk: Talk) -> None:
         """The session's log to its end, over as many connections as it takes."""
         loop = asyncio.get_running_loop()
-        cursor, patient_until = 0, float("inf")
+        cursor, patient_until = 0, inf
         while not self._rested.is_set() or cursor < self._heads.get(talk.session_id, 0):
-            if self._rested.is_set() and patient_until == float("inf"):
+            if self._rested.is_set() and patient_until == inf:
                 patient_until = loop.time() + PATIENCE_SECONDS
             if loop.time() > patient_until:
                 break

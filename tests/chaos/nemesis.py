@@ -82,6 +82,7 @@ class Nemesis:
         self._cluster = cluster
         self._recorder = cluster.recorder
         self._shared = asyncio.Lock()
+        self._felling = asyncio.Lock()
 
     async def run(self, blows: Iterable[Blow]) -> None:
         loop = asyncio.get_running_loop()
@@ -98,9 +99,19 @@ class Nemesis:
         await asyncio.sleep(time - asyncio.get_running_loop().time())
         match blow.kind:
             case "kill":
-                await self.kill(await self._there(blow), seconds=blow.seconds)
+                async with self._felling:
+                    node = await self._there(blow, besides=1)
+                    self.kill(node)
+                await asyncio.sleep(blow.seconds)
+                await self.start(node)
             case "pause":
-                await self._pause(await self._there(blow), seconds=blow.seconds)
+                async with self._felling:
+                    node = await self._there(blow, besides=1)
+                    self._recorder.put("pause", place=node.name, seconds=blow.seconds)
+                    node.pause()
+                await asyncio.sleep(blow.seconds)
+                node.resume()
+                self._recorder.put("resume", place=node.name)
             case "restart database" | "kill database":
                 at_once = blow.kind.startswith("kill")
                 await self._restart(self._cluster.database, blow, at_once=at_once)
@@ -111,34 +122,32 @@ class Nemesis:
             case _:
                 await self._cut(await self._there(blow), blow)
 
-    async def _there(self, blow: Blow) -> Node:
-        """The node of the place or the next, when one runs; a plan does not know which do."""
-        nodes = self._cluster.nodes
-        while True:
-            for step in range(len(nodes)):
-                node = nodes[(blow.place + step) % len(nodes)]
-                if node.alive and not node.paused and node.node_id:
-                    return node
-            await asyncio.sleep(0.05)
+    @property
+    def _serving(self) -> list[Node]:
+        return [each for each in self._cluster.nodes if each.node_id and not each.paused]
 
-    async def kill(self, node: Node, *, seconds: float) -> None:
-        """With -9, and started again after so long, with another id."""
+    async def _there(self, blow: Blow, *, besides: int = 0) -> Node:
+        """The node of the place or the next, when one runs, and so many others; a plan does not
+        know which do. Where nodes are slow to come back, blows are late."""
+        # That a node serves is told in its log, which rings no bell.
+        while len(self._serving) <= besides:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+        nodes = self._cluster.nodes
+        turned = (*nodes[blow.place :], *nodes[: blow.place])
+        return next(node for node in turned if node in self._serving)
+
+    def kill(self, node: Node) -> None:
+        """With -9."""
         self._recorder.put("kill", place=node.name, node=node.node_id)
         if node.ended_by_itself():
             self._recorder.put("ended", place=node.name)
         node.kill()
-        node.node_id = ""
-        await asyncio.sleep(seconds)
+
+    async def start(self, node: Node) -> None:
+        """Again, with another id."""
         node.start()
         await node.ready()
         self._recorder.put("started", place=node.name, node=node.node_id)
-
-    async def _pause(self, node: Node, *, seconds: float) -> None:
-        self._recorder.put("pause", place=node.name, node=node.node_id, seconds=seconds)
-        node.pause()
-        await asyncio.sleep(seconds)
-        node.resume()
-        self._recorder.put("resume", place=node.name, node=node.node_id)
 
     async def _cut(self, node: Node, blow: Blow) -> None:
         chance = random.Random(blow.at)

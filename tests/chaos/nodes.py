@@ -52,6 +52,7 @@ class Node:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.node_id = ""
+        """Of the process that serves there."""
         self.paused = False
         self._directory = directory
         self._command = tuple(command)
@@ -100,7 +101,7 @@ class Node:
         assert self._process is not None
         self._process.kill()
         self._process.wait()
-        self._process, self.paused = None, False
+        self._process, self.node_id, self.paused = None, "", False
 
     def pause(self) -> None:
         assert self._process is not None

@@ -25,7 +25,8 @@ async def play(
     commands: Sequence[Sequence[str]] = ALIKE,
     bus: Restarted | None = None,
 ) -> Record:
-    """What it leaves in the directory can be judged again: `python -m tests.chaos.checker`."""
+    """It lasts `seconds`, or until the last blow has fallen. What it leaves in the directory can be
+    judged again: `python -m tests.chaos.checker`."""
     recorder = Recorder(directory)
     recorder.put("round", seed=seed, seconds=seconds, sessions=sessions, commands=commands)
     try:
@@ -40,14 +41,16 @@ async def play(
                 recorder,
                 random.Random(seed),
                 sessions=sessions,
-                seconds=seconds,
                 pause_seconds=pause_seconds,
             )
             recorder.put("began")
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(clients.run())
-                await Nemesis(cluster).run(blows)
+                async with asyncio.TaskGroup() as harm:
+                    harm.create_task(Nemesis(cluster).run(blows))
+                    harm.create_task(asyncio.sleep(seconds))
                 await cluster.heal()
+                clients.stop()
                 await clients.over.wait()
                 await _rest(cluster, clients, directory)
             for node in cluster.nodes:
