@@ -25,9 +25,9 @@ class Blow:
 class Rates:
     """How many blows of each kind a minute has."""
 
-    kills: int = 12
-    pauses: int = 8
-    cuts: int = 45
+    kills: int = 11
+    pauses: int = 7
+    cuts: int = 30
     database_restarts: int = 2
     bus_restarts: int = 0
 

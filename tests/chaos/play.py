@@ -27,16 +27,14 @@ async def play(
 ) -> Record:
     """It lasts `seconds`, or until the last blow has fallen. What it leaves in the directory can be
     judged again: `python -m tests.chaos.checker`."""
-    recorder = Recorder(directory)
-    recorder.put("round", seed=seed, seconds=seconds, sessions=sessions, commands=commands)
-    try:
+    with Recorder(directory) as recorder:
+        recorder.put("round", seed=seed, seconds=seconds, sessions=sessions, commands=commands)
         async with AsyncExitStack() as stack:
             cluster = await stack.enter_async_context(
                 Cluster(directory, recorder, commands=commands, bus=bus)
             )
-            client = await stack.enter_async_context(http())
             clients = Load(
-                client,
+                await stack.enter_async_context(http()),
                 [node.url for node in cluster.nodes if node.takes_requests],
                 recorder,
                 random.Random(seed),
@@ -57,8 +55,6 @@ async def play(
                 for line in node.complaints():
                     recorder.put("complaint", place=node.name, **_brief(line))
             recorder.put("cuts", count=cluster.cuts)
-    finally:
-        recorder.close()
     return load(directory)
 
 

@@ -7,12 +7,11 @@ each session after the round.
 
 import json
 import time
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import asyncpg
 
@@ -32,14 +31,15 @@ class Recorder:
 
     def __init__(self, directory: Path) -> None:
         self._file = (directory / HISTORY).open("a", encoding="utf-8")
-        self.count = Counter[str]()
 
     def put(self, what: str, **more: Any) -> None:
-        self.count[what] += 1
         line = {"what": what, "at": time.monotonic(), "wall_ms": time.time() * 1000, **more}
         self._file.write(f"{json.dumps(line)}\n")
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
         self._file.close()
 
 
