@@ -25,6 +25,9 @@ FENCE = re.compile(r"fence-(\d+)\.")
 MARKED = frozenset({"message.delta", "message.added", "tool.completed", "turn.progress"})
 """The kinds whose bodies say under which fence they were written."""
 
+ONCE = frozenset({"charge", "crawl", "grind", "asks.pay"})
+"""The tools of `served` that are not idempotent."""
+
 
 def faults_of(record: Record) -> list[str]:
     """Sentences; none, and nothing was found."""
@@ -113,7 +116,6 @@ def _seen(record: Record, finals: dict[SessionKey, Final]) -> Seen:
                 seen.answered.add((key, line["call"], line["granted"]))
             case _:
                 pass
-    once = {"charge", "crawl", "grind", "asks.pay"}
     seen.runs = [
         Run(
             session=line["session"],
@@ -121,7 +123,7 @@ def _seen(record: Record, finals: dict[SessionKey, Final]) -> Seen:
             name=line["name"],
             act=line["act"],
             text=line["canary"],
-            once=line["name"] in once,
+            once=line["name"] in ONCE,
             at_seconds=line["at"],
             current=False,
         )
@@ -230,11 +232,10 @@ def _histories(record: Record, finals: dict[str, Final]) -> Iterator[str]:
 
 
 def _calls(record: Record) -> Iterator[str]:
-    """A call of a tool that is not idempotent ran once, by its id too; and what an attempt ran,
-    it ran before the next one's."""
-    once = {"charge", "crawl", "grind", "asks.pay"}
+    """A call of a tool that is not idempotent ran once, by its id too; and no agent was given what
+    was said elsewhere."""
     lines = [line for line in record.runs if line["what"] == "run"]
-    times = Counter(line["call"] for line in lines if line["name"] in once)
+    times = Counter(line["call"] for line in lines if line["name"] in ONCE)
     for call_id, count in times.items():
         if count > 1:
             yield f"call {call_id} is not idempotent, and was run {count} times"

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 from tests.chaos.nodes import LEASE_SECONDS, Cluster, Node, Restarted
 
+LEFT_BEHIND_SECONDS_MAX = 20.0
 CUTS = ("cut one", "cut one", "cut all", "lose replies", "stall")
 
 
@@ -172,5 +173,18 @@ class Nemesis:
             self._recorder.put(blow.kind)
             await asyncio.to_thread(server.stop, at_once=at_once)
             await asyncio.sleep(blow.seconds)
-            await asyncio.to_thread(server.start)
+            await self._up(server)
             self._recorder.put("restarted", kind=blow.kind)
+
+    async def _up(self, server: Restarted) -> None:
+        """Started, when what a killed one left behind has gone: PostgreSQL refuses to start as
+        long as a process of the last one uses its memory."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + LEFT_BEHIND_SECONDS_MAX
+        while True:
+            try:
+                return await asyncio.to_thread(server.start)
+            except AssertionError:
+                if loop.time() > end:
+                    raise
+            await asyncio.sleep(0.1)
