@@ -65,7 +65,7 @@ class Load:
         self._sessions = sessions
         self._pause_seconds = pause_seconds
         self._stopped = asyncio.Event()
-        self._patient_until = inf
+        self._well_since = inf
         self._heads: dict[str, int] = {}
         """The last seq of each session, once all is at rest."""
         self._talks: list[Talk] = []
@@ -86,7 +86,7 @@ class Load:
     def stop(self) -> None:
         """Ask nothing new. All is well again: what was asked is to be answered soon."""
         self._stopped.set()
-        self._patient_until = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+        self._well_since = asyncio.get_running_loop().time()
 
     def rest_at(self, heads: dict[str, int]) -> None:
         """Nothing is written any more: readers leave when they have read this far."""
@@ -106,7 +106,8 @@ class Load:
         well again."""
         headers = {} if key is None else {"Idempotency-Key": key}
         loop = asyncio.get_running_loop()
-        while loop.time() < self._patient_until:
+        began = loop.time()
+        while loop.time() < max(began, self._well_since) + PATIENCE_SECONDS:
             url = self._chance.choice(self._urls)
             try:
                 reply = await self._http.request(

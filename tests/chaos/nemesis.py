@@ -28,7 +28,7 @@ class Rates:
 
     kills: int = 11
     pauses: int = 7
-    cuts: int = 30
+    cuts: int = 36
     database_restarts: int = 2
     bus_restarts: int = 0
 
