@@ -4,6 +4,7 @@ something is found, and says where its record is."""
 import argparse
 import asyncio
 import random
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -34,6 +35,7 @@ def main() -> int:
         if faults := faults_of(record):
             sys.stdout.write("".join(f"{fault}\n" for fault in faults))
             return 1
+        shutil.rmtree(directory)
     sys.stdout.write("nothing found\n")
     return 0
 

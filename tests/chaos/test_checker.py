@@ -9,10 +9,11 @@ import pytest
 from tests.chaos.checker import FENCE, faults_of, takeovers
 from tests.chaos.nemesis import Blow
 from tests.chaos.nodes import ALIKE
-from tests.chaos.play import play
+from tests.chaos.play import UNCLOSED, play
 from tests.chaos.record import Line, Record
 
-Log = list[list[object]]
+pytestmark = [pytest.mark.filterwarnings(each) for each in UNCLOSED]
+
 SECONDS = 10.0
 
 

@@ -18,8 +18,10 @@ import pytest
 from tests.chaos.checker import faults_of, summary, takeovers
 from tests.chaos.nemesis import Nemesis, Rates, plan
 from tests.chaos.nodes import ALIKE, APART, LEASE_SECONDS, Cluster, http
-from tests.chaos.play import play
+from tests.chaos.play import UNCLOSED, play
 from tests.chaos.record import Recorder, load, write_finals
+
+pytestmark = [pytest.mark.filterwarnings(each) for each in UNCLOSED]
 
 SECONDS = 60.0
 RATES = Rates()
