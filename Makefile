@@ -39,6 +39,9 @@ check: .venv/stamp ## what CI runs: format, lint, types, imports, tests, coverag
 bench: .venv/stamp ## measure
 	$(BIN)/python -m bench
 
+chaos: .venv/stamp ## kill, pause and cut off nodes for longer; CHAOS="--seed 7 --seconds 600"
+	$(BIN)/python -m tests.chaos $(CHAOS)
+
 format: .venv/stamp ## format, and mend what the linter can
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
@@ -47,4 +50,4 @@ clean: ## remove .venv and what the tools left behind
 	rm -rf .venv build dist htmlcov .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help serve venv test check bench format clean
+.PHONY: help serve venv test check bench chaos format clean

@@ -158,7 +158,7 @@ async def test_what_catches_the_workspace_has_nothing_against_one_that_locks(
     locked: Site,
 ) -> None:
     session_id = (await locked.http.post("/v1/sessions", json={})).json()["session_id"]
-    turns = await written(locked.url, "any", session_id)
+    turns = await written([locked.url], "any", session_id)
 
     assert faults_of(await stored(locked.http, session_id), turns) == []
     assert await canaries(locked) == []

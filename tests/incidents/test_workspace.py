@@ -113,7 +113,7 @@ async def test_many_writers_lose_nothing_and_see_what_came_before(serve: Serve) 
     async with serve(assistants(), history_entries_max=1000) as site:
         client = Client(site)
         session_id = await client.opens()
-        turns = await written(site.url, site.admin, session_id)
+        turns = await written([site.url], site.admin, session_id)
         messages = await client.messages(session_id)
         entries = await site.entries(session_id)
 
@@ -131,7 +131,7 @@ async def test_a_backend_that_saves_what_it_has_read_is_caught() -> None:
     async with serve_naive(naive()) as site:
         opened = await site.http.post("/v1/sessions", json={})
         session_id = opened.json()["session_id"]
-        turns = await written(site.url, "any", session_id)
+        turns = await written([site.url], "any", session_id)
         messages = await stored(site.http, session_id)
 
     faults = faults_of(messages, turns)

@@ -16,12 +16,14 @@ PATIENCE_SECONDS = 100.0
 Wire = dict[str, Any]
 
 
-async def written(url: str, token: str, session_id: str) -> dict[str, list[str]]:
-    """Two processes of ten writers of ten messages. Answers the turns of each writer."""
+async def written(urls: Sequence[str], token: str, session_id: str) -> dict[str, list[str]]:
+    """Two processes of ten writers of ten messages, each to one of the nodes. Answers the turns of
+    each writer."""
     clients = [
         await asyncio.create_subprocess_exec(
             *(sys.executable, str(Path(__file__).with_name("workspace_writer.py"))),
-            *(url, token, session_id, f"client{number}", str(WRITERS), str(MESSAGES)),
+            *(urls[number % len(urls)], token, session_id),
+            *(f"client{number}", str(WRITERS), str(MESSAGES)),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
