@@ -368,7 +368,7 @@ async def test_killed_in_the_middle_of_a_reply_the_turn_completes_once(
     assert kinds["turn.queued"] == kinds["turn.completed"] == kinds["tool.completed"] == 1
     assert kinds["turn.started"] == 2
     with pytest.raises(SystemExit) as ended:
-        main(["doctor", "--data-dir", str(tmp_path / "sessile-data")])
+        await asyncio.to_thread(main, ["doctor", "--data-dir", str(tmp_path / "sessile-data")])
     assert ended.value.code in (0, None)
     assert "session" in capsys.readouterr().out
 

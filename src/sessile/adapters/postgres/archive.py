@@ -62,7 +62,8 @@ async def migrate_database(dsn: str, *, busy_seconds: float) -> Mapping[str, str
 @contextmanager
 def _unreachable(*errors: type[Exception]) -> Generator[None, None, None]:
     """These, besides what PostgreSQL says and what a lost connection is told as."""
-    caught: tuple[type[Exception], ...] = (pg.PostgresError, pg.InterfaceError, *errors)
+    lost = (pg.PostgresError, pg.InterfaceError, pg.InternalClientError)
+    caught: tuple[type[Exception], ...] = (*lost, *errors)
     try:
         yield
     except caught as error:
