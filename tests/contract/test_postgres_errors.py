@@ -7,7 +7,7 @@ from typing import Any
 
 import asyncpg
 import pytest
-from tests.contract.desk import LEASE_MS, NODE, Desk, holding
+from tests.contract.desk import LEASE_MS, NODE, Desk, holding, once
 from tests.contract.nodes import behind_proxy, connected, holding_heads, nodes
 from tests.servers.databases import database
 from tests.servers.postgres import Postgres
@@ -360,6 +360,37 @@ async def test_a_network_that_is_silent_is_given_up_in_time(dsn: str) -> None:
             assert (await desk.submit(key)).entries
         lost = await desk.store.renew(NODE, [held], lease_ms=2000)
         assert lost == frozenset()
+
+
+async def test_who_waited_too_long_behind_others_is_answered_without_a_try(dsn: str) -> None:
+    """A database that is silent is not waited for by each caller in turn."""
+    async with nodes(dsn, 1) as (desk,):
+        key = await desk.open()
+        store: Any = desk.store
+        store._lanes._busy_seconds = -1.0
+
+        with pytest.raises(StorageBusy):
+            await desk.submit(key)
+
+        assert await desk.kinds(key) == ["session.opened"]
+
+
+async def test_one_key_at_two_nodes_at_once_takes_no_batch_apart(
+    dsn: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with nodes(dsn, 2) as (here, there):
+        keys = [await here.open() for _ in range(40)]
+        with caplog.at_level("INFO", logger="sessile.adapters.postgres.lanes"):
+            for number in range(5):
+                await asyncio.gather(
+                    *(
+                        desk.open_as(once=once(f"k{number}", "open"), first=desk.first("a"))
+                        for desk in (here, there)
+                    ),
+                    *(desk.submit(key) for key in keys for desk in (here, there)),
+                )
+
+        assert "a batch is taken apart" not in caplog.text
 
 
 async def test_a_network_that_is_silent_for_a_while_loses_and_doubles_nothing(dsn: str) -> None:

@@ -151,6 +151,8 @@ class Caller:
         """The turn, when it has ended."""
         path = f"/v1/sessions/{turn['session_id']}/turns/{turn['turn_id']}"
         record = told(await self.get(path, params={"wait": PATIENCE_SECONDS}), 200)
+        while record["status"] == "awaiting":  # until its time is over
+            record = told(await self.get(path, params={"wait": PATIENCE_SECONDS}), 200)
         assert record["ended_at"] is not None, record
         return record
 

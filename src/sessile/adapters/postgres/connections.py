@@ -96,6 +96,11 @@ def is_locked(error: BaseException) -> bool:
     return isinstance(error, pg.LockNotAvailableError)
 
 
+def is_taken(error: BaseException) -> bool:
+    """Another node has written what is there once."""
+    return isinstance(error, pg.UniqueViolationError)
+
+
 def is_passing(error: BaseException) -> bool:
     """Nothing was written, and the same may succeed when it is asked again."""
     return is_lost(error) or isinstance(

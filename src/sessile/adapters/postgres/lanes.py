@@ -20,6 +20,7 @@ from sessile.adapters.postgres.connections import (
     is_locked,
     is_lost,
     is_passing,
+    is_taken,
     told,
 )
 from sessile.adapters.postgres.transaction import (
@@ -127,7 +128,7 @@ class Lane:
 
     async def _answer(self, callers: Sequence[Caller]) -> None:
         """Every caller has its answer afterwards, or waits in the lane aside."""
-        callers = self._not_aside(callers)
+        callers = self._in_time(self._not_aside(callers))
         if not callers:
             return
         loop = asyncio.get_running_loop()
@@ -143,6 +144,9 @@ class Lane:
                 if is_lost(error):
                     self.hang_up()
                     losses += connection is not None
+                if is_taken(error) and not careful:
+                    careful = True  # what another node has written meanwhile is seen now
+                    continue
                 # One of them may be what the server cannot bear.
                 if len(callers) > 1 and (losses > 1 or not is_lost(error)):
                     await self._answer_apart(callers, error)
@@ -175,6 +179,14 @@ class Lane:
             else:
                 here.append(caller)
         return here
+
+    def _in_time(self, callers: Sequence[Caller]) -> Sequence[Caller]:
+        """Those whose time is not over: a database that is silent is not waited for by each in
+        turn."""
+        now = asyncio.get_running_loop().time()
+        if late := [caller for caller in callers if caller.until <= now]:
+            self._fail(late, TimeoutError())
+        return [caller for caller in callers if caller.until > now]
 
     async def _answer_apart(self, callers: Sequence[Caller], error: Exception) -> None:
         """The others at once where somebody else holds some of the sessions; else each in a
