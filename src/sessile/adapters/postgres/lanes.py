@@ -128,7 +128,9 @@ class Lane:
 
     async def _answer(self, callers: Sequence[Caller]) -> None:
         """Every caller has its answer afterwards, or waits in the lane aside."""
-        callers = self._in_time(self._not_aside(callers))
+        callers = self._not_aside(callers)
+        if self._connection is None:
+            callers = self._in_time(callers)
         if not callers:
             return
         loop = asyncio.get_running_loop()
@@ -181,8 +183,8 @@ class Lane:
         return here
 
     def _in_time(self, callers: Sequence[Caller]) -> Sequence[Caller]:
-        """Those whose time is not over: a database that is silent is not waited for by each in
-        turn."""
+        """Those whose time is not over: a database that does not answer is not waited for by each
+        in turn."""
         now = asyncio.get_running_loop().time()
         if late := [caller for caller in callers if caller.until <= now]:
             self._fail(late, TimeoutError())
