@@ -10,7 +10,8 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tests.chaos.nemesis import Nemesis, Rates, plan
 from tests.chaos.nodes import ALIKE, APART, LEASE_SECONDS, Cluster, http
 from tests.chaos.play import UNCLOSED, play
 from tests.chaos.record import Recorder, load, write_finals
+from tests.servers.nats import Nats
 
 pytestmark = [pytest.mark.filterwarnings(each) for each in UNCLOSED]
 
@@ -42,13 +44,19 @@ def directory() -> Iterator[Path]:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("seed", "commands"), [(1, ALIKE), (2, ALIKE), (3, APART)])
+@pytest.mark.parametrize(
+    ("seed", "commands", "by_nats"), [(1, ALIKE, False), (2, ALIKE, True), (3, APART, False)]
+)
 async def test_nothing_is_lost_or_done_twice(
-    directory: Path, seed: int, commands: Sequence[Sequence[str]]
+    directory: Path, seed: int, commands: Sequence[Sequence[str]], by_nats: bool
 ) -> None:
-    blows = plan(seed, seconds=SECONDS, nodes=len(commands), rates=RATES)
+    rates = replace(RATES, bus_restarts=1) if by_nats else RATES
+    blows = plan(seed, seconds=SECONDS, nodes=len(commands), rates=rates)
 
-    record = await play(directory, seed=seed, seconds=SECONDS, blows=blows, commands=commands)
+    with Nats() if by_nats else nullcontext() as bus:
+        record = await play(
+            directory, seed=seed, seconds=SECONDS, blows=blows, commands=commands, bus=bus
+        )
 
     told = summary(record)
     assert faults_of(record) == [], f"{directory}: {told}"
