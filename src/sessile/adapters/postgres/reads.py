@@ -22,7 +22,7 @@ async def sweep(
     assistants: Collection[str],
     following: Collection[SessionKey],
 ) -> Sweep:
-    """One question, in one statement. What another node is about to claim is passed over."""
+    """One question, in one statement. Other nodes are told the same: who claims first has it."""
     sql = """
         (
             SELECT true AS due, h.tenant_id, h.session_id, h.head
