@@ -38,6 +38,7 @@ from sessile.core.events import Entry, MessageDelta
 from sessile.core.ids import MessageId, NodeId, Seq, SessionId, SessionKey, TenantId, TurnId
 from sessile.ports.notifier import Hint, Notifier
 from sessile.ports.store import Committed
+from sessile.pusher import relay
 from sessile.pusher.projections import Projections
 from sessile.pusher.relay import PusherRelay
 from sessile.runtime.announce import Announcer
@@ -607,6 +608,32 @@ async def test_a_relay_is_told_of_all_sessions_of_its_tenants(bus: Bus, tmp_path
         announcer.publish(await desk.open_as())
 
         await service.until(lambda: "session.opened" in service.all)
+
+
+async def test_a_relay_finds_by_itself_what_no_hint_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "LOOK_SECONDS", 0.02)
+    store, bus = MemoryStore(clock=ManualClock()), LocalBus()
+    desk = Desk(store, ManualClock(), CountingIds())
+    service = Service()
+    async with (
+        bus.node("a") as a,
+        running(store, a) as (node, _),
+        open_cursors(tmp_path / "relay.db") as cursors,
+        PusherRelay(
+            client=service,
+            tenants=[ACME],
+            cursors=cursors,
+            reads=Reads(node=node),
+            notifier=a,
+            projections=Projections(),
+        ),
+    ):
+        key = await desk.open()
+        await service.until(lambda: "session.opened" in service.all)
+        await desk.submit(key)
+        await service.until(lambda: "turn.started" in service.all)
 
 
 class Service(Heard):
