@@ -18,6 +18,7 @@ from tests.servers.waits import until, waiting_for_locks
 
 from sessile.adapters.migrations import migrate_postgres
 from sessile.adapters.postgres import PostgresStore
+from sessile.adapters.postgres.lanes import LANES
 from sessile.adapters.postgres.store import StorageUnreachable
 from sessile.core.context import Holding
 from sessile.core.errors import StorageBusy, StorageDamaged, StorageFull
@@ -427,3 +428,29 @@ async def test_a_silent_connection_is_replaced_before_its_leases_are_in_danger(d
             lost = await patiently(lambda: desk.store.renew(NODE, [held], lease_ms=4000))
 
         assert lost == frozenset()
+
+
+async def test_nothing_is_remembered_over_a_new_connection(dsn: str) -> None:
+    """By it, another server may answer, to which the last moments of the first were lost."""
+    async with (
+        behind_proxy(dsn) as (proxy, by_proxy),
+        nodes(by_proxy, 1) as (desk,),
+        connected(dsn) as own,
+    ):
+        key = await desk.open()
+        await desk.update(key, title="of the first", retitle=True)
+        assert proxy.cut("sessile lane") == LANES
+        await until(lambda: lanes_closed(desk))
+        for what in ("session SET title", "entry SET body"):
+            column = what.rpartition(" ")[2]
+            await own.execute(f"UPDATE {what} = replace({column}, 'first', 'second')")
+
+        updated = await desk.update(key, metadata={"a": 1})
+
+        assert updated.session is not None
+        assert updated.session.title == "of the second"
+
+
+async def lanes_closed(desk: Desk) -> bool:
+    store: Any = desk.store
+    return all(lane._connection.is_closed() for lane in store._lanes._lanes)

@@ -266,6 +266,7 @@ class Lane:
 
     async def _connected(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
+            self._hot.clear()  # another server may answer, which knows less than the first
             patience = self._connector.patience
             lock_ms = patience.lock_ms if self._aside is None else patience.lane_lock_ms
             self._connection = await self._connector.connect(self._name, lock_ms=lock_ms)
