@@ -165,6 +165,27 @@ async def test_a_node_does_not_renew_its_own_older_attempt(desk: Desk) -> None:
     assert await desk.store.renew(NODE, [new], lease_ms=LEASE_MS) == frozenset()
 
 
+async def test_a_fence_that_was_given_out_twice_is_the_node_s_that_has_the_lease(
+    desk: Desk,
+) -> None:
+    """As after a failover to which the first of the two claims was lost."""
+    key = await desk.open()
+    held = await desk.run(key)
+    twin = replace(held, node=NODE_2)
+    before = await desk.everything(key)
+
+    for write in (
+        desk.append(twin, 0, "text"),
+        desk.finish(twin, step=0),
+        desk.release(twin),
+    ):
+        with pytest.raises(LeaseLost):
+            await write
+
+    assert await desk.everything(key) == before
+    await desk.append(held, 0, "text")
+
+
 async def test_the_sweep_finds_what_is_due_and_leaves_the_rest(desk: Desk) -> None:
     idle, running, queued, ended, closed = [await desk.open() for _ in range(5)]
     await desk.run(running)

@@ -25,7 +25,7 @@ from tests.contract.buses import (
 from tests.contract.desk import ACME, ANN, Desk
 from tests.doubles import CountingIds, ManualClock
 from tests.servers.nats import Nats
-from tests.servers.postgres import Postgres
+from tests.servers.postgres import Postgres, free_port
 
 from sessile.adapters import hints
 from sessile.adapters.cursor_file import open_cursors
@@ -38,6 +38,7 @@ from sessile.core.events import Entry, MessageDelta
 from sessile.core.ids import MessageId, NodeId, Seq, SessionId, SessionKey, TenantId, TurnId
 from sessile.ports.notifier import Hint, Notifier
 from sessile.ports.store import Committed
+from sessile.pusher import relay
 from sessile.pusher.projections import Projections
 from sessile.pusher.relay import PusherRelay
 from sessile.runtime.announce import Announcer
@@ -303,12 +304,13 @@ async def test_what_waits_is_no_more_than_a_payload_could_hold() -> None:
     [
         (grown(1, 2), grown(3), grown(1, 2, 3)),
         (grown(3), grown(1, 2), grown(1, 2, 3)),
-        (grown(1), grown(3), grown(3)),
+        # What is in none of the entries that are left has to be looked for.
+        (grown(1), grown(3), Hint(key=KEY, head=Seq(3))),
+        (Hint(key=KEY, head=Seq(1)), grown(2), Hint(key=KEY, head=Seq(2))),
         (grown(1), grown(1), grown(1)),
         (grown(1), Hint(key=KEY, head=Seq(2)), Hint(key=KEY, head=Seq(2))),
         (grown(1, due=True), grown(2, deleted=True), grown(1, 2, due=True, deleted=True)),
         (grown(1, control=True), grown(2), grown(1, 2, control=True)),
-        # What was said to the turn is in none of the entries that are left.
         (grown(1, control=True), grown(3), Hint(key=KEY, head=Seq(3), control=True)),
         (
             Hint(key=KEY, head=Seq(1), control=True),
@@ -445,6 +447,26 @@ async def test_over_nats_what_a_server_refuses_is_told_once(
                 await followed(a, b, KEY)
 
     assert len([r for r in caplog.records if "NATS refuses" in r.message]) == 1
+
+
+async def test_over_nats_an_address_that_cannot_be_read_is_told_as_such(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with NatsNotifier(["nats://ann:se/cret@127.0.0.1:4222"], NodeId("a")):
+        pass
+
+    [told] = [r for r in caplog.records if "not connected" in r.message]
+    assert "invalid connect url" in told.said
+
+
+async def test_over_nats_what_is_followed_no_more_takes_no_room_while_there_is_no_server(
+    nats_bus: Bus,
+) -> None:
+    async with refusing(port := free_port()), nats_bus.node("a", port=port) as a:
+        for n in range(1_000):
+            a.follow(ACME, SessionId(f"ses_{n}"))()
+
+        assert not a._changed  # type: ignore[attr-defined]
 
 
 async def test_over_nats_a_server_may_take_less_than_others() -> None:
@@ -586,6 +608,32 @@ async def test_a_relay_is_told_of_all_sessions_of_its_tenants(bus: Bus, tmp_path
         announcer.publish(await desk.open_as())
 
         await service.until(lambda: "session.opened" in service.all)
+
+
+async def test_a_relay_finds_by_itself_what_no_hint_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "LOOK_SECONDS", 0.02)
+    store, bus = MemoryStore(clock=ManualClock()), LocalBus()
+    desk = Desk(store, ManualClock(), CountingIds())
+    service = Service()
+    async with (
+        bus.node("a") as a,
+        running(store, a) as (node, _),
+        open_cursors(tmp_path / "relay.db") as cursors,
+        PusherRelay(
+            client=service,
+            tenants=[ACME],
+            cursors=cursors,
+            reads=Reads(node=node),
+            notifier=a,
+            projections=Projections(),
+        ),
+    ):
+        key = await desk.open()
+        await service.until(lambda: "session.opened" in service.all)
+        await desk.submit(key)
+        await service.until(lambda: "turn.started" in service.all)
 
 
 class Service(Heard):

@@ -3,10 +3,13 @@ time what it is; nothing is lost, nothing is done twice, and no one fails for an
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
 import pytest
+from sqlalchemy import make_url
+from tests.contract.buses import Passage
 from tests.contract.desk import LEASE_MS, NODE, Desk, holding, once
 from tests.contract.nodes import behind_proxy, connected, holding_heads, nodes
 from tests.servers.databases import database
@@ -15,9 +18,13 @@ from tests.servers.waits import until, waiting_for_locks
 
 from sessile.adapters.migrations import migrate_postgres
 from sessile.adapters.postgres import PostgresStore
+from sessile.adapters.postgres.lanes import LANES
 from sessile.adapters.postgres.store import StorageUnreachable
+from sessile.core.context import Holding
 from sessile.core.errors import StorageBusy, StorageDamaged, StorageFull
 from sessile.ports.store import Committed
+from sessile.runtime.journal import patiently
+from sessile.runtime.renewals import LATE_AT_SHARE_OF_TTL, RENEWALS_PER_TTL
 
 
 @pytest.fixture(scope="module")
@@ -423,3 +430,60 @@ async def test_renewals_go_on_by_a_new_connection(dsn: str) -> None:
             await desk.store.renew(NODE, [held], lease_ms=LEASE_MS)
 
         assert await desk.store.renew(NODE, [held], lease_ms=LEASE_MS) == frozenset()
+
+
+@asynccontextmanager
+async def gone_silent(dsn: str) -> AsyncIterator[tuple[Desk, Holding]]:
+    """A node that runs a turn, all of whose connections have gone silent; new ones do not."""
+    url = make_url(dsn)
+    assert url.port is not None
+    async with Passage(url.port) as passage:
+        by_passage = url.set(port=passage.port).render_as_string(hide_password=False)
+        async with nodes(by_passage, 1, lease_ms=4000) as (desk,):
+            held = await desk.run(await desk.open())
+            passage.go_silent()
+            yield desk, held
+
+
+async def test_renewals_that_are_given_up_leave_a_silent_connection_behind(dsn: str) -> None:
+    async with gone_silent(dsn) as (desk, held):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await desk.store.renew(NODE, [held], lease_ms=4000)
+
+        async with asyncio.timeout(5):
+            assert await desk.store.renew(NODE, [held], lease_ms=4000) == frozenset()
+
+
+async def test_a_silent_connection_is_replaced_before_its_leases_are_in_danger(dsn: str) -> None:
+    async with gone_silent(dsn) as (desk, held):
+        async with asyncio.timeout(4 * (LATE_AT_SHARE_OF_TTL - 1 / RENEWALS_PER_TTL)):
+            lost = await patiently(lambda: desk.store.renew(NODE, [held], lease_ms=4000))
+
+        assert lost == frozenset()
+
+
+async def test_nothing_is_remembered_over_a_new_connection(dsn: str) -> None:
+    """By it, another server may answer, to which the last moments of the first were lost."""
+    async with (
+        behind_proxy(dsn) as (proxy, by_proxy),
+        nodes(by_proxy, 1) as (desk,),
+        connected(dsn) as own,
+    ):
+        key = await desk.open()
+        await desk.update(key, title="of the first", retitle=True)
+        assert proxy.cut("sessile lane") == LANES
+        await until(lambda: lanes_closed(desk))
+        for what in ("session SET title", "entry SET body"):
+            column = what.rpartition(" ")[2]
+            await own.execute(f"UPDATE {what} = replace({column}, 'first', 'second')")
+
+        updated = await desk.update(key, metadata={"a": 1})
+
+        assert updated.session is not None
+        assert updated.session.title == "of the second"
+
+
+async def lanes_closed(desk: Desk) -> bool:
+    store: Any = desk.store
+    return all(lane._connection.is_closed() for lane in store._lanes._lanes)

@@ -12,6 +12,7 @@ from tests.servers.databases import database
 from tests.servers.waits import until, waiting_for_locks
 
 from sessile.core.errors import StorageBusy
+from sessile.core.ids import SessionKey
 
 SOON_SECONDS = 1.5
 """A lane waits for a quarter of a second, and would for each of many one after another."""
@@ -188,6 +189,27 @@ async def test_opens_of_a_key_whose_session_is_held_do_not_hold_up_the_lane(dsn:
         assert set(await stuck)
         assert {each.session_id for each in desk.opened if each not in others} == {key.session_id}
         assert took < SOON_SECONDS
+
+
+async def test_a_lane_remembers_no_session_for_which_nobody_waits(dsn: str) -> None:
+    async with nodes(dsn, 1) as (desk,):
+        store: Any = desk.store
+        aside = store._lanes._aside
+        first, second = await desk.open(), await desk.open()
+
+        async with holding_heads(dsn, second):
+            async with holding_heads(dsn, first):
+                one = asyncio.gather(desk.submit(first, run=False))
+                await until(lambda: waits_in(aside, first))
+                two = asyncio.gather(desk.submit(second, run=False))
+                await until(lambda: waits_in(aside, second))
+            await one
+            assert set(aside._waiting_of) == {second}
+        await two
+
+
+async def waits_in(lane: Any, key: SessionKey) -> bool:
+    return bool(lane.serves(key))
 
 
 async def test_who_waits_for_a_session_that_stays_held_is_told_so(dsn: str) -> None:

@@ -86,13 +86,14 @@ async def _in_a_house(
 
 
 class LoopClock:
-    """The loop's virtual time, as a wall clock."""
+    """The loop's virtual time, as a wall clock; one that is `ahead_ms` of the others."""
 
-    def __init__(self, running: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, running: asyncio.AbstractEventLoop, *, ahead_ms: int = 0) -> None:
         self._loop = running
+        self._at_ms = 1_000_000 + ahead_ms
 
     def now_ms(self) -> int:
-        return 1_000_000 + round(self._loop.time() * 1000)
+        return self._at_ms + round(self._loop.time() * 1000)
 
 
 class Wire:
@@ -244,6 +245,7 @@ class House:
         *assistants: Assistant | Agent,
         name: str = "",
         store: Store | None = None,
+        clock_ahead_ms: int = 0,
         **settings: Any,
     ) -> Rig:
         """A node that runs, with these assistants."""
@@ -256,7 +258,7 @@ class House:
             process=process,
             store=self.gate if store is None else store,
             notifier=self.wire.at(process),
-            clock=self.clock,
+            clock=LoopClock(self.sim.loop, ahead_ms=clock_ahead_ms),
             ids=self.ids,
             agents={agent.name: agent for agent in agents},
             settings=Settings(store_url="memory", **settings),

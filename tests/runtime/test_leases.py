@@ -126,6 +126,26 @@ async def test_a_lost_turn_is_ended_by_its_deadline_with_an_outcome_for_each_cal
 
 
 @virtual
+@pytest.mark.parametrize("ahead_ms", [-3_600_000, 3_600_000])
+async def test_a_deadline_is_the_same_on_a_node_whose_clock_is_wrong(
+    house: House, ahead_ms: int
+) -> None:
+    node = await house.node(waits(), turn_seconds_max=30, clock_ahead_ms=ahead_ms)
+    session = await house.open(node)
+    turn = (await house.submit(node, session)).turn
+    await house.later(5)
+    house.kill(node)
+    await house.node(waits(), turn_seconds_max=30, clock_ahead_ms=ahead_ms)
+
+    ended = await house.ended(session, turn.turn_id)
+
+    assert ended.attempt == 2
+    assert ended.error is not None
+    assert ended.error["code"] == "turn_deadline"
+    assert (ended.ended_at_ms or 0) - (ended.started_at_ms or 0) == pytest.approx(30_000, abs=100)
+
+
+@virtual
 async def test_a_poisonous_input_is_given_up_after_three_attempts(house: House) -> None:
     attempts: list[int] = []
     node = await house.node(deadly(house, attempts))

@@ -3,12 +3,14 @@
 import asyncio
 from collections import Counter
 
+import pytest
 from tests.runtime.agents import waits
 from tests.runtime.rig import House, virtual
 
 from sessile.core.commands import FinishTurn
 from sessile.core.context import TurnContext
 from sessile.kit.assistant import Assistant
+from sessile.runtime import workers
 
 
 @virtual
@@ -91,6 +93,23 @@ async def test_what_one_node_has_no_slot_for_another_takes_at_once(house: House)
     assert free.workers.running == 1
     for each in (session, other):
         await house.cancel(full, each, house.turns(each)[0].turn_id)
+
+
+@virtual
+async def test_what_waits_for_a_slot_takes_no_more_room_than_was_said(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "DUE_KEPT_MAX", 3)
+    until = asyncio.Event()
+    node = await house.node(waits(until), turns_concurrent_max=1)
+    sessions = [await house.open(node) for _ in range(8)]
+    for session in sessions:
+        await house.submit(node, session)
+
+    assert len(node.workers._due) == 3
+    until.set()
+    await house.quiet()
+    assert [house.turns(session)[0].status for session in sessions] == ["completed"] * 8
 
 
 @virtual

@@ -1183,6 +1183,9 @@ def stale(ledger: Ledger, how: str) -> Holding:
         case "taken over by itself":
             ledger.now_ms += LEASE_MS
             ledger.start(NODE)
+        case "given out twice":
+            # As after a failover that lost the claim.
+            return replace(holding, node=OTHER_NODE.node)
         case "ended":
             ledger.finish(holding)
         case "followed":
@@ -1193,7 +1196,7 @@ def stale(ledger: Ledger, how: str) -> Holding:
     return holding
 
 
-STALE = ("taken over", "taken over by itself", "ended", "followed", "deleted")
+STALE = ("taken over", "taken over by itself", "given out twice", "ended", "followed", "deleted")
 
 
 @pytest.mark.parametrize("how", STALE)
@@ -1214,7 +1217,9 @@ def test_g7_an_old_fence_hands_nothing_back(how: str, ledger: Ledger) -> None:
         ledger.transact(KEY, ReleaseTurn(holding=holding))
 
 
-@pytest.mark.parametrize("how", ["taken over", "taken over by itself", "deleted"])
+@pytest.mark.parametrize(
+    "how", ["taken over", "taken over by itself", "given out twice", "deleted"]
+)
 def test_g7_an_old_fence_ends_nothing(how: str, ledger: Ledger) -> None:
     holding = stale(ledger, how)
 

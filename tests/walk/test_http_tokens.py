@@ -6,6 +6,7 @@ import pytest
 from tests.walk.people import walking
 
 from sessile import Assistant, Server, Settings
+from sessile.adapters import pusher_app
 from sessile.adapters.dev_tokens import DevTokens, check_host, load_or_create
 
 
@@ -137,3 +138,37 @@ async def test_a_server_that_others_reach_answers_to_any_name(tmp_path: Path) ->
 
 async def _nothing(_turn: object) -> str:
     return ""
+
+
+def test_of_nodes_that_begin_at_once_one_makes_the_file_and_all_know_its_tokens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, others = tmp_path / "dev-tokens", list[DevTokens]()
+
+    def while_another_begins(size: int) -> str:
+        monkeypatch.undo()
+        others.append(load_or_create(path))
+        return "x" * size
+
+    monkeypatch.setattr("secrets.token_urlsafe", while_another_begins)
+
+    tokens = load_or_create(path)
+
+    assert [tokens.logins] == [other.logins for other in others]
+    assert tokens.logins == load_or_create(path).logins
+
+
+def test_of_nodes_that_begin_at_once_one_makes_the_keys_of_the_pusher_app(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, others = tmp_path / "pusher-app", list[tuple[str, str]]()
+
+    def while_another_begins(size: int) -> str:
+        monkeypatch.undo()
+        others.append(pusher_app.load_or_create(path))
+        return "0" * size
+
+    monkeypatch.setattr("secrets.token_hex", while_another_begins)
+
+    assert [pusher_app.load_or_create(path)] == others
+    assert pusher_app.load_or_create(path) == others[0]

@@ -1,17 +1,16 @@
 """Development logins: random tokens in a file that only their owner may read."""
 
 import hashlib
-import os
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from sessile.adapters import private_files
 from sessile.core.context import Principal
 from sessile.core.ids import TenantId, UserId
 from sessile.settings import is_loopback
 
-FILE_MODE = 0o600
 ROLES = frozenset({"admin", "operator", "user"})
 FIRST = (("demo", "admin", "admin"), ("demo", "alice", "user"), ("other", "bob", "user"))
 HEADER = "# Development tokens of Sessile: token, tenant, user, role.\n"
@@ -63,18 +62,18 @@ def load_or_create(path: Path, admin_token: str = "") -> DevTokens:
     """
     if admin_token and not _plain(admin_token):
         raise ValueError("dev_token: has to be printable ASCII without spaces")
-    path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        logins = [
+        first = [
             Login(token=secrets.token_urlsafe(24), tenant_id=tenant, user_id=user, role=role)
             for tenant, user, role in FIRST
         ]
-        return DevTokens(_saved(path, _with_admin(logins, admin_token)))
-    if path.stat().st_mode & 0o077:
-        path.chmod(FILE_MODE)
+        private_files.write_first(path, _written(_with_admin(first, admin_token)))
+    private_files.close_to_others(path)
     logins = list(_read(path))
     wanted = _with_admin(logins, admin_token)
-    return DevTokens(logins if wanted == logins else _saved(path, wanted))
+    if wanted != logins:
+        private_files.write(path, _written(wanted))
+    return DevTokens(wanted)
 
 
 def _with_admin(logins: list[Login], admin_token: str) -> list[Login]:
@@ -104,17 +103,9 @@ def _read(path: Path) -> Iterable[Login]:
         yield Login(token=token, tenant_id=tenant, user_id=user, role=role)
 
 
-def _saved(path: Path, logins: list[Login]) -> list[Login]:
-    """Written whole beside the file and then put in its place: never half a file, and never
-    readable to others."""
-    beside = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(HEADER)
-        for each in logins:
-            file.write(f"{each.token} {each.tenant_id} {each.user_id} {each.role}\n")
-    beside.replace(path)
-    return logins
+def _written(logins: Iterable[Login]) -> str:
+    lines = (f"{each.token} {each.tenant_id} {each.user_id} {each.role}\n" for each in logins)
+    return HEADER + "".join(lines)
 
 
 def _plain(text: str) -> bool:

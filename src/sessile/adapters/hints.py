@@ -79,8 +79,8 @@ def merged(one: Hint, other: Hint) -> Hint:
     entries = high.entries
     if low.entries and entries and low.entries[-1].seq + 1 == entries[0].seq:
         entries = low.entries + entries
-    elif low.control:
-        entries = ()  # those that are left do not say what was said to the turn
+    elif low.head < high.head or low.control:
+        entries = ()  # those that are left do not say all that happened
     return Hint(
         key=high.key,
         head=high.head,

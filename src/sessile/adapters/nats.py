@@ -5,7 +5,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from hashlib import blake2b
 from typing import Self
 
@@ -47,7 +47,8 @@ class NatsNotifier:
         self._outbox = Outbox(payload_bytes_max=PAYLOAD_BYTES_MAX)
         self._followed = Counter[str]()
         self._changed = set[str]()
-        """Subjects that are followed since, or no more."""
+        """Subjects that are followed since the connection was asked last, or no more."""
+        self._hearing = False
         self._loops: list[asyncio.Task[None]] = []
         self._stack = AsyncExitStack()
 
@@ -87,8 +88,9 @@ class NatsNotifier:
         self._followed[subject] += more
         if not self._followed[subject]:
             del self._followed[subject]
-        self._changed.add(subject)
-        self._outbox.woken.set()
+        if self._hearing:
+            self._changed.add(subject)
+            self._outbox.woken.set()
 
     def _subject_of(self, tenant_id: TenantId, session_id: SessionId | None) -> str:
         session = "*" if session_id is None else _token(session_id)
@@ -127,6 +129,7 @@ class NatsNotifier:
                     closed_cb=closed,
                 )
                 await self._hear(client, f"{self._subject}.all")
+                self._hearing = True
                 self._changed.update(self._followed)
                 await self._subscribe(client, subscribed)
                 await client.flush()
@@ -139,7 +142,10 @@ class NatsNotifier:
                 await self._subscribe(client, subscribed)
                 await self._say(client)
         finally:
-            await client.close()
+            self._hearing = False
+            self._changed.clear()
+            with suppress(AssertionError):  # where it had nothing to connect to
+                await client.close()
 
     async def _subscribe(self, client: Client, subscribed: dict[str, Subscription]) -> None:
         changed, self._changed = self._changed, set[str]()

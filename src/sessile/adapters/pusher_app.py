@@ -1,10 +1,10 @@
 """The key and the secret of the Pusher app, in a file that only its owner may read."""
 
-import os
 import secrets
 from pathlib import Path
 
-FILE_MODE = 0o600
+from sessile.adapters import private_files
+
 HEADER = "# The Pusher app of this server: its key, which pages show, and its secret.\n"
 
 
@@ -13,9 +13,9 @@ def load_or_create(path: Path, *, key: str = "", secret: str = "") -> tuple[str,
     is none. Raises ValueError for a file that it cannot read."""
     if not (key and secret):
         if not path.exists():
-            _save(path, secrets.token_hex(10), secrets.token_hex(20))
-        if path.stat().st_mode & 0o077:
-            path.chmod(FILE_MODE)
+            made = f"{secrets.token_hex(10)} {secrets.token_hex(20)}"
+            private_files.write_first(path, f"{HEADER}{made}\n")
+        private_files.close_to_others(path)
         kept_key, kept_secret = _read(path)
         key, secret = key or kept_key, secret or kept_secret
     if not (_plain(key) and _plain(secret)):
@@ -30,16 +30,6 @@ def _read(path: Path) -> tuple[str, str]:
             return key, secret
         case _:
             raise ValueError(f"{path}: should have one line: a key and a secret")
-
-
-def _save(path: Path, key: str, secret: str) -> None:
-    """Written whole beside the file and then put in its place: never half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(f"{HEADER}{key} {secret}\n")
-    beside.replace(path)
 
 
 def _plain(text: str) -> bool:

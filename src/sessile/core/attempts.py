@@ -174,6 +174,9 @@ def held(view: View, holding: Holding) -> SessionHead:
     head = view.head
     if head is None or head.fence != holding.fence or head.running_turn_id != holding.turn_id:
         raise LeaseLost()
+    if view.lease.owner not in (None, holding.node):
+        # A failover that lost a claim lets the same fence be given out again.
+        raise LeaseLost()
     return head
 
 

@@ -28,6 +28,9 @@ HELD_BYTES_MAX = 30_720
 """What `pusher` takes: it measures a text as Python holds it, which one emoji makes four times as
 large."""
 RETRY_SECONDS, RETRY_SECONDS_MAX = 1.0, 60.0
+LOOK_SECONDS = 60.0
+"""How often all sessions are looked through for what no hint told of: a node may be lost between
+a commit and its hint, and so may a hint on its way."""
 
 
 class Client(Protocol):
@@ -109,20 +112,15 @@ class PusherRelay:
             self._notifier.listen(self._on_hint),
             *(self._notifier.follow(tenant_id) for tenant_id in self._readers),
         ]
-        for tenant_id, reader in self._readers.items():
-            heads = {key.session_id: head async for key, head in self._heads(reader)}
-            if not await self._cursors.begun(tenant_id):
-                await self._cursors.begin(tenant_id, heads)
-            cursors = await self._cursors.cursors(tenant_id)
-            for session_id in heads.keys() | cursors.keys():
-                # Those that were deleted meanwhile are forgotten where they are worked at.
-                if heads.get(session_id) != cursors.get(session_id):
-                    self._wake(SessionKey(tenant_id, session_id))
+        for tenant_id in self._readers:
+            await self._look_through(tenant_id)
         await self._tasks.__aenter__()
         self._loops = [
             self._tasks.create_task(self._work_for_ever(), name="pusher relay")
             for _ in range(SESSIONS_AT_ONCE)
         ]
+        look = self._look_for_ever()
+        self._loops.append(self._tasks.create_task(look, name="pusher relay looks"))
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -133,6 +131,27 @@ class PusherRelay:
         await self._tasks.__aexit__(None, None, None)
         self._threads.shutdown(wait=False)
 
+    async def _look_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            for tenant_id in self._readers:
+                try:
+                    await self._look_through(tenant_id)
+                except SessileError:
+                    pass  # the database does not answer now; it is asked again
+                except Exception:
+                    logger.exception("could not look for what is to be published")
+
+    async def _look_through(self, tenant_id: TenantId) -> None:
+        heads = {key.session_id: it async for key, it in self._heads(self._readers[tenant_id])}
+        if not await self._cursors.begun(tenant_id):
+            await self._cursors.begin(tenant_id, heads)
+        cursors = await self._cursors.cursors(tenant_id)
+        for session_id in heads.keys() | cursors.keys():
+            # Those that were deleted meanwhile are forgotten where they are worked at.
+            if session_id not in heads or heads[session_id] > cursors.get(session_id, 0):
+                self._grown(SessionKey(tenant_id, session_id))
+
     async def _heads(self, reader: Principal) -> AsyncIterator[tuple[SessionKey, Seq]]:
         before: SessionId | None = None
         while page := await self._reads.sessions(reader, before=before, limit=PAGE):
@@ -141,10 +160,12 @@ class PusherRelay:
             before = page[-1].head.key.session_id
 
     def _on_hint(self, hint: Hint) -> None:
-        if hint.key.tenant_id not in self._readers:
-            return
-        if hint.key in self._working or hint.key not in self._delays:
-            self._wake(hint.key)
+        if hint.key.tenant_id in self._readers:
+            self._grown(hint.key)
+
+    def _grown(self, key: SessionKey) -> None:
+        if key in self._working or key not in self._delays:
+            self._wake(key)
 
     def _wake(self, key: SessionKey) -> None:
         if key in self._working:

@@ -58,6 +58,7 @@ class Attempt:
             spawn=self._spawn_write,
             delay_seconds=node.settings.delta_milliseconds / 1000,
         )
+        self._deadline = self._deadline_of(started)
         self._steps = Steps(
             node,
             holding=self.holding,
@@ -136,14 +137,21 @@ class Attempt:
 
     # -- running the agent
 
+    def _deadline_of(self, started: Committed) -> float:
+        """An instant of the loop's. What went before is told by the store's clock, where the start
+        is seen, since this node's may be another."""
+        turn, entries = self._turn, started.entries
+        now_ms = entries[-1].at_ms if entries else self._node.clock.now_ms()
+        waited_ms = 0 if turn.awaited is None else turn.awaited.waited_ms
+        spent_ms = now_ms - (turn.started_at_ms or 0) - waited_ms
+        left_seconds = self._node.settings.turn_seconds_max - spent_ms / 1000
+        return asyncio.get_running_loop().time() + left_seconds
+
     async def _guarded(self, work: Callable[[], Awaitable[None]]) -> End:
         """Whatever the agent does, the turn has an end."""
         if self._stop is not None:
             return STOPS[self._stop]
-        started_at_ms = self._turn.started_at_ms or 0
-        settings, now_ms = self._node.settings, self._node.clock.now_ms()
-        waited_ms = 0 if self._turn.awaited is None else self._turn.awaited.waited_ms
-        seconds = settings.turn_seconds_max - (now_ms - started_at_ms - waited_ms) / 1000
+        seconds = self._deadline - asyncio.get_running_loop().time()
         guest = self._guest = Guest(work, self._node.guests)
         try:
             ended = await guest.ended(seconds=max(seconds, 0))

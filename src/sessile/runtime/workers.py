@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 STARTS_KEPT_MAX = 4096
 """Starts that a node remembers having run: more than answers of the store can be on their way."""
+DUE_KEPT_MAX = 4096
+"""Sessions that wait for a slot here: of any more, which all nodes are told of, the sweep knows."""
 
 
 class Workers:
@@ -145,7 +147,8 @@ class Workers:
             self._again.add(key)  # the attempt is about to end: it was its end that woke us
             return
         self._suspects.forget(key)
-        self._due.setdefault(key)
+        if len(self._due) < DUE_KEPT_MAX:
+            self._due.setdefault(key)
         self._pump()
 
     # -- slots

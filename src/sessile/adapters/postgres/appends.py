@@ -38,15 +38,15 @@ APPEND = """
     WITH asked AS (
         SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::int[],
             $6::int[], $7::int[], $8::bool[], $9::bigint[], $10::bigint[], $11::bigint[],
-            $12::bigint[])
+            $12::bigint[], $13::text[])
             AS a(tenant_id, session_id, fence, turn_id, step, entries, read, progressed,
-            current_iteration, total_iterations, tokens_used, total_tokens)
+            current_iteration, total_iterations, tokens_used, total_tokens, node)
     ), held AS (
         SELECT a.*
         FROM asked AS a
         JOIN session_head AS h ON h.tenant_id = a.tenant_id AND h.session_id = a.session_id
         WHERE h.fence = a.fence AND h.running_turn_id = a.turn_id AND h.step = a.step
-            AND h.lease_owner IS NOT NULL AND h.status = 'active'
+            AND h.lease_owner = a.node AND h.status = 'active'
         ORDER BY h.tenant_id, h.session_id
         FOR UPDATE OF h
     ), grown AS (
@@ -63,7 +63,7 @@ APPEND = """
         INSERT INTO entry (tenant_id, session_id, seq, turn_id, kind, at_ms, body)
         SELECT e.tenant_id, e.session_id, g.before + e.place, e.turn_id, e.kind, g.now_ms,
             e.body
-        FROM unnest($13::text[], $14::text[], $15::int[], $16::text[], $17::text[], $18::text[])
+        FROM unnest($14::text[], $15::text[], $16::int[], $17::text[], $18::text[], $19::text[])
             AS e(tenant_id, session_id, place, turn_id, kind, body)
         JOIN grown AS g ON g.tenant_id = e.tenant_id AND g.session_id = e.session_id
     ), turned AS (
@@ -140,6 +140,7 @@ def _head(job: Appended) -> tuple[object, ...]:
     return (
         *holding.key, holding.fence, holding.turn_id, job.step, len(events), read, progressed,
         most.current_iteration, most.total_iterations, most.tokens_used, most.total_tokens,
+        holding.node,
     )  # fmt: skip
 
 

@@ -39,6 +39,11 @@ class Patience:
         """After the server would have given up: then nobody answers at the other end."""
         return self.lease_ms * 0.45 / 1000
 
+    @property
+    def renewal_seconds(self) -> float:
+        """A renewal that is not answered leaves time for another before the lease is in danger."""
+        return self.lease_ms * 0.15 / 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Connector:
@@ -47,13 +52,15 @@ class Connector:
     dsn: str
     patience: Patience
 
-    async def connect(self, name: str, *, lock_ms: int) -> Connection:
+    async def connect(
+        self, name: str, *, lock_ms: int, answer_seconds: float | None = None
+    ) -> Connection:
         """Raises what `is_lost` and `is_passing` tell apart."""
         patience = self.patience
         async with asyncio.timeout(patience.client_seconds):
             return await asyncpg.connect(
                 self.dsn,
-                command_timeout=patience.client_seconds,
+                command_timeout=answer_seconds or patience.client_seconds,
                 server_settings=self.settings(name, lock_ms=lock_ms),
             )
 

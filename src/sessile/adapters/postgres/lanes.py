@@ -112,8 +112,8 @@ class Lane:
                     size = min(len(self._waiting), self._batch_max)
                     batch = [self._waiting.popleft() for _ in range(size)]
                     await self._answer(batch)
-                    self._waiting_of.subtract(caller.place for caller in batch)
-                self._waiting_of.clear()
+                    for caller in batch:
+                        self._answered(caller.place)
         finally:
             self.hang_up()
 
@@ -125,6 +125,11 @@ class Lane:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.terminate()
+
+    def _answered(self, place: Place) -> None:
+        self._waiting_of[place] -= 1
+        if not self._waiting_of[place]:
+            del self._waiting_of[place]
 
     async def _answer(self, callers: Sequence[Caller]) -> None:
         """Every caller has its answer afterwards, or waits in the lane aside."""
@@ -275,6 +280,7 @@ class Lane:
 
     async def _connected(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
+            self._hot.clear()  # another server may answer, which knows less than the first
             patience = self._connector.patience
             lock_ms = patience.lock_ms if self._aside is None else patience.lane_lock_ms
             self._connection = await self._connector.connect(self._name, lock_ms=lock_ms)

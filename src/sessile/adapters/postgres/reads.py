@@ -22,7 +22,7 @@ async def sweep(
     assistants: Collection[str],
     following: Collection[SessionKey],
 ) -> Sweep:
-    """One question, in one statement. What another node is about to claim is passed over."""
+    """One question, in one statement. Other nodes are told the same: who claims first has it."""
     sql = """
         (
             SELECT true AS due, h.tenant_id, h.session_id, h.head
@@ -84,34 +84,21 @@ async def sessions(
     before: SessionId | None,
     limit: int,
 ) -> tuple[Found, ...]:
-    if user_id is None:
-        sql = """
-            SELECT s.session_id,
+    whose = "" if user_id is None else "AND s.user_id = $4"
+    sql = f"""
+        SELECT s.session_id,
             h.user_id, h.exclusive_key, h.status, h.head, h.fence, h.next_position,
             h.queued, h.running_turn_id, h.awaiting_until_ms, h.cancel_turn_id,
             h.steers_unread,
             s.user_id, s.assistant, s.title, s.metadata, s.grants, s.created_at_ms,
             s.updated_at_ms
-            FROM session AS s
-            JOIN session_head AS h ON h.tenant_id = s.tenant_id AND h.session_id = s.session_id
-            WHERE s.tenant_id = $1 AND s.session_id < $2
-            ORDER BY s.session_id DESC LIMIT $3
-        """
-        rows = await connection.fetch(sql, tenant_id, before or _ID_END, limit)
-    else:
-        sql = """
-            SELECT s.session_id,
-            h.user_id, h.exclusive_key, h.status, h.head, h.fence, h.next_position,
-            h.queued, h.running_turn_id, h.awaiting_until_ms, h.cancel_turn_id,
-            h.steers_unread,
-            s.user_id, s.assistant, s.title, s.metadata, s.grants, s.created_at_ms,
-            s.updated_at_ms
-            FROM session AS s
-            JOIN session_head AS h ON h.tenant_id = s.tenant_id AND h.session_id = s.session_id
-            WHERE s.tenant_id = $1 AND s.session_id < $2 AND s.user_id = $4
-            ORDER BY s.session_id DESC LIMIT $3
-        """
-        rows = await connection.fetch(sql, tenant_id, before or _ID_END, limit, user_id)
+        FROM session AS s
+        JOIN session_head AS h ON h.tenant_id = s.tenant_id AND h.session_id = s.session_id
+        WHERE s.tenant_id = $1 AND s.session_id < $2 {whose}
+        ORDER BY s.session_id DESC LIMIT $3
+    """  # noqa: S608  no value is in it
+    users = () if user_id is None else (user_id,)
+    rows = await connection.fetch(sql, tenant_id, before or _ID_END, limit, *users)
     keyed = ((SessionKey(tenant_id, row[0]), row) for row in rows)
     return tuple(
         Found(head=head_of(row[1:12], key=key), session=session_of(row[12:], key=key))

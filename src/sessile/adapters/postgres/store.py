@@ -114,6 +114,10 @@ class PostgresStore:
                 if self._renewing is None or self._renewing.is_closed():
                     self._renewing = await self._connect_renewals()
                 return await renewals.renew(self._renewing, node, holdings, lease_ms=lease_ms)
+            except asyncio.CancelledError:
+                # Given up in time for its turns: perhaps there is nobody at the other end.
+                self._hang_up_renewals()
+                raise
             except Exception as error:
                 if is_lost(error):
                     self._hang_up_renewals()
@@ -202,8 +206,10 @@ class PostgresStore:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _connect_renewals(self) -> Connection:
-        lock_ms = self._connector.patience.lock_ms
-        return await self._connector.connect("renewals", lock_ms=lock_ms)
+        patience = self._connector.patience
+        return await self._connector.connect(
+            "renewals", lock_ms=patience.lock_ms, answer_seconds=patience.renewal_seconds
+        )
 
     def _hang_up_renewals(self) -> None:
         if self._renewing is not None:

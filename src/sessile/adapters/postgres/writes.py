@@ -96,26 +96,14 @@ ANSWERS = """
         $::text[], $::bool[], $::bigint[])
 """
 DELETED = (
-    """
-    DELETE FROM session_head AS it USING unnest($::text[], $::text[], $::text[])
+    *(
+        f"""
+    DELETE FROM {table} AS it USING unnest($::text[], $::text[], $::text[])
         AS v(tenant_id, session_id, user_id)
     WHERE it.tenant_id = v.tenant_id AND it.session_id = v.session_id
-    """,
-    """
-    DELETE FROM session AS it USING unnest($::text[], $::text[], $::text[])
-        AS v(tenant_id, session_id, user_id)
-    WHERE it.tenant_id = v.tenant_id AND it.session_id = v.session_id
-    """,
-    """
-    DELETE FROM entry AS it USING unnest($::text[], $::text[], $::text[])
-        AS v(tenant_id, session_id, user_id)
-    WHERE it.tenant_id = v.tenant_id AND it.session_id = v.session_id
-    """,
-    """
-    DELETE FROM turn AS it USING unnest($::text[], $::text[], $::text[])
-        AS v(tenant_id, session_id, user_id)
-    WHERE it.tenant_id = v.tenant_id AND it.session_id = v.session_id
-    """,
+    """  # noqa: S608  no value is in it
+        for table in ("session_head", "session", "entry", "turn")
+    ),
     """
     DELETE FROM idempotency AS it USING unnest($::text[], $::text[], $::text[])
         AS v(tenant_id, session_id, user_id)
