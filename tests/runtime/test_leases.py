@@ -245,6 +245,25 @@ async def test_one_suspect_runs_at_a_time_while_innocent_sessions_go_on(house: H
 
 
 @virtual
+async def test_a_turn_that_was_lost_once_keeps_no_suspect_waiting(house: House) -> None:
+    running: set[str] = set()
+    node = await house.node(suspected(set(), [], asyncio.Event()))
+    twice, once = [await house.open(node) for _ in range(2)]
+    await house.submit(node, twice, "suspect")
+    house.kill(node)
+    node = await house.node(suspected(set(), [], asyncio.Event()))
+    await house.submit(node, once, "suspect")
+    await house.until(lambda: house.turns(twice)[0].attempt == 2)
+    house.kill(node)
+    until = asyncio.Event()
+    await house.node(suspected(running, [], until))
+
+    await house.until(lambda: running == {twice, once})
+
+    until.set()
+
+
+@virtual
 async def test_an_innocent_session_behind_many_suspects_is_found_by_the_sweep(
     house: House,
 ) -> None:
