@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from tests.runtime.agents import Heard, echo, waits
-from tests.runtime.rig import House, virtual
+from tests.runtime.rig import House, Rig, virtual
 
 from sessile.core.commands import FinishTurn, StartTurn
 from sessile.core.context import TurnContext
@@ -14,6 +14,7 @@ from sessile.kit.assistant import Assistant
 from sessile.ports.agent import MessageEnd, TextDelta, ToolResult, Tools
 
 TTL_SECONDS = 12.0
+SWEEP_SECONDS = 1.0
 
 
 @virtual
@@ -199,6 +200,45 @@ async def test_turns_that_are_handed_back_are_not_struck(house: House) -> None:
 
 
 @virtual
+async def test_turns_that_were_lost_once_are_all_begun_again_at_once(house: House) -> None:
+    node = await house.node(poisoned(house, []))
+    sessions = [await house.open(node) for _ in range(20)]
+    for session in sessions:
+        await house.submit(node, session)
+    await house.node(poisoned(house, []))
+
+    house.kill(node)
+    await house.later(TTL_SECONDS + SWEEP_SECONDS + 0.1)
+
+    assert [house.turns(session)[0].attempt for session in sessions] == [2] * 20
+
+
+@virtual
+async def test_a_poisonous_input_takes_none_of_its_neighbours_along(house: House) -> None:
+    attempts: list[int] = []
+    node = await house.node(poisoned(house, attempts))
+    poison, *early = [await house.open(node) for _ in range(7)]
+    await house.submit(node, poison, "poison")
+    for session in early:
+        await house.submit(node, session)
+    for _ in range(2):
+        await house.until(lambda: not house.nodes)
+        node = await house.node(poisoned(house, attempts))
+    await house.until(lambda: attempts == [1, 2, 3])
+    late = [await house.open(node) for _ in range(2)]
+    for session in late:
+        await house.submit(node, session)
+    await house.until(lambda: not house.nodes)
+    await house.node(poisoned(house, attempts))
+    await house.quiet()
+
+    turns = [house.turns(session)[0] for session in (poison, *early, *late)]
+    ends = [(turn.status, turn.strikes) for turn in turns]
+    assert ends == [("interrupted", 3), *[("completed", 2)] * 6, *[("completed", 1)] * 2]
+    assert attempts == [1, 2, 3]
+
+
+@virtual
 async def test_one_suspect_runs_at_a_time_while_innocent_sessions_go_on(house: House) -> None:
     running: set[str] = set()
     most: list[int] = []
@@ -206,8 +246,7 @@ async def test_one_suspect_runs_at_a_time_while_innocent_sessions_go_on(house: H
     sessions = [await house.open(node) for _ in range(5)]
     for session in sessions:
         await house.submit(node, session, "suspect")
-    await house.later(0.1)
-    house.kill(node)
+    await lost_twice(house, node, suspected(running, [], asyncio.Event()))
     running.clear()
     most.clear()
     until = asyncio.Event()
@@ -226,6 +265,25 @@ async def test_one_suspect_runs_at_a_time_while_innocent_sessions_go_on(house: H
 
 
 @virtual
+async def test_a_turn_that_was_lost_once_keeps_no_suspect_waiting(house: House) -> None:
+    running: set[str] = set()
+    node = await house.node(suspected(set(), [], asyncio.Event()))
+    twice, once = [await house.open(node) for _ in range(2)]
+    await house.submit(node, twice, "suspect")
+    house.kill(node)
+    node = await house.node(suspected(set(), [], asyncio.Event()))
+    await house.submit(node, once, "suspect")
+    await house.until(lambda: house.turns(twice)[0].attempt == 2)
+    house.kill(node)
+    until = asyncio.Event()
+    await house.node(suspected(running, [], until))
+
+    await house.until(lambda: running == {twice, once})
+
+    until.set()
+
+
+@virtual
 async def test_an_innocent_session_behind_many_suspects_is_found_by_the_sweep(
     house: House,
 ) -> None:
@@ -234,8 +292,7 @@ async def test_an_innocent_session_behind_many_suspects_is_found_by_the_sweep(
     node = await house.node(suspected(running, [], asyncio.Event()))
     for _ in range(6):
         await house.submit(node, await house.open(node), "suspect")
-    await house.later(0.1)
-    house.kill(node)
+    await lost_twice(house, node, suspected(running, [], asyncio.Event()))
     quiet = await house.node(suspected(running, [], until), turns_concurrent_max=2)
     await house.later(TTL_SECONDS + 1)
     house.wire.lost = True
@@ -256,8 +313,7 @@ async def test_a_suspect_that_was_handed_back_is_not_asked_for_in_a_loop(house: 
     node = await house.node(suspected(running, [], asyncio.Event()))
     for _ in range(2):
         await house.submit(node, await house.open(node), "suspect")
-    await house.later(0.1)
-    house.kill(node)
+    await lost_twice(house, node, suspected(running, [], asyncio.Event()))
     second = await house.node(suspected(running, [], asyncio.Event()), drain_seconds_max=0.1)
     await house.later(TTL_SECONDS + 1)
     await house.node(suspected(running, [], until))
@@ -568,6 +624,33 @@ def deadly(
         house.kill(node)
         await asyncio.Event().wait()
         yield "never"
+
+    return assistant
+
+
+async def lost_twice(house: House, node: Rig, assistant: Assistant) -> None:
+    """What runs on this node is lost with it, and with the next."""
+    await house.later(0.1)
+    house.kill(node)
+    other = await house.node(assistant)
+    await house.later(TTL_SECONDS + SWEEP_SECONDS)
+    assert other.workers.running, "they were not taken over"
+    house.kill(other)
+
+
+def poisoned(house: House, attempts: list[int]) -> Assistant:
+    """Takes its node down where it is told `poison`, before its neighbours have answered."""
+    assistant = Assistant("poisoned")
+
+    @assistant.agent
+    async def answer(turn: TurnContext) -> str:
+        if turn.input["text"] == "poison":
+            attempts.append(turn.attempt)
+            await house.later(1)
+            (node,) = house.nodes
+            house.kill(node)
+        await house.later(1.2)
+        return "done"
 
     return assistant
 

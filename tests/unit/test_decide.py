@@ -1097,19 +1097,30 @@ def test_strikes_add_up_until_a_step_takes_them_back(ledger: Ledger, row: Row) -
     assert row.running.strikes == 0
 
 
-def test_a_suspect_that_is_handed_back_stays_one(ledger: Ledger, row: Row) -> None:
+def test_a_turn_that_was_lost_once_is_taken_over_beside_a_suspect(ledger: Ledger, row: Row) -> None:
     ledger.run()
     ledger.now_ms += LEASE_MS
-    ledger.start()
+
+    assert ledger.start(OTHER_NODE, suspects=False)
+    assert row.running.strikes == 1
+
+
+def test_a_suspect_that_is_handed_back_stays_one(ledger: Ledger, row: Row) -> None:
+    ledger.run()
+    for _ in range(2):
+        ledger.now_ms += LEASE_MS
+        ledger.start()
     ledger.transact(KEY, ReleaseTurn(holding=ledger.holding()))
 
     assert not ledger.start(suspects=False)
     assert ledger.start()
-    assert row.running.strikes == 1
+    assert row.running.strikes == 2
 
 
 def test_a_node_that_has_a_suspect_takes_no_second_one(ledger: Ledger, row: Row) -> None:
     ledger.run()
+    ledger.now_ms += LEASE_MS
+    ledger.start()
     ledger.now_ms += LEASE_MS
 
     assert not ledger.start(OTHER_NODE, suspects=False)

@@ -30,6 +30,10 @@ from sessile.core.session import FREE, Lease, SessionHead, Turn, due_at_ms
 STRIKES_MAX = 3
 """Attempts lost in a row without a durable step, after which a turn ends `interrupted`."""
 
+SUSPECT_STRIKES_MIN = 2
+"""A turn with as many is suspect: a node runs one such at a time. A single strike is what every
+turn of a lost node has."""
+
 
 def check_append(view: View, holding: Holding, *, step: int) -> bool:
     """Whether a fenced append is still to be written; False where a retry finds it applied.
@@ -85,7 +89,7 @@ def start(view: View, command: StartTurn) -> Decision:
         expired = () if head.awaiting_until_ms is None else denials(turn, by=None, reason=EXPIRED)
         lost = view.lease.owner is not None
         strikes = 0 if turn.progressed else turn.strikes + lost
-        if strikes and not command.suspects:
+        if strikes >= SUSPECT_STRIKES_MIN and not command.suspects:
             return Decision()
         started = TurnStarted(
             turn_id=turn.turn_id,

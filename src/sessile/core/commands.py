@@ -157,8 +157,8 @@ class StartTurn:
     """Claims what is due: a lost or handed-back turn first, else the queue's first.
 
     Of an assistant that the runner does not know only a turn that is to be cancelled, as that
-    takes no agent. `suspects`: whether to take a turn whose last attempt was lost without a
-    durable step.
+    takes no agent. `suspects`: whether to take a turn that was lost twice in a row without
+    a durable step.
     """
 
     runner: Runner

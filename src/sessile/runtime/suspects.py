@@ -1,4 +1,4 @@
-"""Of turns whose last attempt was lost without a step, a node runs one at a time."""
+"""Of turns that were lost twice in a row without a step, a node runs one at a time."""
 
 from sessile.core.ids import SessionKey
 

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from sessile.core.attempts import STRIKES_MAX
+from sessile.core.attempts import STRIKES_MAX, SUSPECT_STRIKES_MIN
 from sessile.core.commands import AwaitTurn, FinishTurn, ReleaseTurn, Runner
 from sessile.core.context import Holding
 from sessile.core.errors import LeaseLost, SteerUnread
@@ -75,8 +75,8 @@ class Attempt:
 
     @property
     def suspect(self) -> bool:
-        """Its last attempt was lost without a durable step."""
-        return self._turn.strikes > 0
+        """Its last attempts were lost without a durable step."""
+        return self._turn.strikes >= SUSPECT_STRIKES_MIN
 
     def history_after(self, ended: Committed) -> History | None:
         """What the session's next turn reads, where all of it is known here."""
