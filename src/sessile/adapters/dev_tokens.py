@@ -4,6 +4,7 @@ import hashlib
 import os
 import secrets
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,12 +70,14 @@ def load_or_create(path: Path, admin_token: str = "") -> DevTokens:
             Login(token=secrets.token_urlsafe(24), tenant_id=tenant, user_id=user, role=role)
             for tenant, user, role in FIRST
         ]
-        return DevTokens(_saved(path, _with_admin(logins, admin_token)))
+        _save(path, _with_admin(logins, admin_token), first=True)
     if path.stat().st_mode & 0o077:
         path.chmod(FILE_MODE)
     logins = list(_read(path))
     wanted = _with_admin(logins, admin_token)
-    return DevTokens(logins if wanted == logins else _saved(path, wanted))
+    if wanted != logins:
+        _save(path, wanted)
+    return DevTokens(wanted)
 
 
 def _with_admin(logins: list[Login], admin_token: str) -> list[Login]:
@@ -104,17 +107,21 @@ def _read(path: Path) -> Iterable[Login]:
         yield Login(token=token, tenant_id=tenant, user_id=user, role=role)
 
 
-def _saved(path: Path, logins: list[Login]) -> list[Login]:
+def _save(path: Path, logins: list[Login], *, first: bool = False) -> None:
     """Written whole beside the file and then put in its place: never half a file, and never
-    readable to others."""
+    readable to others. `first`: unless there is one, of a node that began at the same time."""
     beside = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(HEADER)
         for each in logins:
             file.write(f"{each.token} {each.tenant_id} {each.user_id} {each.role}\n")
-    beside.replace(path)
-    return logins
+    if first:
+        with suppress(FileExistsError):
+            path.hardlink_to(beside)
+        beside.unlink()
+    else:
+        beside.replace(path)
 
 
 def _plain(text: str) -> bool:

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 FILE_MODE = 0o600
@@ -33,13 +34,16 @@ def _read(path: Path) -> tuple[str, str]:
 
 
 def _save(path: Path, key: str, secret: str) -> None:
-    """Written whole beside the file and then put in its place: never half a file."""
+    """Written whole beside the file and then put in its place: never half a file, and of nodes
+    that begin at once, the first one's."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(f"{HEADER}{key} {secret}\n")
-    beside.replace(path)
+    with suppress(FileExistsError):
+        path.hardlink_to(beside)
+    beside.unlink()
 
 
 def _plain(text: str) -> bool:
