@@ -14,7 +14,6 @@ from sessile.core.ids import Seq, SessionKey
 from sessile.core.session import SessionHead
 from sessile.core.transcript import History
 from sessile.ports.agent import AgentFailed
-from sessile.ports.notifier import Hint
 from sessile.ports.store import Committed
 from sessile.runtime.guests import Guest
 from sessile.runtime.journal import Journal, patiently
@@ -91,17 +90,9 @@ class Attempt:
         if self._guest is not None:
             self._guest.stop()
 
-    def on_hint(self, hint: Hint) -> None:
-        """Something was said to this turn; without entries the log is asked what."""
-        if not hint.entries:
-            self._spawn(self._look())
-        for entry in hint.entries:
-            if entry.kind == "turn.steered":
-                self._steps.heard()
-            elif entry.kind == "session.closed" or (
-                entry.kind == "turn.cancel_requested" and entry.turn_id == self._turn.turn_id
-            ):
-                self.stop("cancel")
+    def on_hint(self) -> None:
+        """Something was said to this turn, as a hint has it; the store is asked what."""
+        self._spawn(self._look())
 
     def on_head(self, head: Seq) -> None:
         """The log is this long, as the sweep saw: a hint may have been lost."""
@@ -220,7 +211,7 @@ class Attempt:
         await self._steps.ask_again(answered)
 
     async def _look(self) -> None:
-        """A hint came without its entries, or did not come."""
+        """A hint came, or did not come."""
         store = self._node.store
         found = await patiently(lambda: store.find(self.key))
         if found is None:
