@@ -21,6 +21,7 @@ NOBODYS_SESSION = SessionId("ses_")
 INPUT_TYPES = ("message", "task", "button")
 DEPTH_MAX = 32
 """What is nested deeper is stored, and then told by nobody's serializer."""
+_KEY = re.compile(r"[\x20-\x7e]{1,200}")
 _GRANT = re.compile(r"[A-Za-z][A-Za-z0-9_.:-]{0,63}")
 
 
@@ -80,6 +81,14 @@ def _check_input(given: JsonObject, settings: Settings) -> None:
     _as_json(given, field="input")
     if metadata := given.get("metadata"):
         checked_metadata(metadata, settings, field="input.metadata")
+
+
+def check_key(key: str) -> None:
+    """Of an idempotency key. Raises InvalidInput."""
+    if not _KEY.fullmatch(key):
+        raise InvalidInput(
+            "an idempotency key is 1 to 200 printable ASCII characters", field="idempotency_key"
+        )
 
 
 def check_grant(grant: str) -> None:

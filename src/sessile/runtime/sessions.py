@@ -37,7 +37,13 @@ from sessile.ports.notifier import Hint, Notifier
 from sessile.ports.store import Committed, Found
 from sessile.runtime.announce import Announcer, Waiter, rests
 from sessile.runtime.forks import end_of, inherited
-from sessile.runtime.inputs import checked_metadata, checked_title, read_input, session_key
+from sessile.runtime.inputs import (
+    check_key,
+    checked_metadata,
+    checked_title,
+    read_input,
+    session_key,
+)
 from sessile.runtime.node import Node
 from sessile.runtime.reads import Reads
 from sessile.runtime.workers import Workers
@@ -344,6 +350,7 @@ class Sessions:
 def _once(principal: Principal, scope: str, key: str | None, body: list[Any]) -> Once | None:
     if key is None:
         return None
+    check_key(key)
     canonical = json.dumps(json.loads(to_json(body)), sort_keys=True)
     digest = hashlib.sha256(canonical.encode()).hexdigest()
     return Once(user_id=principal.user_id, scope=scope, key=key, request_hash=digest)
