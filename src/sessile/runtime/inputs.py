@@ -1,5 +1,6 @@
 """What an input, a title and metadata have to be, whichever surface they came by."""
 
+import hashlib
 import json
 import logging
 import re
@@ -7,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from sessile.core.codec import clean, to_json
-from sessile.core.commands import Press
+from sessile.core.commands import Once, Press
 from sessile.core.context import Principal
 from sessile.core.errors import InvalidInput
 from sessile.core.events import JsonObject
@@ -83,12 +84,17 @@ def _check_input(given: JsonObject, settings: Settings) -> None:
         checked_metadata(metadata, settings, field="input.metadata")
 
 
-def check_key(key: str) -> None:
-    """Of an idempotency key. Raises InvalidInput."""
+def read_once(principal: Principal, scope: str, key: str | None, body: list[Any]) -> Once | None:
+    """What the caller's idempotency key stands for. Raises InvalidInput."""
+    if key is None:
+        return None
     if not _KEY.fullmatch(key):
         raise InvalidInput(
             "an idempotency key is 1 to 200 printable ASCII characters", field="idempotency_key"
         )
+    canonical = json.dumps(json.loads(to_json(body)), sort_keys=True)
+    digest = hashlib.sha256(canonical.encode()).hexdigest()
+    return Once(user_id=principal.user_id, scope=scope, key=key, request_hash=digest)
 
 
 def check_grant(grant: str) -> None:
