@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from tests.runtime.agents import echo, waits
+from tests.runtime.agents import echo
 from tests.runtime.rig import ACME, House, virtual
 
 from sessile.core.commands import FinishTurn
