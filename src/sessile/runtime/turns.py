@@ -14,6 +14,7 @@ from sessile.core.ids import Seq, SessionKey
 from sessile.core.session import SessionHead
 from sessile.core.transcript import History
 from sessile.ports.agent import AgentFailed
+from sessile.ports.notifier import Hint
 from sessile.ports.store import Committed
 from sessile.runtime.guests import Guest
 from sessile.runtime.journal import Journal, patiently
@@ -90,8 +91,11 @@ class Attempt:
         if self._guest is not None:
             self._guest.stop()
 
-    def on_hint(self) -> None:
-        """Something was said to this turn, as a hint has it; the store is asked what."""
+    def on_hint(self, hint: Hint) -> None:
+        """Something was said to this turn. What was steered in is read when the agent is next
+        asked; of all else the store is asked, since a hint may be anybody's."""
+        if any(entry.kind == "turn.steered" for entry in hint.entries):
+            self._steps.heard()
         self._spawn(self._look())
 
     def on_head(self, head: Seq) -> None:

@@ -311,7 +311,7 @@ class Workers:
     def _on_hint(self, hint: Hint) -> None:
         attempt = self._attempts.get(hint.key)
         if attempt is not None and (hint.control or hint.deleted):
-            attempt.on_hint()
+            attempt.on_hint(hint)
         if hint.due:
             self.wake(hint.key)
 
