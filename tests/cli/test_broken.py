@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Ran, Serve
 
-from sessile.cli.broken import no_database
+from sessile.adapters.migrations import SchemaTooNew
+from sessile.adapters.postgres.store import StorageUnreachable
+from sessile.cli.broken import no_database, no_postgres
 
 Run = Callable[..., Ran]
 
@@ -148,3 +150,12 @@ def test_a_store_in_memory_cannot_be_looked_at(run: Run, command: str) -> None:
 
     assert ran.code == 2
     assert "ends with it" in ran.err
+
+
+def test_what_to_do_about_a_postgres_database_fits_what_it_is_refused_for() -> None:
+    url = "postgresql://ann:secret@db/one"
+    newer = SchemaTooNew("the database has the schema 9; use a newer version")
+    down = StorageUnreachable("Connection refused")
+
+    assert no_postgres(url, newer) == f"cannot use postgresql://ann:…@db/one: {newer}"
+    assert "is the server up" in no_postgres(url, down)

@@ -125,3 +125,12 @@ def test_the_version_is_the_packages(run: Callable[..., Ran]) -> None:
 
 def test_an_unknown_flag_is_refused(run: Callable[..., Ran]) -> None:
     assert run("serve", "--ports", "1").code == 2
+
+
+@pytest.mark.parametrize("address", ["ann:s3c/r@bus:4222", "ann:s3cr@bus:x", "one,nats://:1", ":0"])
+def test_an_address_of_nats_that_cannot_be_read_is_told_without_its_password(address: str) -> None:
+    with pytest.raises(CommandFailed) as refused:
+        read_settings({}, {"notifier_url": f"nats://{address}"})
+
+    assert "cannot be read; in its password, write / as %2F" in refused.value.message
+    assert "s3c" not in refused.value.message

@@ -21,7 +21,7 @@ from sessile.adapters.postgres import PostgresStore
 from sessile.adapters.postgres.lanes import LANES
 from sessile.adapters.postgres.store import StorageUnreachable
 from sessile.core.context import Holding
-from sessile.core.errors import StorageBusy, StorageDamaged, StorageFull
+from sessile.core.errors import StorageBusy, StorageDamaged, StorageFull, StorageGone
 from sessile.ports.store import Committed
 from sessile.runtime.journal import patiently
 from sessile.runtime.renewals import LATE_AT_SHARE_OF_TTL, RENEWALS_PER_TTL
@@ -115,13 +115,15 @@ async def test_connections_that_are_cut_under_load_lose_and_double_nothing(dsn: 
             running = tasks.create_task(load.run())
             for _ in range(10):
                 await load.more()
-                assert proxy.cut() >= 5
+                assert proxy.cut() >= 4
             await load.more()
             load.stopped = True
             await running
 
 
-async def test_a_server_that_stays_away_is_told_in_time(server: Postgres, fresh: str) -> None:
+async def test_a_server_that_stays_away_is_told_in_time(
+    server: Postgres, fresh: str, caplog: pytest.LogCaptureFixture
+) -> None:
     loop = asyncio.get_running_loop()
     async with nodes(fresh, 1, busy_seconds=0.5) as (desk,):
         key = await desk.open()
@@ -137,6 +139,9 @@ async def test_a_server_that_stays_away_is_told_in_time(server: Postgres, fresh:
             await asyncio.to_thread(server.start)
 
         assert {type(each) for each in told} == {StorageBusy}
+        assert all(isinstance(each, StorageBusy) and each.__cause__ for each in told)
+        assert {str(each) for each in told[2:4]} == {"The database did not answer in time."}
+        assert not [it for it in caplog.records if it.exc_info], "no traceback is logged"
         assert took < 4
         assert len(await desk.log(key)) == 4
         assert await desk.store.renew(NODE, [held], lease_ms=LEASE_MS) == frozenset()
@@ -227,6 +232,8 @@ FAULTS: dict[str, tuple[str, type[Exception]]] = {
     "query cancelled": ("57014", StorageBusy),
     "read only": ("25006", StorageBusy),
     "a crash": ("57P02", StorageBusy),
+    "a table that is gone": ("42P01", StorageGone),
+    "a right that is gone": ("42501", StorageGone),
     "a bug of the server": ("XX000", asyncpg.InternalServerError),
     "a constraint": ("23514", asyncpg.CheckViolationError),
 }

@@ -63,6 +63,14 @@ async def test_a_busy_session_keeps_what_comes_in_order(desk: Desk) -> None:
     assert [turn.status for turn in await desk.store.turns(key, limit=10)] == ["completed"] * 4
 
 
+async def test_no_turn_is_behind_the_last_position_that_a_caller_may_name(desk: Desk) -> None:
+    key = await desk.open()
+    await desk.submit(key)
+
+    for queued in (False, True):
+        assert await desk.store.turns(key, after=2**62, queued=queued, limit=10) == ()
+
+
 async def test_turns_are_paged_by_position(desk: Desk) -> None:
     key = await desk.open()
     for text in "abcde":

@@ -4,14 +4,17 @@ import asyncio
 
 import pytest
 from tests.runtime.agents import echo
-from tests.runtime.rig import House, virtual
+from tests.runtime.rig import ACME, House, virtual
 
 from sessile.core.commands import FinishTurn
 from sessile.core.context import TurnContext
 from sessile.core.errors import TurnEnded
+from sessile.core.events import Entry
+from sessile.core.ids import Seq, SessionKey
 from sessile.core.transcript import History
 from sessile.kit.assistant import Assistant
 from sessile.ports.agent import Tools
+from sessile.ports.notifier import Hint
 
 
 @virtual
@@ -288,3 +291,20 @@ def calls_out(goes_on: asyncio.Event | None = None) -> Assistant:
         return "done"
 
     return assistant
+
+
+@pytest.mark.parametrize("kind", ["turn.cancel_requested", "session.closed"])
+@virtual
+async def test_a_cancel_that_only_a_hint_tells_of_stops_nothing(house: House, kind: str) -> None:
+    until = asyncio.Event()
+    node, other = await house.node(waits(until)), await house.node(echo())
+    session = await house.open(node)
+    turn = (await house.submit(node, session)).turn
+    key, head = SessionKey(ACME, session), Seq(house.head(session).head + 1)
+    forged = Entry(head, kind, turn.turn_id, 0, "{}")
+
+    house.wire.at(other.process).publish(Hint(key=key, head=head, entries=(forged,), control=True))
+    await house.later(1)
+    until.set()
+
+    assert (await house.ended(session, turn.turn_id)).status == "completed"

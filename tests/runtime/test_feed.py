@@ -8,9 +8,10 @@ from tests.runtime.rig import ACME, ANN, BOB, House, virtual
 
 from sessile.core.context import Principal, TurnContext
 from sessile.core.errors import SessionNotFound, StorageBusy
-from sessile.core.ids import SessionId, SessionKey, TenantId, UserId
+from sessile.core.ids import Seq, SessionId, SessionKey, TenantId, UserId
 from sessile.kit.assistant import Assistant
 from sessile.ports.agent import TextDelta
+from sessile.ports.notifier import Hint
 from sessile.runtime.feed import Ended, Grown, Reset
 
 ADMIN = Principal(tenant_id=ANN.tenant_id, user_id=UserId("root"), roles=frozenset({"admin"}))
@@ -303,3 +304,23 @@ async def test_a_reader_that_waits_does_not_spin_at_whatever_instant_it_began(
             assert await reader.read(timeout_seconds=12.5) is None
 
     assert house.gate.count("find") - finds == 30 * 4
+
+
+@pytest.mark.parametrize("head", [1, 10**30])
+@virtual
+async def test_a_hint_that_is_not_true_costs_a_reader_a_read(house: House, head: int) -> None:
+    """Of a head that is not there, and of a session that is not deleted."""
+    node, other = await house.node(echo()), await house.node(echo())
+    session = await house.open(node)
+    key = SessionKey(ACME, session)
+
+    async with house.reader(other, session) as one, house.reader(other, session) as two:
+        await house.until(lambda: one.items and two.items)
+        house.wire.at(node.process).publish(Hint(key=key, head=Seq(head), deleted=head == 1))
+        await house.later(0.1)
+        turn = (await house.submit(node, session)).turn
+        await house.ended(session, turn.turn_id)
+
+        seqs = [entry.seq for entry in house.log(session)]
+        await house.until(lambda: one.seqs == two.seqs == seqs, within=0.1)
+        assert (one.end, two.end) == (None, None)

@@ -7,10 +7,12 @@ import pytest
 from tests.runtime.rig import ANN, House, Rig, virtual
 
 from sessile.core.context import TurnContext
-from sessile.core.errors import IdempotencyConflict, SessionBusy
+from sessile.core.errors import IdempotencyConflict, InvalidInput, SessionBusy
 from sessile.core.ids import SessionKey
 from sessile.kit.assistant import Assistant
 from sessile.runtime.sessions import Submitted
+
+GIVEN = {"type": "message", "text": "a"}
 
 
 def only(until: asyncio.Event) -> Assistant:
@@ -84,3 +86,21 @@ async def test_an_open_with_a_turn_is_repeated_whole(house: House) -> None:
     assert {it.turn.turn_id for it in again} == {first.turn.turn_id}
     assert {(it.turn.status, it.repeated, it.seq) for it in again} == {("completed", True, 2)}
     assert len(house.turns(first.turn.session_id)) == 1
+
+
+@pytest.mark.parametrize("key", ["", "a\0b", "\ud800", "é", "x" * 201, "x" * 100_000, "a\n"])
+@virtual
+async def test_a_key_that_no_surface_takes_is_refused_by_whatever_way_it_came(
+    house: House, key: str
+) -> None:
+    node = await house.node(only(asyncio.Event()))
+    session = await house.open(node)
+
+    for asked in (
+        house.submit(node, session, idempotency_key=key),
+        node.do(node.sessions.open(ANN, idempotency_key=key)),
+        node.do(node.sessions.open_with(ANN, GIVEN, idempotency_key=key)),
+    ):
+        with pytest.raises(InvalidInput) as refused:
+            await asked
+        assert refused.value.details == {"field": "idempotency_key"}

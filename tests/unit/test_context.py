@@ -11,7 +11,7 @@ import pytest
 from tests.unit.machines import ADMIN, FOREIGN_ADMIN, KEY, NAMESAKE, OWNER, STRANGER
 
 from sessile.core.context import Holding, Identity, Principal, TurnContext
-from sessile.core.errors import ContextExpired, ContextMismatch, SessileError
+from sessile.core.errors import ContextExpired, ContextMismatch, InvalidInput, SessileError
 from sessile.core.events import Progress
 from sessile.core.ids import CallId, Fence, NodeId, TenantId, TurnId, UserId
 from sessile.core.transcript import History
@@ -280,3 +280,14 @@ def test_what_a_guest_writes_into_what_it_was_given_is_its_own(name: str) -> Non
     mine["list"][0]["a"] = mine["object"]["b"][0] = "changed"
 
     assert getattr(turn, name) == getattr(whole, name) == given
+
+
+@pytest.mark.parametrize("name", ["a\0", "\ud800", "x" * 201])
+@pytest.mark.parametrize("field", ["tenant_id", "user_id"])
+def test_a_name_that_no_database_takes_is_nobodys(field: str, name: str) -> None:
+    names = {"tenant_id": "acme", "user_id": "ünï\n" * 40} | {field: name}
+
+    with pytest.raises(InvalidInput) as refused:
+        Principal(tenant_id=TenantId(names["tenant_id"]), user_id=UserId(names["user_id"]))
+
+    assert refused.value.details == {"field": field}

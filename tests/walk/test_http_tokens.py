@@ -1,6 +1,10 @@
 """Development tokens: for this machine alone, and for nobody else on it."""
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
+from typing import Any
 
 import pytest
 from tests.walk.people import walking
@@ -50,6 +54,25 @@ def test_the_next_start_finds_the_same_tokens(tmp_path: Path) -> None:
 
     assert again.logins == first.logins
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    "secrets", [lambda path: load_or_create(path).logins, pusher_app.load_or_create]
+)
+def test_nodes_that_begin_at_once_in_one_directory_have_the_same_secrets(
+    secrets: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    barrier = Barrier(4)
+
+    def begin(path: Path) -> Any:
+        barrier.wait()
+        return secrets(path)
+
+    with ThreadPoolExecutor(4) as nodes:
+        for number in range(50):
+            path = tmp_path / str(number) / "secrets"
+            assert len(set(nodes.map(begin, [path] * 4))) == 1
+            assert [entry.name for entry in path.parent.iterdir()] == ["secrets"]
 
 
 async def test_the_admins_token_may_be_given(tmp_path: Path) -> None:

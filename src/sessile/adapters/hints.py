@@ -7,6 +7,7 @@ entries]` and an entry `[seq, kind, turn_id, at_ms, body]`. The 1 is the version
 import asyncio
 import json
 import logging
+import re
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
@@ -31,6 +32,7 @@ ENTRY_CHARS = 80
 FAREWELL_SECONDS = 1.0
 RETRY_SECONDS = 0.1
 RETRY_SECONDS_MAX = 5.0
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 Listener = Callable[[Hint], None]
 
@@ -232,6 +234,8 @@ def _unpacked(value: Any) -> Hint:
             entries = tuple(_entry(each) for each in values)
         case _:
             raise ValueError("no hint")
+    if _UNSTORABLE.search(tenant_id + session_id):
+        raise ValueError("a key that no session has")
     if entries and not _end_at(head, entries):
         raise ValueError("entries with a gap")
     return Hint(

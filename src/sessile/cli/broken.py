@@ -61,7 +61,10 @@ def no_database(directory: Path, error: Exception) -> str:
 def no_postgres(url: str, error: Exception) -> str:
     """The same for a PostgreSQL database."""
     told = one_line(str(error)) or type(error).__name__
+    told = f"cannot use {one_line(without_password(url))}: {told}"
+    if getattr(error, "code", "") == "schema_too_new" or isinstance(error.__cause__, ValueError):
+        return told
     return (
-        f"cannot use {one_line(without_password(url))}: {told};"
-        " is the server up, may this user create tables there, is the password in the address?"
+        f"{told}; is the server up, may this user create tables there,"
+        " is the password in the address?"
     )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import typer
 
@@ -71,7 +72,21 @@ def read_settings(environ: Mapping[str, str], given: Mapping[str, Any]) -> Setti
         if not re.fullmatch(form, value := getattr(settings, name)):
             told = without_password(value)
             raise CommandFailed(f"{_source(name, given)}: {told!r} is none of {known}")
+    if not all(map(_has_host, settings.notifier_url.split(","))):
+        told = without_password(settings.notifier_url)
+        raise CommandFailed(
+            f"{_source('notifier_url', given)}: {told!r} cannot be read;"
+            " in its password, write / as %2F, @ as %40 and so on"
+        )
     return settings
+
+
+def _has_host(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return not url or (bool(parts.hostname) and parts.port != 0)
+    except ValueError:  # of the port; it may quote a piece of the password
+        return False
 
 
 def changed(environ: Mapping[str, str], given: Mapping[str, Any]) -> Iterator[str]:

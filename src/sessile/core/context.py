@@ -1,22 +1,36 @@
 """Who asks, and on whose behalf: frozen identity."""
 
+import re
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from operator import index
 from typing import Any, Literal, Protocol, cast
 
+from sessile.core.errors import InvalidInput
 from sessile.core.events import JsonObject, Progress
 from sessile.core.ids import CallId, Fence, NodeId, SessionId, SessionKey, TenantId, TurnId, UserId
 from sessile.core.transcript import History
 
+_NAME = re.compile("[^\0\ud800-\udfff]{0,200}")
+"""Short enough for the keys of every table."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """The caller of a request, as authentication found it."""
+    """The caller of a request, as authentication found it. Raises InvalidInput where the tenant or
+    the user has a name that no database takes."""
 
     tenant_id: TenantId
     user_id: UserId
     roles: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        for field_, name in (("tenant_id", self.tenant_id), ("user_id", self.user_id)):
+            if not _NAME.fullmatch(name):
+                raise InvalidInput(
+                    f"{field_} has at most 200 characters, no NUL and no lone surrogate",
+                    field=field_,
+                )
 
     def may_reach(self, key: SessionKey, owner: UserId) -> bool:
         """A caller reaches sessions of its own tenant, and of these only its own unless it is an

@@ -148,7 +148,9 @@ class Reader:
             # the two rings it, and is not left waiting for the sweep.
             self._bell = loop.create_future()
             if self._tail.deleted:
-                return Ended("gone")
+                if item := await self._checked_again():
+                    return item
+                self._tail.deleted = False  # the hint was not true
             if entries := await self._unread():
                 self.cursor = entries[-1].seq
                 self._closing = self._closing or any(e.kind == "session.closed" for e in entries)
@@ -166,9 +168,14 @@ class Reader:
             return ()
         if entries := self._tail.since(self.cursor, self._page):
             return entries
-        return await self._store.read(
+        told = self._tail.head
+        entries = await self._store.read(
             self.key, after=self.cursor, limit=self._page, bytes_max=self._bytes_max
         )
+        if not entries and self._tail.head == told:
+            # The hint was not true. If it stood, those that come would be no news.
+            self._tail.head = self.cursor
+        return entries
 
     async def _checked_again(self) -> Ended | None:
         found = await self._reached()

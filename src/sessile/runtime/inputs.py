@@ -1,5 +1,6 @@
 """What an input, a title and metadata have to be, whichever surface they came by."""
 
+import hashlib
 import json
 import logging
 import re
@@ -7,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from sessile.core.codec import clean, to_json
-from sessile.core.commands import Press
+from sessile.core.commands import Once, Press
 from sessile.core.context import Principal
 from sessile.core.errors import InvalidInput
 from sessile.core.events import JsonObject
@@ -21,6 +22,7 @@ NOBODYS_SESSION = SessionId("ses_")
 INPUT_TYPES = ("message", "task", "button")
 DEPTH_MAX = 32
 """What is nested deeper is stored, and then told by nobody's serializer."""
+_KEY = re.compile(r"[\x20-\x7e]{1,200}")
 _GRANT = re.compile(r"[A-Za-z][A-Za-z0-9_.:-]{0,63}")
 
 
@@ -80,6 +82,19 @@ def _check_input(given: JsonObject, settings: Settings) -> None:
     _as_json(given, field="input")
     if metadata := given.get("metadata"):
         checked_metadata(metadata, settings, field="input.metadata")
+
+
+def read_once(principal: Principal, scope: str, key: str | None, body: list[Any]) -> Once | None:
+    """What the caller's idempotency key stands for. Raises InvalidInput."""
+    if key is None:
+        return None
+    if not _KEY.fullmatch(key):
+        raise InvalidInput(
+            "an idempotency key is 1 to 200 printable ASCII characters", field="idempotency_key"
+        )
+    canonical = json.dumps(json.loads(to_json(body)), sort_keys=True)
+    digest = hashlib.sha256(canonical.encode()).hexdigest()
+    return Once(user_id=principal.user_id, scope=scope, key=key, request_hash=digest)
 
 
 def check_grant(grant: str) -> None:

@@ -107,7 +107,12 @@ class WatchedStore:
             self._told_at[outage.code] = now
             logger.error(
                 "the store fails; it is asked again",
-                extra={"code": outage.code, "why": str(outage), "sessions": told(keys)},
+                extra={
+                    "code": outage.code,
+                    "why": str(outage),
+                    "cause": _cause(outage),
+                    "sessions": told(keys),
+                },
             )
 
     def _failed(self, outage: SessileError, keys: Collection[SessionKey]) -> None:
@@ -117,6 +122,12 @@ class WatchedStore:
     def _wrote(self) -> None:
         logger.info("the store takes writes again")
         self.trouble = None
+
+
+def _cause(outage: SessileError) -> str | None:
+    """What the database or the network said, in a line; nobody but the operator reads it."""
+    cause = outage.__cause__
+    return None if cause is None else str(cause).partition("\n")[0] or type(cause).__name__
 
 
 def told(keys: Iterable[SessionKey]) -> list[SessionId]:

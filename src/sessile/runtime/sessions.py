@@ -1,19 +1,15 @@
 """The one way in: every request of every surface becomes a command here, or a read."""
 
 import asyncio
-import hashlib
-import json
 from dataclasses import dataclass, replace
-from typing import Any, get_args
+from typing import get_args
 
-from sessile.core.codec import to_json
 from sessile.core.commands import (
     CancelTurn,
     CloseSession,
     Command,
     DeleteSession,
     EditTurn,
-    Once,
     OpenSession,
     Press,
     SubmitTurn,
@@ -37,7 +33,13 @@ from sessile.ports.notifier import Hint, Notifier
 from sessile.ports.store import Committed, Found
 from sessile.runtime.announce import Announcer, Waiter, rests
 from sessile.runtime.forks import end_of, inherited
-from sessile.runtime.inputs import checked_metadata, checked_title, read_input, session_key
+from sessile.runtime.inputs import (
+    checked_metadata,
+    checked_title,
+    read_input,
+    read_once,
+    session_key,
+)
 from sessile.runtime.node import Node
 from sessile.runtime.reads import Reads
 from sessile.runtime.workers import Workers
@@ -97,7 +99,7 @@ class Sessions:
         """
         command = self._opening(principal, assistant, title, metadata)
         body = [command.assistant, title, metadata]
-        once = _once(principal, "open", idempotency_key, body)
+        once = read_once(principal, "open", idempotency_key, body)
         return await self._opened(principal, replace(command, once=once))
 
     async def open_with(
@@ -119,7 +121,7 @@ class Sessions:
         opening = self._opening(principal, assistant, title, metadata)
         first = self._first(principal, given, when_busy)
         body = [opening.assistant, title, metadata, given, when_busy]
-        once = _once(principal, "open", idempotency_key, body)
+        once = read_once(principal, "open", idempotency_key, body)
         key = SessionKey(principal.tenant_id, self._node.ids.session_id())
         first = replace(first, runner=self._workers.reserve())
         return await self._submitted(key, replace(opening, first=first, once=once), wait_seconds)
@@ -176,7 +178,7 @@ class Sessions:
         Raises InvalidInput, SessionClosed, SessionBusy, QueueFull, IdempotencyConflict.
         """
         command = self._first(principal, given, when_busy)
-        once = _once(principal, session_id, idempotency_key, [given, when_busy])
+        once = read_once(principal, session_id, idempotency_key, [given, when_busy])
         key = session_key(principal, session_id)
         command = replace(command, once=once, runner=self._workers.reserve())
         return await self._submitted(key, command, wait_seconds)
@@ -339,11 +341,3 @@ class Sessions:
     def _turn(committed: Committed) -> Turn:
         assert committed.turn is not None
         return committed.turn
-
-
-def _once(principal: Principal, scope: str, key: str | None, body: list[Any]) -> Once | None:
-    if key is None:
-        return None
-    canonical = json.dumps(json.loads(to_json(body)), sort_keys=True)
-    digest = hashlib.sha256(canonical.encode()).hexdigest()
-    return Once(user_id=principal.user_id, scope=scope, key=key, request_hash=digest)

@@ -93,16 +93,11 @@ class Attempt:
             self._guest.stop()
 
     def on_hint(self, hint: Hint) -> None:
-        """Something was said to this turn; without entries the log is asked what."""
-        if not hint.entries:
-            self._spawn(self._look())
-        for entry in hint.entries:
-            if entry.kind == "turn.steered":
-                self._steps.heard()
-            elif entry.kind == "session.closed" or (
-                entry.kind == "turn.cancel_requested" and entry.turn_id == self._turn.turn_id
-            ):
-                self.stop("cancel")
+        """Something was said to this turn. What was steered in is read when the agent is next
+        asked; of all else the store is asked, since a hint may be anybody's."""
+        if any(entry.kind == "turn.steered" for entry in hint.entries):
+            self._steps.heard()
+        self._spawn(self._look())
 
     def on_head(self, head: Seq) -> None:
         """The log is this long, as the sweep saw: a hint may have been lost."""
@@ -228,7 +223,7 @@ class Attempt:
         await self._steps.ask_again(answered)
 
     async def _look(self) -> None:
-        """A hint came without its entries, or did not come."""
+        """A hint came, or did not come."""
         store = self._node.store
         found = await patiently(lambda: store.find(self.key))
         if found is None:

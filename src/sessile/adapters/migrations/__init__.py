@@ -101,7 +101,8 @@ def upgrade(connection: "Connection", revision: str = "head") -> None:
     for current in MigrationContext.configure(connection).get_current_heads():
         if current not in known:
             raise SchemaTooNew(
-                f"the database has the schema {current}, and this version knows up to {HEAD}",
+                f"the database has the schema {current}, and this version knows up to {HEAD};"
+                " use the version that made it, or a newer one",
                 revision=current,
             )
     command.upgrade(config, revision)

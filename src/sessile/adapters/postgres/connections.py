@@ -8,10 +8,27 @@ import asyncpg
 from asyncpg import Connection
 from asyncpg import exceptions as pg
 
-from sessile.core.errors import SessileError, StorageBusy, StorageDamaged, StorageFull
+from sessile.core.errors import (
+    SessileError,
+    StorageBusy,
+    StorageDamaged,
+    StorageFull,
+    StorageGone,
+)
 
 LANE_LOCK_MILLISECONDS = 250
 """How long a lane, which serves many sessions, waits for a row that another holds."""
+
+GONE = "The database was changed under this server: a table, or the right to use it, is gone."
+REFUSED = (
+    pg.UndefinedTableError,
+    pg.UndefinedColumnError,
+    pg.UndefinedFunctionError,
+    pg.InvalidCatalogNameError,
+    pg.InvalidAuthorizationSpecificationError,
+    pg.InsufficientPrivilegeError,
+)
+"""Of a database that could be used when the server began: somebody has to mend it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,15 +138,22 @@ def is_passing(error: BaseException) -> bool:
     )
 
 
-def told(error: Exception) -> Exception:
-    """As the port says it."""
+def told(error: Exception, busy: str = "") -> Exception:
+    """As the port says it, with what was said as its cause. `busy`: what StorageBusy is to say."""
     if isinstance(error, SessileError):
         return error
     if isinstance(error, pg.DiskFullError):
-        return StorageFull()
-    if isinstance(error, pg.DataCorruptedError | pg.IndexCorruptedError):
-        return StorageDamaged()
-    return StorageBusy() if is_passing(error) else error
+        outage: SessileError = StorageFull()
+    elif isinstance(error, pg.DataCorruptedError | pg.IndexCorruptedError):
+        outage = StorageDamaged()
+    elif isinstance(error, REFUSED):
+        outage = StorageGone(GONE)
+    elif is_passing(error):
+        outage = StorageBusy(busy)
+    else:
+        return error
+    outage.__cause__ = error
+    return outage
 
 
 def brief(error: Exception) -> Mapping[str, str]:

@@ -128,7 +128,7 @@ async def turns(
                 row_number() OVER (ORDER BY position) AS place
             FROM (
                 SELECT * FROM turn
-                WHERE tenant_id = $1 AND session_id = $2 AND position > $3 {which}
+                WHERE tenant_id = $1 AND session_id = $2 AND position > $3::bigint {which}
                 ORDER BY position LIMIT $4
             ) AS page
         ) AS sized

@@ -41,6 +41,7 @@ class StorageUnreachable(SessileError):
 
 READERS_MAX = 4
 RETRY_SECONDS = 0.05
+UNREAD = "The database did not answer in time."
 
 
 class PostgresStore:
@@ -81,7 +82,7 @@ class PostgresStore:
             patience = self._connector.patience
             self._readers = await asyncpg.create_pool(
                 self._dsn,
-                min_size=1,
+                min_size=0,  # else, while there is no database, the pool logs a traceback each try
                 max_size=READERS_MAX,
                 command_timeout=patience.client_seconds,
                 timeout=patience.client_seconds,
@@ -202,7 +203,7 @@ class PostgresStore:
                     return await read(connection)
             except Exception as error:
                 if not is_passing(error) or loop.time() > end:
-                    raise told(error) from error
+                    raise told(error, UNREAD) from error
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _connect_renewals(self) -> Connection:
