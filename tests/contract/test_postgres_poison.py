@@ -14,7 +14,7 @@ from sessile.core.commands import AnswerApproval, CancelTurn, CloseSession
 from sessile.core.context import Holding
 from sessile.core.errors import SessileError
 from sessile.core.events import MessageAdded, TurnProgress
-from sessile.core.ids import CallId, Fence, MessageId, SessionKey, TurnId, UserId
+from sessile.core.ids import CallId, Fence, MessageId, SessionKey, TurnId
 from sessile.ports.store import Committed
 
 POISONS = {"NUL": "secret\0", "surrogate": "secret\ud800"}
@@ -34,9 +34,6 @@ class Victim:
         self.queued = queued.turn.turn_id
         return self
 
-    def as_user(self, bad: str) -> Any:
-        return replace(ANN, user_id=UserId(bad))
-
 
 Ask = Callable[[Victim, str], Coroutine[Any, Any, Committed]]
 FIELDS: dict[str, Ask] = {
@@ -44,10 +41,6 @@ FIELDS: dict[str, Ask] = {
     "assistant": lambda it, bad: it.desk.open_as(assistant=bad),
     "metadata": lambda it, bad: it.desk.open_as(metadata={bad: {"k": bad}}),
     "exclusive key": lambda it, bad: it.desk.open_as(exclusive_key=bad),
-    "user id": lambda it, bad: it.desk.open_as(it.as_user(bad)),
-    "user id of an open once": lambda it, bad: it.desk.open_as(
-        once=once("k", "open", user=it.as_user(bad))
-    ),
     "idempotency key of an open": lambda it, bad: it.desk.open_as(once=once(bad, "open")),
     "new title": lambda it, bad: it.desk.update(it.key, title=bad, retitle=True),
     "new metadata": lambda it, bad: it.desk.update(it.key, metadata={bad: bad}),
@@ -62,9 +55,6 @@ FIELDS: dict[str, Ask] = {
     "turn id of a cancel": lambda it, bad: it.desk.cancel(it.key, TurnId(bad)),
     "cancel reason": lambda it, bad: it.desk.store.transact(
         it.key, CancelTurn(principal=ANN, turn_id=it.queued, reason=bad)
-    ),
-    "user id of a cancel": lambda it, bad: it.desk.cancel(
-        it.key, it.queued, principal=replace(ADMIN, user_id=UserId(bad))
     ),
     "close reason": lambda it, bad: it.desk.store.transact(
         it.key, CloseSession(principal=ANN, reason=bad)
