@@ -1,13 +1,17 @@
 """`sessile log`: the same entries from a server and from its database."""
 
+import asyncio
 import json
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.cli.conftest import Process, Ran, Serve
+from tests.cli.conftest import WAIT_SECONDS, Process, Ran, Serve
 from tests.cli.test_chat import ask, piped, sessions
+
+from sessile.cli.log import _until_interrupted
 
 
 @pytest.fixture(scope="module")
@@ -126,3 +130,22 @@ def test_a_row_is_one_line_whatever_was_said(
     _, row = capsys.readouterr().out.splitlines()
     assert "one\\ntwo\\x1b[2J" in row
     assert len(row) < 200
+
+
+async def test_an_interrupt_whose_cancellation_is_lost_is_made_again() -> None:
+    lost: list[str] = []
+
+    async def follow() -> None:
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                lost.append("a cancellation")
+                if len(lost) > 1:
+                    raise
+
+    asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGINT)
+    async with asyncio.timeout(WAIT_SECONDS):
+        await _until_interrupted(follow())
+
+    assert len(lost) == 2

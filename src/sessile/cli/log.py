@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import signal
 import sys
+from collections.abc import Coroutine
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +33,9 @@ TURN_CHARS = 8
 ENDS = frozenset({"turn.completed", "turn.failed", "turn.cancelled", "turn.interrupted"})
 
 
+CANCEL_AGAIN_SECONDS = 0.5
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """What the command line said. `url` is None where the database is read itself."""
@@ -51,7 +56,34 @@ def log(asked: Asked) -> None:
     if asked.url is None:
         asyncio.run(_from_database(asked, printer))
     else:
-        asyncio.run(_from_server(asked, asked.url, printer))
+        asyncio.run(_until_interrupted(_from_server(asked, asked.url, printer)))
+
+
+async def _until_interrupted(work: Coroutine[Any, Any, None]) -> None:
+    """Ctrl-C cancels it, again and again: a cancellation that meets the end of a time-out inside
+    may be taken for that, and be lost."""
+    loop = asyncio.get_running_loop()
+    failed: list[CommandFailed] = []
+
+    async def contained() -> None:
+        try:
+            await work
+        except CommandFailed as failure:
+            failed.append(failure)
+
+    async with asyncio.TaskGroup() as tasks:
+        working = tasks.create_task(contained())
+        interrupted = asyncio.Event()
+        loop.add_signal_handler(signal.SIGINT, interrupted.set)
+        waiting = tasks.create_task(interrupted.wait())
+        await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        while not working.done():
+            working.cancel()
+            await asyncio.wait({working}, timeout=CANCEL_AGAIN_SECONDS)
+    loop.remove_signal_handler(signal.SIGINT)
+    for failure in failed:
+        raise failure
 
 
 async def _from_database(asked: Asked, printer: "_Printer") -> None:
