@@ -5,6 +5,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from secrets import token_bytes
 from typing import Self, TypeVar
 
 from sessile.core.attempts import authorised, check_append
@@ -19,7 +20,7 @@ from sessile.core.settle import Changes, settle, stepped
 from sessile.core.transcript import TEXT_KINDS
 from sessile.ports.clock import Clock
 from sessile.ports.notifier import Hint
-from sessile.ports.store import Committed, Found, Sweep
+from sessile.ports.store import Committed, Found, Identity, Sweep
 
 T = TypeVar("T")
 
@@ -47,6 +48,7 @@ class MemoryStore:
 
     def __init__(self, *, clock: Clock) -> None:
         self._clock = clock
+        self._identity = Identity(epoch=0, secret=token_bytes(32))
         self._kept: dict[SessionKey, _Kept] = {}
         self._due_at_ms: dict[SessionKey, int] = {}
         self._holders: dict[tuple[TenantId, str], SessionKey] = {}
@@ -101,6 +103,12 @@ class MemoryStore:
             kept.lease = replace(kept.lease, until_ms=until_ms)
             self._due_at_ms[holding.key] = until_ms
         return frozenset(lost)
+
+    async def identity(self) -> Identity:
+        return self._identity
+
+    async def probe(self) -> None:
+        pass
 
     async def sweep(
         self,

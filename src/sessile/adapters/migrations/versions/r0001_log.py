@@ -1,6 +1,10 @@
-"""The log, the heads and the turns that are folds of it, and what was answered to which key."""
+"""The log, the heads and the turns that are folds of it, what was answered to which key, and one
+row that belongs to the database itself."""
+
+from secrets import token_bytes
 
 from alembic import op
+from sqlalchemy import text
 
 revision = "0001"
 down_revision = None
@@ -119,6 +123,15 @@ SQLITE = (
         created INTEGER NOT NULL,
         at_ms INTEGER NOT NULL,
         PRIMARY KEY (tenant_id, scope, user_id, key)
+    )
+    """,
+    # One row, of no tenant.
+    """
+    CREATE TABLE store (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        epoch INTEGER NOT NULL,
+        secret BLOB NOT NULL,
+        written_at_ms INTEGER NOT NULL
     )
     """,
 )
@@ -243,6 +256,14 @@ POSTGRES = (
         PRIMARY KEY (tenant_id, scope, user_id, key)
     )
     """,
+    """
+    CREATE TABLE store (
+        one integer PRIMARY KEY CHECK (one = 1),
+        epoch bigint NOT NULL,
+        secret bytea NOT NULL,
+        written_at_ms bigint NOT NULL
+    )
+    """,
 )
 
 
@@ -250,3 +271,5 @@ def upgrade() -> None:
     statements = {"sqlite": SQLITE, "postgresql": POSTGRES}[op.get_bind().dialect.name]
     for statement in statements:
         op.execute(statement)
+    row = text("INSERT INTO store (one, epoch, secret, written_at_ms) VALUES (1, 0, :secret, 0)")
+    op.execute(row.bindparams(secret=token_bytes(32)))
