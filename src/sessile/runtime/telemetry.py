@@ -50,6 +50,11 @@ class Telemetry:
         self.sweep_finds = Counter(
             "sessile_sweep_finds", "Due turns that no hint had told of", registry=self.registry
         )
+        self.hints_foreign = Counter(
+            "sessile_hints_foreign",
+            "Payloads of hints that no node of this database and version has sent: dropped",
+            registry=self.registry,
+        )
         self.mismatches = Counter(
             "sessile_session_mismatches_must_stay_zero",
             "A context used in another turn than its own",

@@ -83,7 +83,16 @@ class Server:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             store = await stack.enter_async_context(self._open_store(self.settings, self._clock))
-            notifier = await stack.enter_async_context(open_notifier(self.settings, self.node_id))
+            identity = await store.identity()
+            self.epoch = identity.epoch
+            notifier = await stack.enter_async_context(
+                open_notifier(
+                    self.settings,
+                    self.node_id,
+                    identity,
+                    count_foreign=self.telemetry.hints_foreign.inc,
+                )
+            )
             announcer = Announcer(notifier=notifier, telemetry=self.telemetry)
             stack.callback(announcer.close)
             threads = Threads(threads_max=self.settings.tool_threads_max)
