@@ -154,6 +154,7 @@ class Server:
                 client=client,
                 tenants=tenants,
                 cursors=cursors,
+                epoch=self.epoch,
                 reads=self.reads,
                 notifier=notifier,
                 projections=self._projections,

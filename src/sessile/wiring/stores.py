@@ -111,6 +111,22 @@ def migrate(settings: Settings) -> Mapping[str, str | None]:
     return migrate_file(path, busy_seconds=busy_seconds)
 
 
+def raise_epoch(settings: Settings) -> int:
+    """Add 1 to the epoch of the settings' database, which no node may use meanwhile; brings it to
+    the newest revision first. Answers the new epoch.
+
+    Raises FileNotFoundError where there is none, and what `migrate` does.
+    """
+    busy_seconds = settings.store_busy_seconds_max
+    if settings.shared:
+        with _of_extra("PostgreSQL", "postgres"):
+            from sessile.adapters.postgres import archive  # noqa: PLC0415
+        return asyncio.run(archive.raise_epoch(settings.store_url, busy_seconds=busy_seconds))
+    from sessile.adapters.sqlite.archive import raise_epoch  # noqa: PLC0415
+
+    return raise_epoch(settings.data_dir / "sessile.db", busy_seconds=busy_seconds)
+
+
 @contextmanager
 def _of_extra(what: str, extra: str) -> Generator[None, None, None]:
     try:
