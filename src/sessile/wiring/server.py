@@ -207,7 +207,10 @@ class Server:
     def follow(
         self, principal: Principal, session_id: SessionId, *, after: int = 0
     ) -> AsyncIterator[FeedItem]:
-        """The session's log from the cursor on, as it grows; until Ended, or this node drains."""
+        """The session's log from the cursor on, as it grows; until Ended, or this node drains.
+
+        `after` is of the present `epoch`: who keeps cursors over restarts keeps that beside them.
+        """
         return self.feed.follow(principal, session_id, after=after)
 
     async def history(
