@@ -605,6 +605,16 @@ async def test_what_no_node_of_this_database_has_signed_is_dropped(
     assert all("another database" in each.error for each in told)  # type: ignore[attr-defined]
 
 
+def test_a_payload_is_with_its_signature_no_longer_than_it_may_be() -> None:
+    sizes = set[int]()
+    for size in range(7_600, 8_000):
+        hint = grown(1, body="x" * size)
+        (payload,) = hints.pack(NodeId("a"), (hint,), bytes_max=7_999, key=SIGNING_KEY)
+        sizes.add(len(payload.encode()))
+
+    assert max(sizes) == 7_999
+
+
 def test_a_hint_is_signed_by_the_epoch_too() -> None:
     """Nodes that were left over with what was lost may be on the same bus."""
     secret = bytes(32)
