@@ -5,7 +5,6 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from secrets import token_bytes
 from typing import Self, TypeVar
 
 from sessile.core.attempts import authorised, check_append
@@ -46,9 +45,9 @@ class _Kept:
 class MemoryStore:
     """Each method runs in one piece between two awaits, which is its transaction."""
 
-    def __init__(self, *, clock: Clock) -> None:
+    def __init__(self, *, clock: Clock, secret: bytes = bytes(32)) -> None:
         self._clock = clock
-        self._identity = Identity(epoch=0, secret=token_bytes(32))
+        self._identity = Identity(epoch=0, secret=secret)
         self._kept: dict[SessionKey, _Kept] = {}
         self._due_at_ms: dict[SessionKey, int] = {}
         self._holders: dict[tuple[TenantId, str], SessionKey] = {}

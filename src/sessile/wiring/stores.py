@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sessile.adapters.hints import signing_key
 from sessile.adapters.memory import LocalNotifier, MemoryStore
-from sessile.adapters.system import SystemClock
+from sessile.adapters.system import SystemClock, new_secret
 from sessile.core.ids import NodeId
 from sessile.ports.clock import Clock
 from sessile.ports.notifier import Notifier
@@ -26,7 +26,7 @@ class MissingExtra(ImportError):
 async def open_store(settings: Settings, clock: Clock) -> AsyncGenerator[Store, None]:
     """The store that the settings name, migrated and ready."""
     if settings.store_url == "memory":
-        async with MemoryStore(clock=clock) as memory:
+        async with MemoryStore(clock=clock, secret=new_secret()) as memory:
             yield memory
     elif settings.store_url == "sqlite":
         from sessile.adapters.sqlite import SqliteStore  # noqa: PLC0415

@@ -1,10 +1,7 @@
 """The log, the heads and the turns that are folds of it, what was answered to which key, and one
 row that belongs to the database itself."""
 
-from secrets import token_bytes
-
 from alembic import op
-from sqlalchemy import text
 
 revision = "0001"
 down_revision = None
@@ -125,7 +122,7 @@ SQLITE = (
         PRIMARY KEY (tenant_id, scope, user_id, key)
     )
     """,
-    # One row, of no tenant.
+    # One row, of no tenant. The secret is of the database's own chance.
     """
     CREATE TABLE store (
         one INTEGER PRIMARY KEY CHECK (one = 1),
@@ -134,6 +131,7 @@ SQLITE = (
         written_at_ms INTEGER NOT NULL
     )
     """,
+    "INSERT INTO store (one, epoch, secret, written_at_ms) VALUES (1, 0, randomblob(32), 0)",
 )
 
 # As above, with what PostgreSQL has besides: room on a page for the next version of a head, so that
@@ -264,6 +262,10 @@ POSTGRES = (
         written_at_ms bigint NOT NULL
     )
     """,
+    """
+    INSERT INTO store (one, epoch, secret, written_at_ms)
+    SELECT 1, 0, sha256(string_agg(uuid_send(gen_random_uuid()), '')), 0 FROM generate_series(1, 4)
+    """,
 )
 
 
@@ -271,5 +273,3 @@ def upgrade() -> None:
     statements = {"sqlite": SQLITE, "postgresql": POSTGRES}[op.get_bind().dialect.name]
     for statement in statements:
         op.execute(statement)
-    row = text("INSERT INTO store (one, epoch, secret, written_at_ms) VALUES (1, 0, :secret, 0)")
-    op.execute(row.bindparams(secret=token_bytes(32)))
