@@ -24,9 +24,10 @@ from sessile.cli.client import (
 from sessile.cli.failure import CommandFailed
 
 
-def frame(seq: int, kind: str = "message.delta") -> str:
+def frame(seq: int, kind: str = "message.delta", *, epoch: int = 0) -> str:
     wire = {"seq": seq, "kind": kind, "turn_id": None, "at": "", "body": {}}
-    return f"id: {seq}\nevent: {kind}\ndata: {json.dumps(wire)}\n\n"
+    behind = f"{epoch}.{seq}" if epoch else seq
+    return f"id: {behind}\nevent: {kind}\ndata: {json.dumps(wire)}\n\n"
 
 
 class Script:
@@ -68,6 +69,14 @@ async def followed(script: Script, *, after: int = 0) -> list[Followed]:
     return [each async for each in script.client().follow("ses_1", after=after)]
 
 
+def cursors(script: Script) -> list[tuple[str, str | None]]:
+    """Behind what was asked for, each time."""
+    return [
+        (request.url.params["after"], request.headers.get("last-event-id"))
+        for request in script.asked
+    ]
+
+
 RETRY = "retry: 1\n\n"
 END = 'event: end\ndata: {"reason": "closed"}\n\n'
 
@@ -83,7 +92,7 @@ async def test_a_stream_that_breaks_off_is_asked_for_again_behind_the_last_entry
     assert [each.seq for each in found if isinstance(each, Entry)] == [1, 2, 3]
     kinds = [type(each) for each in found]
     assert kinds == [Connected, Entry, Entry, Lost, Connected, Entry, Ended]
-    assert [request.headers["last-event-id"] for request in script.asked] == ["0", "2"]
+    assert cursors(script) == [("0", None), ("0", "2")]
 
 
 async def test_a_stream_that_the_server_ends_is_asked_for_again() -> None:
@@ -113,7 +122,22 @@ async def test_a_reset_is_handed_on_and_gives_the_new_cursor() -> None:
     found = await followed(script, after=99)
 
     assert Reset(snapshot) in found
-    assert [request.headers["last-event-id"] for request in script.asked] == ["99", "9"]
+    assert cursors(script) == [("99", None), ("99", "9")]
+
+
+async def test_after_a_restore_it_comes_back_with_the_cursor_that_it_was_given() -> None:
+    snapshot = {"session": {"head": 3}}
+    reset = f"id: 2.3\nevent: reset\ndata: {json.dumps(snapshot)}\n\n"
+    script = Script(
+        [RETRY, frame(7, epoch=1), httpx2.ReadError("cut")],
+        [RETRY, reset, frame(4, epoch=2), httpx2.ReadError("cut")],
+        [frame(4, epoch=2), frame(5, epoch=2), END],
+    )
+
+    found = await followed(script, after=6)
+
+    assert [each.seq for each in found if isinstance(each, Entry)] == [7, 4, 5]
+    assert cursors(script) == [("6", None), ("6", "1.7"), ("6", "2.4")]
 
 
 async def test_a_closed_session_ends_it() -> None:
@@ -180,16 +204,16 @@ async def test_a_session_id_cannot_lead_to_another_place() -> None:
 
 
 async def test_the_log_is_read_page_by_page() -> None:
-    def page(*seqs: int, next_after: int | None) -> httpx2.Response:
+    def page(*seqs: int, next_after: str | None) -> httpx2.Response:
         items = [{"seq": n, "kind": "k", "turn_id": None, "at": "", "body": {}} for n in seqs]
         return httpx2.Response(200, json={"items": items, "next": next_after})
 
-    script = Script(page(5, 6, next_after=6), page(7, next_after=None))
+    script = Script(page(5, 6, next_after="1.6"), page(7, next_after=None))
 
     found = [entry.seq async for entry in script.client().entries("ses_1", after=4)]
 
     assert found == [5, 6, 7]
-    assert "after=6" in str(script.asked[1].url)
+    assert "after=1.6" in str(script.asked[1].url)
 
 
 @pytest.mark.parametrize("url", ["localhost:3006", "ftp://localhost", "http://", "http://[::"])

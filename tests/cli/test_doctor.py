@@ -158,6 +158,7 @@ PLANTED = [
     ("calls", f"DELETE FROM entry WHERE {OF_ONE} AND kind = 'tool.completed'"),
     ("schema", "UPDATE alembic_version SET version_num = '9999'"),
     ("schema", "DELETE FROM alembic_version"),
+    ("schema", "DELETE FROM store"),
 ]
 
 

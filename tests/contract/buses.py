@@ -17,6 +17,7 @@ from sessile.core.ids import NodeId
 from sessile.ports.notifier import Hint, Notifier
 
 PATIENCE_SECONDS = 20.0
+KEY = b"of this database"
 AGAIN_SECONDS = 0.05
 """How soon what may be lost is said again."""
 
@@ -161,14 +162,16 @@ class PostgresBus:
 
     def node(self, name: str, port: int | None = None) -> AbstractAsyncContextManager[Notifier]:
         dsn = self._server.dsn_of("postgres", port=port)
-        return PostgresNotifier(dsn, NodeId(name), lease_ms=4_000)
+        return PostgresNotifier(
+            dsn, NodeId(name), lease_ms=4_000, key=KEY, count_foreign=lambda: None
+        )
 
     @asynccontextmanager
     async def wire(self) -> AsyncIterator[Wire]:
         connection = await asyncpg.connect(self._server.dsn)
 
         async def send(payload: bytes) -> None:
-            text = payload.decode("latin-1")
+            text = payload.decode(errors="replace")
             await connection.execute("SELECT pg_notify('sessile_hints', $1)", text)
 
         wire = Wire(send)
@@ -179,6 +182,10 @@ class PostgresBus:
             await connection.close()
 
 
+def over_nats(name: str, *servers: str, key: bytes = KEY) -> NatsNotifier:
+    return NatsNotifier(list(servers), NodeId(name), key=key, count_foreign=lambda: None)
+
+
 class NatsBus:
     payload_bytes_max = 65_536
 
@@ -187,7 +194,7 @@ class NatsBus:
         self.port, self.start, self.stop = server.port, server.start, server.stop
 
     def node(self, name: str, port: int | None = None) -> AbstractAsyncContextManager[Notifier]:
-        return NatsNotifier([f"nats://127.0.0.1:{port or self.port}"], NodeId(name))
+        return over_nats(name, f"nats://127.0.0.1:{port or self.port}")
 
     @asynccontextmanager
     async def wire(self) -> AsyncIterator[Wire]:

@@ -97,6 +97,39 @@ def test_the_newest_schema_is_the_same_whether_made_or_brought_forward(
         assert schema(old) == schema(path)
 
 
+def test_every_table_is_led_by_its_tenant_but_the_one_of_the_database_itself(path: Path) -> None:
+    migrate(path)
+    connection = sqlite3.connect(path)
+    tables = {
+        row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+    }
+    first = "SELECT name FROM pragma_table_info(?) WHERE pk = 1"
+    led_by = {table: connection.execute(first, (table,)).fetchone() for table in tables}
+    connection.close()
+
+    assert {table for table, by in led_by.items() if by != ("tenant_id",)} == {
+        "store",
+        "alembic_version",
+    }
+
+
+def test_the_database_itself_has_one_row_with_a_secret_of_its_own(
+    path: Path, tmp_path: Path
+) -> None:
+    secrets = set()
+    for each in (path, tmp_path / "other.db"):
+        migrate(each)
+        connection = sqlite3.connect(each)
+        ((epoch, secret),) = connection.execute("SELECT epoch, secret FROM store").fetchall()
+        with pytest.raises(sqlite3.IntegrityError):
+            connection.execute("INSERT INTO store VALUES (2, 0, x'00', 0)")
+        connection.close()
+        assert (epoch, len(secret)) == (0, 32)
+        secrets.add(secret)
+
+    assert len(secrets) == 2
+
+
 def test_migrating_again_changes_nothing(path: Path) -> None:
     migrate(path)
     before = path.read_bytes()

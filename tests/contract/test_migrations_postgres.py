@@ -51,6 +51,29 @@ async def test_a_database_of_every_version_is_read_and_goes_on(revision: str) ->
             await goes_on(Desk(store, clock, CountingIds()))
 
 
+async def test_every_table_is_led_by_its_tenant_but_the_one_of_the_database_itself() -> None:
+    async with bare_database() as dsn:
+        await migrate_postgres(dsn)
+        own = await asyncpg.connect(dsn)
+        rows = await own.fetch(
+            """
+            SELECT c.relname, a.attname FROM pg_index AS i
+            JOIN pg_class AS c ON c.oid = i.indrelid
+            JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
+            WHERE i.indisprimary AND c.relnamespace = 'public'::regnamespace
+            """
+        )
+        secret = await own.fetchval("SELECT secret FROM store WHERE epoch = 0")
+        with pytest.raises(asyncpg.CheckViolationError):
+            await own.execute("INSERT INTO store VALUES (2, 0, '', 0)")
+        await own.close()
+
+    not_led = {table for table, column in rows if column != "tenant_id"}
+    assert not_led == {"store", "alembic_version"}
+    assert len(rows) > len(not_led)
+    assert len(secret) == 32
+
+
 async def test_the_newest_schema_is_the_same_whether_made_or_brought_forward() -> None:
     async with bare_database() as made:
         await migrate_postgres(made)

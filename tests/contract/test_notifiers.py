@@ -4,12 +4,14 @@ others soon; what is lost on the way costs a read and nothing else."""
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
+from prometheus_client import generate_latest
 from tests.contract.buses import (
     AGAIN_SECONDS,
     PATIENCE_SECONDS,
@@ -20,7 +22,11 @@ from tests.contract.buses import (
     NatsBus,
     Passage,
     PostgresBus,
+    over_nats,
     refusing,
+)
+from tests.contract.buses import (
+    KEY as SIGNING_KEY,
 )
 from tests.contract.desk import ACME, ANN, Desk
 from tests.doubles import CountingIds, ManualClock
@@ -30,14 +36,14 @@ from tests.servers.postgres import Postgres, free_port
 from sessile.adapters import hints
 from sessile.adapters.cursor_file import open_cursors
 from sessile.adapters.memory import MemoryStore
-from sessile.adapters.nats import NatsNotifier
+from sessile.adapters.nats import CANCEL_SECONDS
 from sessile.adapters.postgres.notifier import SHARED_SECONDS
 from sessile.adapters.system import SystemClock
 from sessile.core.commands import Runner
 from sessile.core.events import Entry, MessageDelta
 from sessile.core.ids import MessageId, NodeId, Seq, SessionId, SessionKey, TenantId, TurnId
 from sessile.ports.notifier import Hint, Notifier
-from sessile.ports.store import Committed
+from sessile.ports.store import Committed, Identity
 from sessile.pusher import relay
 from sessile.pusher.projections import Projections
 from sessile.pusher.relay import PusherRelay
@@ -440,7 +446,7 @@ async def test_over_nats_what_a_server_refuses_is_told_once(
     user = f"authorization {{users = [{{user: u, password: p, permissions: {forbidden}}}]}}"
     with Nats(user) as server:
         url = f"nats://u:p@127.0.0.1:{server.port}"
-        async with NatsNotifier([url], NodeId("a")) as a, NatsNotifier([url], NodeId("b")) as b:
+        async with over_nats("a", url) as a, over_nats("b", url) as b:
             b.follow(*KEY)
             for _ in range(2):
                 a.publish(grown(1, key=OTHER_KEY))
@@ -449,10 +455,72 @@ async def test_over_nats_what_a_server_refuses_is_told_once(
     assert len([r for r in caplog.records if "NATS refuses" in r.message]) == 1
 
 
+async def test_over_nats_a_user_and_a_password_may_have_any_letters() -> None:
+    with Nats('authorization {user: "a@b", password: "p/w:%40 ü"}') as server:
+        urls = [
+            f"nats://{u}@127.0.0.1:{server.port}" for u in ("x:y", "a%40b:p%2Fw%3A%2540%20%C3%BC")
+        ]
+        async with over_nats("a", *urls) as a, over_nats("b", urls[1]) as b:
+            b.follow(*KEY)
+
+            await followed(a, b, KEY)
+
+
+async def test_over_nats_a_token_is_decoded() -> None:
+    with Nats('authorization {token: "t/@"}') as server:
+        url = f"nats://t%2F%40@127.0.0.1:{server.port}"
+        async with over_nats("a", url) as a, over_nats("b", url) as b:
+            b.follow(*KEY)
+
+            await followed(a, b, KEY)
+
+
+@asynccontextmanager
+async def taking_nothing() -> AsyncIterator[tuple[int, asyncio.Event]]:
+    """A server that answers as NATS does until the first hint, and from then on takes nothing."""
+    full, left, gone = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"server_id":"s","version":"2.10.0","max_payload":1048576}\r\n')
+        while (line := await reader.readline()) and not line.startswith(b"PUB"):
+            if line.startswith(b"PING"):
+                writer.write(b"PONG\r\n")
+        full.set()
+        await left.wait()
+        writer.transport.abort()
+        gone.set()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=1_024)
+    try:
+        yield server.sockets[0].getsockname()[1], full
+    finally:
+        left.set()
+        server.close()
+        await gone.wait()
+
+
+@pytest.mark.timeout(30)
+async def test_over_nats_a_node_leaves_though_its_server_takes_nothing() -> None:
+    loop = asyncio.get_running_loop()
+    async with taking_nothing() as (port, full):
+        async with over_nats("a", f"nats://127.0.0.1:{port}") as a:
+            a.publish(grown(1))
+            await full.wait()
+            with suppress(TimeoutError):  # the system keeps some for whoever does not take it
+                for n in count():
+                    key = SessionKey(ACME, SessionId(f"ses_{n}"))
+                    a.publish(grown(1, key=key, body="x" * 60_000))
+                    async with asyncio.timeout(0.5):
+                        await a._outbox._sent.wait()
+            began = loop.time()
+
+        assert loop.time() - began < hints.FAREWELL_SECONDS + 6 * CANCEL_SECONDS
+
+
 async def test_over_nats_an_address_that_cannot_be_read_is_told_as_such(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with NatsNotifier(["nats://ann:se/cret@127.0.0.1:4222"], NodeId("a")):
+    async with over_nats("a", "nats://ann:se/cret@127.0.0.1:4222"):
         pass
 
     [told] = [r for r in caplog.records if "not connected" in r.message]
@@ -504,7 +572,7 @@ async def test_what_no_node_of_this_version_says_is_counted_told_once_and_droppe
     async with bus.wire() as wire, two(bus, KEY) as (a, b, ear):
         heard_before = len(ear.all)
         for junk in JUNK:
-            await wire.send(junk)
+            await wire.send(hints.signature(junk, SIGNING_KEY) + junk)
         a.publish(grown(1, due=True))
         await ear.until(lambda: any(hint.due for hint in ear.all))
 
@@ -512,8 +580,65 @@ async def test_what_no_node_of_this_version_says_is_counted_told_once_and_droppe
             h for h in ear.all[heard_before:] if hints.bare(h) != hints.bare(grown(1, due=True))
         ] == []
         assert b._ears.foreign == len(JUNK)  # type: ignore[attr-defined]
-        told = [r for r in caplog.records if "not understood" in r.message]
+        told = [r for r in caplog.records if "a hint is dropped" in r.message]
         assert len(told) == 2  # by both nodes
+
+
+def forged(hint: Hint) -> list[bytes]:
+    """What somebody may say who does not know the key."""
+    (true,) = hints.pack(NodeId("a"), (hint,), bytes_max=7_999, key=SIGNING_KEY)
+    (other,) = hints.pack(NodeId("a"), (hint,), bytes_max=7_999, key=b"of another database")
+    said = true[hints.SIGNATURE_CHARS :]
+    wrong = [other, said, "0" * hints.SIGNATURE_CHARS + said, true.replace("lie", "lye"), true[1:]]
+    return [each.encode() for each in (*wrong, true[: hints.SIGNATURE_CHARS], true[:-1])]
+
+
+async def test_what_no_node_of_this_database_has_signed_is_dropped(
+    bus: Bus, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with bus.wire() as wire, two(bus, KEY) as (a, b, ear):
+        lies = forged(grown(7, body='{"text":"a lie"}', due=True))
+        for lie in lies:
+            await wire.send(lie)
+        a.publish(grown(1, due=True))
+        await ear.until(lambda: any(hint.due for hint in ear.all))
+
+        assert not [hint for hint in ear.all if hint.head == 7]
+        assert b._ears.foreign == len(lies)  # type: ignore[attr-defined]
+    told = [r for r in caplog.records if "a hint is dropped" in r.message]
+    assert len(told) == 2, "by both nodes, once"
+    assert all("another database" in each.error for each in told)  # type: ignore[attr-defined]
+
+
+def test_a_payload_is_with_its_signature_no_longer_than_it_may_be() -> None:
+    sizes = set[int]()
+    for size in range(7_600, 8_000):
+        hint = grown(1, body="x" * size)
+        (payload,) = hints.pack(NodeId("a"), (hint,), bytes_max=7_999, key=SIGNING_KEY)
+        sizes.add(len(payload.encode()))
+
+    assert max(sizes) == 7_999
+
+
+def test_a_hint_is_signed_by_the_epoch_too() -> None:
+    """Nodes that were left over with what was lost may be on the same bus."""
+    secret = bytes(32)
+    before = hints.signing_key(Identity(epoch=1, secret=secret))
+    (payload,) = hints.pack(NodeId("a"), (grown(1),), bytes_max=7_999, key=before)
+
+    assert hints.unpack(payload.encode(), key=before) == ("a", [grown(1)])
+    with pytest.raises(ValueError, match="signature"):
+        hints.unpack(payload.encode(), key=hints.signing_key(Identity(epoch=2, secret=secret)))
+
+
+def test_what_is_dropped_is_counted_for_the_operator() -> None:
+    telemetry = Telemetry()
+    ears = hints.Ears(NodeId("a"), SIGNING_KEY, telemetry.hints_foreign.inc)
+
+    for _ in range(3):
+        ears.receive(b"hello")
+
+    assert b"sessile_hints_foreign_total 3.0" in generate_latest(telemetry.registry)
 
 
 # -- what a reader makes of it
@@ -600,6 +725,7 @@ async def test_a_relay_is_told_of_all_sessions_of_its_tenants(bus: Bus, tmp_path
             client=service,
             tenants=[ACME],
             cursors=cursors,
+            epoch=0,
             reads=Reads(node=node),
             notifier=b,
             projections=Projections(),
@@ -627,6 +753,7 @@ async def test_a_relay_finds_by_itself_what_no_hint_told(
             client=service,
             tenants=[ACME],
             cursors=cursors,
+            epoch=0,
             reads=Reads(node=node),
             notifier=a,
             projections=Projections(),

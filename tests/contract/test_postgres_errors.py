@@ -290,6 +290,48 @@ async def test_what_happens_to_one_job_is_told_as_the_port_says_it_and_to_its_ca
         assert (await desk.append(held[7], 0, "hello")).entries
 
 
+@pytest.mark.parametrize("name", FAULTS)
+async def test_a_probe_fails_as_a_write_would_and_is_durable_where_it_does_not(
+    dsn: str, name: str
+) -> None:
+    code, error = FAULTS[name]
+    async with nodes(dsn, 1) as (desk,), connected(dsn) as own:
+        await own.execute("UPDATE store SET written_at_ms = 0")
+        await own.execute(
+            f"""
+            CREATE FUNCTION planted() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN RAISE EXCEPTION 'planted' USING ERRCODE = '{code}'; END $$;
+            CREATE CONSTRAINT TRIGGER planted AFTER UPDATE ON store
+            DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION planted()
+            """
+        )  # in the commit
+        try:
+            with pytest.raises(error) as told:
+                await desk.store.probe()
+        finally:
+            await own.execute("DROP FUNCTION planted CASCADE")
+        assert type(told.value) is error
+        assert await own.fetchval("SELECT written_at_ms FROM store") == 0
+
+        await desk.store.probe()
+
+        assert await own.fetchval("SELECT written_at_ms FROM store") > 0
+
+
+async def test_a_probe_of_a_database_that_takes_no_writes_or_lost_its_row(fresh: str) -> None:
+    async with nodes(fresh, 1) as (desk,), connected(fresh) as own:
+        await own.execute("ALTER DATABASE mine SET default_transaction_read_only = on")
+        with pytest.raises(StorageBusy):
+            await desk.store.probe()
+        await own.execute("ALTER DATABASE mine RESET default_transaction_read_only")
+        await desk.store.probe()
+
+        await own.execute("DELETE FROM store")
+        for asked in (desk.store.probe, desk.store.identity):
+            with pytest.raises(StorageGone):
+                await asked()
+
+
 @pytest.mark.parametrize("code", ["40001", "40P01", "57014", "25006", "55P03", "57P01"])
 async def test_what_passes_is_asked_again(dsn: str, code: str) -> None:
     async with nodes(dsn, 1) as (desk,), connected(dsn) as own:

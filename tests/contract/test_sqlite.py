@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -300,6 +300,42 @@ async def test_a_commit_that_failed_acknowledges_nothing(desk: Desk) -> None:
 
     assert await desk.everything(key) == before
     assert (await desk.append(held, 1, "b")).lease.step == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        (sqlite3.SQLITE_FULL, StorageFull),
+        (sqlite3.SQLITE_BUSY, StorageBusy),
+        (sqlite3.SQLITE_CORRUPT, StorageDamaged),
+    ],
+)
+async def test_a_probe_fails_as_a_write_would_and_is_durable_where_it_does_not(
+    desk: Desk, clock: ManualClock, code: int, error: type[Exception]
+) -> None:
+    def written_at_ms() -> int:
+        with closing(sqlite3.connect(desk.store._path)) as other:  # type: ignore[attr-defined]
+            ((at_ms,),) = other.execute("SELECT written_at_ms FROM store").fetchall()
+        return int(at_ms)
+
+    with failing(desk, "COMMIT", code, times=10**9) as commit:
+        with pytest.raises(error):
+            await desk.store.probe()
+        commit.left = 0
+    assert written_at_ms() == 0
+
+    await desk.store.probe()
+
+    assert written_at_ms() == clock.now_ms()
+
+
+async def test_a_database_that_lost_its_own_row_is_told_as_such(desk: Desk) -> None:
+    writing(desk).execute("DELETE FROM store")
+
+    with pytest.raises(StorageGone):
+        await desk.store.identity()
+    with pytest.raises(StorageGone):
+        await desk.store.probe()
 
 
 async def test_one_job_of_many_at_a_failed_commit_is_not_the_others_fault(desk: Desk) -> None:

@@ -167,7 +167,7 @@ class Caller:
     async def log(self, session_id: str, *, after: int = 0, limit: int = 1000) -> list[Record]:
         """All entries behind the cursor, by pages of JSON."""
         entries: list[Record] = []
-        cursor: int | None = after
+        cursor: str | None = str(after)
         while cursor is not None:
             page = told(
                 await self.get(

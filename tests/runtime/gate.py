@@ -10,7 +10,7 @@ from sessile.core.errors import StorageFull
 from sessile.core.events import Event
 from sessile.core.ids import NodeId, SessionId, SessionKey, TenantId, TurnId, UserId
 from sessile.core.session import Turn
-from sessile.ports.store import Committed, Found, Store, Sweep
+from sessile.ports.store import Committed, Found, Identity, Store, Sweep
 
 Where = Literal["before", "after"]
 Matches = Callable[..., bool]
@@ -153,6 +153,12 @@ class Gate:
         )
         return lost
 
+    async def identity(self) -> Identity:
+        return await self._store.identity()
+
+    async def probe(self) -> None:
+        await self._pass("probe", self._store.probe)
+
     async def sweep(self, **how: Any) -> Sweep:
         swept: Sweep = await self._pass("sweep", lambda: self._store.sweep(**how))
         return swept
@@ -201,7 +207,7 @@ class Twice:
         self._store = store
         self._kinds = kinds
         self._finishes = finishes
-        self.renew = store.renew
+        self.renew, self.identity, self.probe = store.renew, store.identity, store.probe
         self.sweep = store.sweep
         self.find = store.find
         self.sessions = store.sessions
@@ -230,6 +236,7 @@ class Fills:
         self.error: type[Exception] = StorageFull
         self.asked = 0
         self.find, self.read, self.summary = store.find, store.read, store.summary
+        self.identity, self.probe = store.identity, self._unless_full(store.probe)
         self.sessions, self.turns, self.sweep = store.sessions, store.turns, store.sweep
         self.transact = self._unless_full(store.transact)
         self.append = self._unless_full(store.append)

@@ -47,7 +47,7 @@ async def database() -> AsyncIterator[str]:
     try:
         yield _of(name)
     finally:
-        await _execute(_of(name), f"TRUNCATE {TABLES}")
+        await _execute(_of(name), f"TRUNCATE {TABLES}; UPDATE store SET epoch = 0")
         _free.append(name)
 
 

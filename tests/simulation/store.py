@@ -15,7 +15,7 @@ from sessile.core.errors import StorageBusy, StorageFull
 from sessile.core.events import TERMINAL_KINDS, Entry, Event, ToolCompleted
 from sessile.core.ids import NodeId, SessionId, SessionKey, TenantId, TurnId, UserId
 from sessile.core.session import Turn
-from sessile.ports.store import Committed, Found, Store, Sweep
+from sessile.ports.store import Committed, Found, Identity, Store, Sweep
 
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ class Recorder:
         self.turns = store.turns
         self.read = store.read
         self.summary = store.summary
-        self.renew = store.renew
+        self.renew, self.identity, self.probe = store.renew, store.identity, store.probe
 
     async def transact(self, key: SessionKey, command: Command) -> Committed:
         committed = await self._store.transact(key, command)
@@ -114,6 +114,12 @@ class DicedStore:
         self, node: NodeId, holdings: Collection[Holding], *, lease_ms: int
     ) -> frozenset[SessionKey]:
         return await self._call(lambda: self._store.renew(node, holdings, lease_ms=lease_ms))
+
+    async def identity(self) -> Identity:
+        return await self._store.identity()
+
+    async def probe(self) -> None:
+        await self._call(self._store.probe, again=True)
 
     async def sweep(self, **how: Any) -> Sweep:
         return await self._call(lambda: self._store.sweep(**how))

@@ -21,22 +21,27 @@ class CursorFile:
         self._database = database
         self._thread = thread
 
-    async def begun(self, tenant_id: TenantId) -> bool:
-        def ask() -> bool:
-            rows = self._database.execute("SELECT 1 FROM begun WHERE tenant_id = ?", (tenant_id,))
-            return rows.fetchone() is not None
+    async def begun(self, tenant_id: TenantId) -> int | None:
+        def ask() -> int | None:
+            sql = "SELECT epoch FROM begun WHERE tenant_id = ?"
+            row = self._database.execute(sql, (tenant_id,)).fetchone()
+            return None if row is None else int(row[0])
 
         return await self._do(ask)
 
-    async def begin(self, tenant_id: TenantId, cursors: dict[SessionId, Seq]) -> None:
+    async def begin(
+        self, tenant_id: TenantId, cursors: dict[SessionId, Seq], *, epoch: int
+    ) -> None:
         def write() -> None:
             with self._database:
+                self._database.execute("DELETE FROM cursor WHERE tenant_id = ?", (tenant_id,))
                 self._database.executemany(
-                    "INSERT OR IGNORE INTO cursor (tenant_id, session_id, seq) VALUES (?, ?, ?)",
+                    "INSERT INTO cursor (tenant_id, session_id, seq) VALUES (?, ?, ?)",
                     [(tenant_id, session_id, seq) for session_id, seq in cursors.items()],
                 )
                 self._database.execute(
-                    "INSERT OR IGNORE INTO begun (tenant_id) VALUES (?)", (tenant_id,)
+                    "INSERT OR REPLACE INTO begun (tenant_id, epoch) VALUES (?, ?)",
+                    (tenant_id, epoch),
                 )
 
         await self._do(write)
@@ -95,7 +100,8 @@ async def open_cursors(path: Path) -> AsyncGenerator[CursorFile, None]:
         database.execute("PRAGMA synchronous = NORMAL")
         with database:
             database.execute(
-                "CREATE TABLE IF NOT EXISTS begun (tenant_id TEXT PRIMARY KEY) WITHOUT ROWID"
+                "CREATE TABLE IF NOT EXISTS begun (tenant_id TEXT PRIMARY KEY,"
+                " epoch INTEGER NOT NULL) WITHOUT ROWID"
             )
             database.execute(
                 "CREATE TABLE IF NOT EXISTS cursor (tenant_id TEXT, session_id TEXT,"

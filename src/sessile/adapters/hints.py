@@ -1,16 +1,20 @@
 """What the notifiers between nodes share: the wire form of hints, and what waits to be sent.
 
-A payload is JSON: `[1, node, [hint, …]]`, where a hint is `[tenant_id, session_id, head, flags,
-entries]` and an entry `[seq, kind, turn_id, at_ms, body]`. The 1 is the version of all this.
+A payload is a signature and then JSON: `[1, node, [hint, …]]`, where a hint is `[tenant_id,
+session_id, head, flags, entries]` and an entry `[seq, kind, turn_id, at_ms, body]`. The 1 is the
+version of all this. What it says is shown to readers, so it is signed by what only the nodes of one
+database know.
 """
 
 import asyncio
+import hmac
 import json
 import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
+from hashlib import blake2b
 from random import random
 from typing import Any
 
@@ -18,10 +22,12 @@ from sessile.core.codec import to_json
 from sessile.core.events import Entry
 from sessile.core.ids import NodeId, Seq, SessionId, SessionKey, TenantId, TurnId
 from sessile.ports.notifier import Hint
+from sessile.ports.store import Identity
 
 logger = logging.getLogger(__name__)
 
 VERSION = 1
+SIGNATURE_CHARS = 32
 DUE, CONTROL, DELETED = 1, 2, 4
 
 HINTS_WAITING_MAX = 4096
@@ -37,11 +43,16 @@ _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 Listener = Callable[[Hint], None]
 
 
-def pack(node: NodeId, hints: Iterable[Hint], *, bytes_max: int) -> list[str]:
-    """As few payloads as hold the hints. Those that are too long by themselves go without their
-    entries, or, if their keys alone are too long, not at all."""
+def signing_key(identity: Identity) -> bytes:
+    """Of the database and its epoch: nodes that go on with what was lost are not believed."""
+    return blake2b(str(identity.epoch).encode(), key=identity.secret).digest()
+
+
+def pack(node: NodeId, hints: Iterable[Hint], *, bytes_max: int, key: bytes) -> list[str]:
+    """As few payloads as hold the hints, signed. Those that are too long by themselves go without
+    their entries, or, if their keys alone are too long, not at all."""
     start, end = f"[{VERSION},{to_json(node)},[", "]]"
-    room = bytes_max - len(start.encode()) - len(end)
+    room = bytes_max - SIGNATURE_CHARS - len(start.encode()) - len(end)
     payloads: list[str] = []
     waiting: list[str] = []
     used = 0
@@ -59,13 +70,24 @@ def pack(node: NodeId, hints: Iterable[Hint], *, bytes_max: int) -> list[str]:
         waiting.append(text)
     if waiting:
         payloads.append(start + ",".join(waiting) + end)
-    return payloads
+    return [signature(payload.encode(), key).decode() + payload for payload in payloads]
 
 
-def unpack(payload: str | bytes) -> tuple[str, list[Hint]]:
-    """Who sent it, and what it says. Raises ValueError where this version would not say it so."""
+def signature(said: bytes, key: bytes) -> bytes:
+    return blake2b(said, key=key, digest_size=SIGNATURE_CHARS // 2).hexdigest().encode()
+
+
+def unpack(payload: bytes, *, key: bytes) -> tuple[str, list[Hint]]:
+    """Who sent it, and what it says. Raises ValueError where no node of this database has signed
+    it, or this version would not say it so."""
+    signed, said = payload[:SIGNATURE_CHARS], payload[SIGNATURE_CHARS:]
+    if not hmac.compare_digest(signed, signature(said, key)):
+        raise ValueError(
+            "its signature is none of this database's: look whether nodes of another database, or"
+            " of this one before it was restored, are on the same bus"
+        )
     try:
-        parsed: Any = json.loads(payload)
+        parsed: Any = json.loads(said)
     except RecursionError:
         raise ValueError("nested too deep") from None
     match parsed:
@@ -101,11 +123,13 @@ def bare(hint: Hint) -> Hint:
 class Ears:
     """Those who listen on this node, and what they hear."""
 
-    def __init__(self, node: NodeId) -> None:
+    def __init__(self, node: NodeId, key: bytes, count_foreign: Callable[[], None]) -> None:
         self._node = node
+        self._key = key
         self._listeners: list[Listener] = []
+        self._count_foreign = count_foreign
         self.foreign = 0
-        """Payloads that this version does not understand."""
+        """Payloads that no node of this database and version has sent."""
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         self._listeners.append(listener)
@@ -115,17 +139,18 @@ class Ears:
         for listener in tuple(self._listeners):
             listener(hint)
 
-    def receive(self, payload: str | bytes) -> None:
+    def receive(self, payload: bytes) -> None:
         """What came from a node; this one has heard its own already."""
         try:
-            node, hints = unpack(payload)
+            node, hints = unpack(payload, key=self._key)
         except ValueError as error:
             if not self.foreign:
                 logger.warning(
-                    "a hint is not understood; those to come are only counted",
+                    "a hint is dropped; those to come are only counted",
                     extra={"error": str(error)},
                 )
             self.foreign += 1
+            self._count_foreign()
             return
         if node != self._node:
             for hint in hints:

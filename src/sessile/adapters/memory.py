@@ -19,7 +19,7 @@ from sessile.core.settle import Changes, settle, stepped
 from sessile.core.transcript import TEXT_KINDS
 from sessile.ports.clock import Clock
 from sessile.ports.notifier import Hint
-from sessile.ports.store import Committed, Found, Sweep
+from sessile.ports.store import Committed, Found, Identity, Sweep
 
 T = TypeVar("T")
 
@@ -45,8 +45,9 @@ class _Kept:
 class MemoryStore:
     """Each method runs in one piece between two awaits, which is its transaction."""
 
-    def __init__(self, *, clock: Clock) -> None:
+    def __init__(self, *, clock: Clock, secret: bytes = bytes(32)) -> None:
         self._clock = clock
+        self._identity = Identity(epoch=0, secret=secret)
         self._kept: dict[SessionKey, _Kept] = {}
         self._due_at_ms: dict[SessionKey, int] = {}
         self._holders: dict[tuple[TenantId, str], SessionKey] = {}
@@ -101,6 +102,12 @@ class MemoryStore:
             kept.lease = replace(kept.lease, until_ms=until_ms)
             self._due_at_ms[holding.key] = until_ms
         return frozenset(lost)
+
+    async def identity(self) -> Identity:
+        return self._identity
+
+    async def probe(self) -> None:
+        pass
 
     async def sweep(
         self,

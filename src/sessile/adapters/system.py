@@ -82,6 +82,11 @@ def new_node_id() -> NodeId:
     return NodeId(f"node_{os.urandom(6).hex()}")
 
 
+def new_secret() -> bytes:
+    """Of a database that is not kept, and makes none itself: 32 bytes."""
+    return os.urandom(32)
+
+
 def new_socket_id() -> str:
     """Of one WebSocket, as Pusher Channels wants it: never that of another, on any node."""
     first, second = (int.from_bytes(os.urandom(8), "big") for _ in range(2))

@@ -1,4 +1,4 @@
-"""The command line: serve, chat, log, migrate, doctor.
+"""The command line: serve, chat, log, migrate, restored, doctor.
 
 A command imports what it needs when it runs, so that `--help` is quick.
 """
@@ -258,6 +258,20 @@ def log(
 def migrate(*, data_dir: DataDirOption = None, store_url: StoreUrlOption = None) -> None:
     """Bring a database to this version's schema; `serve` does the same when it starts."""
     from sessile.cli.migrate import migrate as run  # noqa: PLC0415
+
+    run(_database(data_dir, store_url))
+
+
+@app.command()
+def restored(*, data_dir: DataDirOption = None, store_url: StoreUrlOption = None) -> None:
+    """Say that a database was put back: no reader goes on with what is lost.
+
+    Run it once after a restore from a backup, or a failover that lost commits,
+    while no node runs. Entries that come from then on have the seqs of those
+    that were lost: so whoever read the log before is told to start again from
+    a snapshot. It adds 1 to the database's epoch and changes nothing else.
+    """
+    from sessile.cli.restored import restored as run  # noqa: PLC0415
 
     run(_database(data_dir, store_url))
 

@@ -31,15 +31,35 @@ def looking_at(settings: Settings) -> Generator[None, None, None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise CommandFailed(
-            f"there is no database {error}; give the server's --data-dir, or its --store-url"
-        ) from None
+        raise CommandFailed(_absent(error)) from None
     except MissingExtra as error:
         raise CommandFailed(str(error)) from None
     except sqlite3.Error as error:
         raise CommandFailed(no_database(settings.data_dir, error), code=FAILED) from None
     except SessileError as error:
         raise CommandFailed(no_postgres(settings.store_url, error), code=FAILED) from None
+
+
+@contextmanager
+def changing(settings: Settings) -> Generator[None, None, None]:
+    """Raises CommandFailed for what a database that is changed without a server fails with."""
+    try:
+        yield
+    except SessileError as error:
+        if error.code == "storage_unreachable":
+            raise CommandFailed(no_postgres(settings.store_url, error), code=FAILED) from None
+        told = f"{error}; stop it first" if error.code == "data_directory_locked" else str(error)
+        raise CommandFailed(told) from None
+    except FileNotFoundError as error:
+        raise CommandFailed(_absent(error)) from None
+    except MissingExtra as error:
+        raise CommandFailed(str(error)) from None
+    except (sqlite3.Error, OSError) as error:
+        raise CommandFailed(no_database(settings.data_dir, error), code=FAILED) from None
+
+
+def _absent(error: FileNotFoundError) -> str:
+    return f"there is no database {error}; give the server's --data-dir, or its --store-url"
 
 
 def no_database(directory: Path, error: Exception) -> str:

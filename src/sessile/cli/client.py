@@ -129,24 +129,25 @@ class Client:
         return await self._ask("POST", f"{call}/deny", {"reason": reason})
 
     async def entries(self, session_id: str, *, after: int) -> AsyncIterator[Entry]:
-        """The log behind the cursor, as far as it goes now."""
+        """The log behind the entry `after`, as far as it goes now."""
+        behind = str(after)
         while True:
-            place = f"{_at(session_id)}/events?after={after}&limit={PAGE}"
+            place = f"{_at(session_id)}/events?after={behind}&limit={PAGE}"
             page = await self._ask("GET", place)
             for item in page["items"]:
                 yield Entry.of(item)
             if page["next"] is None:
                 return
-            after = page["next"]
+            behind = page["next"]
 
     async def follow(self, session_id: str, *, after: int) -> AsyncGenerator[Followed, None]:
-        """The log from the cursor on, for as long as it may grow; lost connections are made
+        """The log from the entry `after` on, for as long as it may grow; lost connections are made
         again, and then it goes on where it was. Raises Refused."""
-        cursor, retry, lost = after, RETRY_SECONDS, 0
+        seq, last_id, retry, lost = after, "", RETRY_SECONDS, 0
         while True:
             why = "the server ended the stream"
             try:
-                async with self._stream(session_id, cursor) as events:
+                async with self._stream(session_id, after, last_id) as events:
                     if events is None:
                         yield Ended("closed")
                         return
@@ -156,15 +157,16 @@ class Client:
                         retry = retry if event.retry is None else event.retry / 1000
                         match event.event:
                             case "reset":
-                                cursor = int(event.id)
-                                yield Reset(json.loads(event.data))
+                                snapshot = json.loads(event.data)
+                                seq, last_id = snapshot["session"]["head"], event.id
+                                yield Reset(snapshot)
                             case "end":
                                 yield Ended(json.loads(event.data)["reason"])
                                 return
                             case _ if event.data:
                                 entry = Entry.of(json.loads(event.data))
-                                if entry.seq > cursor:
-                                    cursor = entry.seq
+                                if entry.seq > seq:
+                                    seq, last_id = entry.seq, event.id
                                     yield entry
                             case _:
                                 pass
@@ -178,11 +180,13 @@ class Client:
 
     @asynccontextmanager
     async def _stream(
-        self, session_id: str, cursor: int
+        self, session_id: str, after: int, last_id: str
     ) -> AsyncGenerator[AsyncIterator[httpx2.ServerSentEvent] | None, None]:
-        headers = {"Accept": "text/event-stream", "Last-Event-ID": str(cursor)}
+        headers = {"Accept": "text/event-stream"}
+        if last_id:
+            headers["Last-Event-ID"] = last_id  # it leads `after`
         timeout = httpx2.Timeout(SILENCE_SECONDS_MAX, connect=CONNECT_SECONDS_MAX)
-        place = f"{_at(session_id)}/events"
+        place = f"{_at(session_id)}/events?after={after}"
         try:
             async with self._http.stream("GET", place, headers=headers, timeout=timeout) as reply:
                 if reply.status_code == 204:

@@ -135,7 +135,7 @@ class TurnNotEnded(SessileError):
 
 
 class CursorAhead(SessileError):
-    """The cursor lies ahead of the session's log."""
+    """The cursor lies ahead of the session's log, or is of another epoch of its database."""
 
     code = "cursor_ahead"
     status = 400

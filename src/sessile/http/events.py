@@ -1,6 +1,5 @@
 """A session's log over HTTP: a stream of events, or pages of JSON."""
 
-import re
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Header, Query
@@ -9,19 +8,18 @@ from sessile.core.codec import entry_json
 from sessile.core.context import Principal
 from sessile.core.ids import SessionId
 from sessile.http import schemas
+from sessile.http.cursors import FORM, cursor, seq_of
 from sessile.http.exchange import Caller, Here, SessionPath
 from sessile.http.reply import Reply
 from sessile.http.served import SESSION_PROBLEMS, Served, declare
-from sessile.http.sessions import SEQ_MAX, ItemsMax, page_limit
+from sessile.http.sessions import ItemsMax, page_limit
 from sessile.http.stream import Stream, Streams
 
-AHEAD_OF_ALL = SEQ_MAX
-"""Where a reader is that says where it is in a way that we do not understand: it gets a reset."""
-_CURSOR = re.compile(r"[0-9]{1,18}", re.ASCII)
 _STREAM: dict[str, Any] = {
-    "description": "A page of JSON; or a stream, in which `id` is an entry's seq, `event` its kind "
-    "and `data` the entry. Two events are no entries: `reset` (`data` is a snapshot: forget what "
-    "you have and go on from it) and `end` (nothing more can come; the next request gets 204).",
+    "description": "A page of JSON; or a stream, in which `id` is the cursor behind an entry, "
+    "`event` its kind and `data` the entry. Two events are no entries: `reset` (`data` is a "
+    "snapshot: forget what you have and go on from it) and `end` (nothing more can come; the next "
+    "request gets 204).",
     "content": {
         "text/event-stream": {
             "schema": {"type": "string"},
@@ -55,8 +53,13 @@ class EventRoutes:
         caller: Caller,
         session_id: SessionPath,
         after: Annotated[
-            int, Query(ge=0, le=SEQ_MAX, description="A seq: only entries behind it.")
-        ] = 0,
+            str,
+            Query(
+                pattern=FORM,
+                description="Only entries behind it: `next` of a page, the `id` of a stream, or "
+                "the seq of an entry that is there now.",
+            ),
+        ] = "0",
         limit: ItemsMax = None,
         accept: Annotated[str, Header(include_in_schema=False)] = "",
         last_event_id: Annotated[
@@ -67,20 +70,24 @@ class EventRoutes:
         """The log behind a cursor: a stream, or a page where only JSON is accepted.
 
         A stream is never refused for a passing reason, because browsers give up then: it is ended
-        with a `retry`. A cursor ahead of the log gets a `reset`; a page of JSON, `cursor_ahead`.
+        with a `retry`. A cursor ahead of the log, or of another epoch of the database, gets a
+        `reset`; a page of JSON, `cursor_ahead`.
         """
+        epoch = self._served.epoch
+        behind = seq_of(after, epoch=epoch, plain=epoch)
         if "application/json" in accept and "text/event-stream" not in accept:
-            return await self._page(caller, session_id, after, limit)
+            return await self._page(caller, session_id, behind, limit)
         if last_event_id:
-            known = _CURSOR.fullmatch(last_event_id)
-            after = int(last_event_id) if known else AHEAD_OF_ALL
-        return Stream(self._streams, caller, session_id, after, asked)
+            behind = seq_of(last_event_id, epoch=epoch, plain=0)
+        return Stream(self._streams, caller, session_id, behind, asked)
 
     async def _page(
         self, caller: Principal, session_id: SessionId, after: int, limit: int | None
     ) -> Reply:
         limit = page_limit(limit, self._served.settings.page_entries_max)
         page = await self._served.reads.entries(caller, session_id, after=after, limit=limit)
-        last = str(page.items[-1].seq) if page.more else "null"
+        last = "null"
+        if page.more:
+            last = f'"{cursor(page.items[-1].seq, epoch=self._served.epoch)}"'
         items = ",".join(map(entry_json, page.items))
         return Reply(200, f'{{"items":[{items}],"next":{last}}}'.encode())

@@ -7,16 +7,18 @@ from fastapi import FastAPI
 from prometheus_client import generate_latest
 from starlette.responses import PlainTextResponse
 
+from sessile.core.context import Principal
 from sessile.core.errors import SessionNotFound, StorageBusy, StorageDamaged
-from sessile.core.ids import SessionId
+from sessile.core.ids import SessionId, TenantId, UserId
 from sessile.http import schemas
 from sessile.http.problems import NotReady
 from sessile.http.reply import Reply, json_reply
 from sessile.http.served import Served, declare
 from sessile.http.stream import Streams
-from sessile.runtime.outages import PROBE
 
-PROBE_SECONDS_MAX = 2.0
+NOBODY = Principal(tenant_id=TenantId("nobody"), user_id=UserId("nobody"))
+"""For whom a session is looked for that is not there."""
+ANSWER_SECONDS_MAX = 2.0
 
 
 class HealthRoutes:
@@ -54,8 +56,8 @@ class HealthRoutes:
         if (trouble := self._served.workers.trouble) is not None:
             raise NotReady(trouble)
         try:
-            async with asyncio.timeout(PROBE_SECONDS_MAX):
-                await self._served.reads.found(PROBE, SessionId("ses_"))
+            async with asyncio.timeout(ANSWER_SECONDS_MAX):
+                await self._served.reads.found(NOBODY, SessionId("ses_"))
         except SessionNotFound:
             return json_reply(200, {"status": "ok"})
         except (StorageBusy, StorageDamaged) as outage:

@@ -243,8 +243,11 @@ class MessagePage(Page[Message]):
     """Oldest first. `next` is a seq: pass it as `before` for the messages before these."""
 
 
-class EntryPage(Page[Entry]):
-    """`next` is a seq: pass it as `after`. At null, the last item's seq is the cursor."""
+class EntryPage(_Output):
+    """`next`: pass it as `after`. At null, the last item's seq is the cursor."""
+
+    items: list[Entry]
+    next: str | None
 
 
 class ToolPage(Page[ToolVerdict]):

@@ -24,6 +24,9 @@ class Served(Protocol):
     def settings(self) -> Settings: ...
 
     @property
+    def epoch(self) -> int: ...
+
+    @property
     def telemetry(self) -> Telemetry: ...
 
     @property

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import Any, Literal
 
 from starlette.types import Receive, Scope, Send
@@ -12,6 +13,7 @@ from sessile.core.context import Principal
 from sessile.core.errors import NotFound, SessileError, Unauthenticated
 from sessile.core.events import Entry
 from sessile.core.ids import SessionId
+from sessile.http.cursors import cursor
 from sessile.http.exchange import Exchange
 from sessile.http.problems import problem
 from sessile.http.reply import Header, abort
@@ -46,7 +48,8 @@ class Frames:
     it lives, no other object has its id.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, epoch: int) -> None:
+        self._epoch = epoch
         self._known: dict[int, tuple[Entry, bytes]] = {}
 
     def of(self, entry: Entry) -> bytes:
@@ -54,7 +57,8 @@ class Frames:
         if known is not None:
             return known[1]
         data = entry_json(entry)
-        frame = f"id: {entry.seq}\nevent: {entry.kind}\ndata: {data}\n\n".encode()
+        behind = cursor(entry.seq, epoch=self._epoch)
+        frame = f"id: {behind}\nevent: {entry.kind}\ndata: {data}\n\n".encode()
         if len(frame) <= FRAME_BYTES_MAX:
             if len(self._known) >= FRAMES_MAX:
                 del self._known[next(iter(self._known))]
@@ -82,10 +86,14 @@ class Streams:
 
     def __init__(self, served: Served) -> None:
         self.served = served
-        self.frames = Frames()
         self.draining = False
         self._open: set[Stream] = set()
         self._looks: asyncio.TimerHandle | None = None
+
+    @cached_property
+    def frames(self) -> Frames:
+        """Made when the server is open: before, it does not know its database's epoch."""
+        return Frames(epoch=self.served.epoch)
 
     @property
     def full(self) -> bool:
@@ -244,7 +252,8 @@ class Stream:
                 return self._streams.frames.pieces(entries)
             case Reset(found):
                 data = to_json(await self._snapshot(found))
-                return [f"id: {found.head.head}\nevent: reset\ndata: {data}\n\n".encode()]
+                behind = cursor(found.head.head, epoch=self._streams.served.epoch)
+                return [f"id: {behind}\nevent: reset\ndata: {data}\n\n".encode()]
             case Ended(reason):
                 return [_end_frame(reason)]
 

@@ -1,7 +1,7 @@
 """The store: the only arbiter. What it acknowledged is durable; what it refused left no trace."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
@@ -51,6 +51,18 @@ class Sweep:
     heads: Mapping[SessionKey, Seq]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What belongs to the database itself, of no tenant.
+
+    `epoch`: how often it was put back to an earlier state. `secret`: 32 bytes of chance, by which
+    the nodes that share it know each other.
+    """
+
+    epoch: int
+    secret: bytes = field(repr=False)
+
+
 class Store(Protocol):
     """Any method may raise StorageBusy, StorageFull or StorageDamaged; then nothing was written;
     but a StorageBusy of a database that went away in the middle of a commit, and did not come back
@@ -83,6 +95,14 @@ class Store(Protocol):
         self, node: NodeId, holdings: Collection[Holding], *, lease_ms: int
     ) -> frozenset[SessionKey]:
         """Extend these leases; answers the sessions whose lease was lost, or not extended."""
+        ...
+
+    async def identity(self) -> Identity:
+        """As it is now. Raises StorageGone where the database has lost it."""
+        ...
+
+    async def probe(self) -> None:
+        """Write something that nobody reads; durable on return. Raises what a write would."""
         ...
 
     async def sweep(

@@ -42,12 +42,15 @@ class Client(Protocol):
 class Cursors(Protocol):
     """How far each session was published: durable, and never ahead of what was."""
 
-    async def begun(self, tenant_id: TenantId) -> bool:
-        """Whether `begin` was done for this tenant."""
+    async def begun(self, tenant_id: TenantId) -> int | None:
+        """The epoch of the database in which `begin` was done for this tenant; None: never."""
         ...
 
-    async def begin(self, tenant_id: TenantId, cursors: dict[SessionId, Seq]) -> None:
-        """Where the sessions that are there now begin; all others begin at their first entry."""
+    async def begin(
+        self, tenant_id: TenantId, cursors: dict[SessionId, Seq], *, epoch: int
+    ) -> None:
+        """Where the sessions that are there now begin; all others begin at their first entry. What
+        was known of the tenant is forgotten."""
         ...
 
     async def cursors(self, tenant_id: TenantId) -> dict[SessionId, Seq]:
@@ -74,7 +77,8 @@ class _NotTaken(Exception):
 class PusherRelay:
     """`async with PusherRelay(…)`: follows all sessions of some tenants.
 
-    Sessions that are there when a tenant is relayed for the first time begin at their end. An
+    Sessions that are there when a tenant is relayed for the first time begin at their end, and so
+    do all when the `epoch` is another than before: what was published may not be in the log. An
     entry is published after the one before it was; one that the service does not take is tried
     again, and holds back its own session alone. Run one relay for a tenant: two would publish
     everything twice.
@@ -86,6 +90,7 @@ class PusherRelay:
         client: Client,
         tenants: Collection[TenantId],
         cursors: Cursors,
+        epoch: int,
         reads: Reads,
         notifier: Notifier,
         projections: Projections,
@@ -93,6 +98,7 @@ class PusherRelay:
         self._client = client
         self._readers = {tenant_id: _reader(tenant_id) for tenant_id in tenants}
         self._cursors = cursors
+        self._epoch = epoch
         self._reads = reads
         self._notifier = notifier
         self._projections = projections
@@ -144,8 +150,14 @@ class PusherRelay:
 
     async def _look_through(self, tenant_id: TenantId) -> None:
         heads = {key.session_id: it async for key, it in self._heads(self._readers[tenant_id])}
-        if not await self._cursors.begun(tenant_id):
-            await self._cursors.begin(tenant_id, heads)
+        begun = await self._cursors.begun(tenant_id)
+        if begun != self._epoch:
+            if begun is not None:
+                about = {"tenant_id": tenant_id, "epoch": self._epoch, "sessions": len(heads)}
+                logger.warning(
+                    "the database was restored; published is what comes now", extra=about
+                )
+            await self._cursors.begin(tenant_id, heads, epoch=self._epoch)
         cursors = await self._cursors.cursors(tenant_id)
         for session_id in heads.keys() | cursors.keys():
             # Those that were deleted meanwhile are forgotten where they are worked at.

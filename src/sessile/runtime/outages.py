@@ -3,22 +3,14 @@
 import asyncio
 import logging
 from collections.abc import Collection, Coroutine, Iterable, Sequence
-from contextlib import suppress
 from itertools import islice
 from typing import Any
 
-from sessile.core.commands import Command, DeleteSession, Once, OpenSession
-from sessile.core.context import Holding, Principal
-from sessile.core.errors import (
-    SessileError,
-    SessionNotFound,
-    StorageBusy,
-    StorageDamaged,
-    StorageFull,
-)
+from sessile.core.commands import Command
+from sessile.core.context import Holding
+from sessile.core.errors import SessileError, StorageBusy, StorageDamaged, StorageFull
 from sessile.core.events import Event
-from sessile.core.ids import NodeId, SessionId, SessionKey, TenantId, UserId
-from sessile.ports.clock import IdSource
+from sessile.core.ids import NodeId, SessionId, SessionKey
 from sessile.ports.store import Committed, Store
 
 logger = logging.getLogger(__name__)
@@ -26,8 +18,6 @@ logger = logging.getLogger(__name__)
 OUTAGES = (StorageBusy, StorageFull, StorageDamaged)
 TELL_AGAIN_SECONDS = 60.0
 SESSIONS_TOLD_MAX = 20
-PROBE = Principal(tenant_id=TenantId("probe"), user_id=UserId("probe"))
-"""Whom a node asks for where it asks for itself."""
 
 
 class WatchedStore:
@@ -39,6 +29,7 @@ class WatchedStore:
         self._trying = False
         self.trouble: str | None = None
         """Why the last write failed, in words, until one succeeds."""
+        self.identity = store.identity
         self.sweep = store.sweep
         self.find = store.find
         self.sessions = store.sessions
@@ -75,18 +66,23 @@ class WatchedStore:
             self._failed(outage, [holding.key for holding in holdings])
             raise
 
-    async def try_again(self, ids: IdSource, assistant: str) -> None:
-        """Write for the sake of it: a session of nobody, opened and deleted. A node that is asked
-        for nothing while it is not ready would else never learn that it is again."""
+    async def probe(self) -> None:
+        try:
+            await self._store.probe()
+        except OUTAGES as outage:
+            self._failed(outage, ())
+            raise
+        if self.trouble is not None:
+            self._wrote()
+
+    async def try_again(self) -> None:
+        """Write for the sake of it. A node that is asked for nothing while it is not ready would
+        else never learn that it is again."""
         if self._trying:
             return
         self._trying = True
         try:
-            key = SessionKey(PROBE.tenant_id, ids.session_id())
-            once = Once(user_id=PROBE.user_id, scope="open", key=key.session_id, request_hash="")
-            await self.transact(key, OpenSession(principal=PROBE, assistant=assistant, once=once))
-            with suppress(SessionNotFound):  # where it was asked for twice
-                await self.transact(key, DeleteSession(principal=PROBE))
+            await self.probe()
         finally:
             self._trying = False
 

@@ -47,9 +47,7 @@ class Telemetry:
             ["method", "route"],
             registry=self.registry,
         )
-        self.sweep_finds = Counter(
-            "sessile_sweep_finds", "Due turns that no hint had told of", registry=self.registry
-        )
+        self._count_hints()
         self.mismatches = Counter(
             "sessile_session_mismatches_must_stay_zero",
             "A context used in another turn than its own",
@@ -64,6 +62,16 @@ class Telemetry:
             status: self.turns_ended.labels(status)
             for status in ("completed", "failed", "cancelled", "interrupted")
         }
+
+    def _count_hints(self) -> None:
+        self.sweep_finds = Counter(
+            "sessile_sweep_finds", "Due turns that no hint had told of", registry=self.registry
+        )
+        self.hints_foreign = Counter(
+            "sessile_hints_foreign",
+            "Payloads of hints that no node of this database and version has sent: dropped",
+            registry=self.registry,
+        )
 
     def turn_ended(self, turn: Turn) -> None:
         self._by_status[turn.status].inc()

@@ -323,7 +323,7 @@ class Workers:
         while True:
             await self._node.store.contained(self._sweep())
             if self._node.store.trouble is not None and self._open:
-                self._spawn(self._node.store.try_again(self._node.ids, min(self._node.agents)))
+                self._spawn(self._node.store.try_again())
             await asyncio.sleep(self._node.settings.sweep_seconds)
 
     async def _sweep(self) -> None:

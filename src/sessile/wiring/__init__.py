@@ -2,7 +2,7 @@
 adapters."""
 
 from sessile.wiring.server import Server, dev_tokens, pusher_keys, runnable
-from sessile.wiring.stores import MissingExtra, migrate, open_archive, open_store
+from sessile.wiring.stores import MissingExtra, migrate, open_archive, open_store, raise_epoch
 
 __all__ = [
     "MissingExtra",
@@ -12,5 +12,6 @@ __all__ = [
     "open_archive",
     "open_store",
     "pusher_keys",
+    "raise_epoch",
     "runnable",
 ]

@@ -83,7 +83,16 @@ class Server:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             store = await stack.enter_async_context(self._open_store(self.settings, self._clock))
-            notifier = await stack.enter_async_context(open_notifier(self.settings, self.node_id))
+            identity = await store.identity()
+            self.epoch = identity.epoch
+            notifier = await stack.enter_async_context(
+                open_notifier(
+                    self.settings,
+                    self.node_id,
+                    identity,
+                    count_foreign=self.telemetry.hints_foreign.inc,
+                )
+            )
             announcer = Announcer(notifier=notifier, telemetry=self.telemetry)
             stack.callback(announcer.close)
             threads = Threads(threads_max=self.settings.tool_threads_max)
@@ -145,6 +154,7 @@ class Server:
                 client=client,
                 tenants=tenants,
                 cursors=cursors,
+                epoch=self.epoch,
                 reads=self.reads,
                 notifier=notifier,
                 projections=self._projections,
@@ -197,7 +207,10 @@ class Server:
     def follow(
         self, principal: Principal, session_id: SessionId, *, after: int = 0
     ) -> AsyncIterator[FeedItem]:
-        """The session's log from the cursor on, as it grows; until Ended, or this node drains."""
+        """The session's log from the cursor on, as it grows; until Ended, or this node drains.
+
+        `after` is of the present `epoch`: who keeps cursors over restarts keeps that beside them.
+        """
         return self.feed.follow(principal, session_id, after=after)
 
     async def history(

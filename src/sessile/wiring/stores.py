@@ -1,16 +1,17 @@
 """The database that the settings name: opened for a server, or looked at without one."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
+from sessile.adapters.hints import signing_key
 from sessile.adapters.memory import LocalNotifier, MemoryStore
-from sessile.adapters.system import SystemClock
+from sessile.adapters.system import SystemClock, new_secret
 from sessile.core.ids import NodeId
 from sessile.ports.clock import Clock
 from sessile.ports.notifier import Notifier
-from sessile.ports.store import Store
+from sessile.ports.store import Identity, Store
 from sessile.settings import Settings, without_password
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class MissingExtra(ImportError):
 async def open_store(settings: Settings, clock: Clock) -> AsyncGenerator[Store, None]:
     """The store that the settings name, migrated and ready."""
     if settings.store_url == "memory":
-        async with MemoryStore(clock=clock) as memory:
+        async with MemoryStore(clock=clock, secret=new_secret()) as memory:
             yield memory
     elif settings.store_url == "sqlite":
         from sessile.adapters.sqlite import SqliteStore  # noqa: PLC0415
@@ -51,18 +52,25 @@ async def open_store(settings: Settings, clock: Clock) -> AsyncGenerator[Store, 
 
 
 @asynccontextmanager
-async def open_notifier(settings: Settings, node: NodeId) -> AsyncGenerator[Notifier, None]:
-    """How this node and those that share its database wake each other."""
+async def open_notifier(
+    settings: Settings, node: NodeId, identity: Identity, *, count_foreign: Callable[[], None]
+) -> AsyncGenerator[Notifier, None]:
+    """How this node and those that share its database, whose `identity` it is, wake each other.
+    `count_foreign` is called for each payload of others."""
+    key = signing_key(identity)
     if settings.notifier_url:
         with _of_extra("NATS", "nats"):
             from sessile.adapters.nats import NatsNotifier  # noqa: PLC0415
-        async with NatsNotifier(settings.notifier_url.split(","), node) as nats:
+        servers = settings.notifier_url.split(",")
+        async with NatsNotifier(servers, node, key=key, count_foreign=count_foreign) as nats:
             yield nats
     elif settings.shared:
         from sessile.adapters.postgres.notifier import PostgresNotifier  # noqa: PLC0415
 
         lease_ms = int(settings.lease_ttl_seconds * 1000)
-        async with PostgresNotifier(settings.store_url, node, lease_ms=lease_ms) as postgres:
+        async with PostgresNotifier(
+            settings.store_url, node, lease_ms=lease_ms, key=key, count_foreign=count_foreign
+        ) as postgres:
             yield postgres
     else:
         yield LocalNotifier()
@@ -101,6 +109,22 @@ def migrate(settings: Settings) -> Mapping[str, str | None]:
 
     path = settings.data_dir / "sessile.db"
     return migrate_file(path, busy_seconds=busy_seconds)
+
+
+def raise_epoch(settings: Settings) -> int:
+    """Add 1 to the epoch of the settings' database, which no node may use meanwhile; brings it to
+    the newest revision first. Answers the new epoch.
+
+    Raises FileNotFoundError where there is none, and what `migrate` does.
+    """
+    busy_seconds = settings.store_busy_seconds_max
+    if settings.shared:
+        with _of_extra("PostgreSQL", "postgres"):
+            from sessile.adapters.postgres import archive  # noqa: PLC0415
+        return asyncio.run(archive.raise_epoch(settings.store_url, busy_seconds=busy_seconds))
+    from sessile.adapters.sqlite.archive import raise_epoch  # noqa: PLC0415
+
+    return raise_epoch(settings.data_dir / "sessile.db", busy_seconds=busy_seconds)
 
 
 @contextmanager

@@ -55,6 +55,13 @@ CREATE TABLE public.session_head (
     due_at_ms bigint
 )
 WITH (fillfactor='50');
+CREATE TABLE public.store (
+    one integer NOT NULL,
+    epoch bigint NOT NULL,
+    secret bytea NOT NULL,
+    written_at_ms bigint NOT NULL,
+    CONSTRAINT store_one_check CHECK ((one = 1))
+);
 CREATE TABLE public.turn (
     tenant_id text NOT NULL COLLATE pg_catalog."C",
     session_id text NOT NULL COLLATE pg_catalog."C",
@@ -130,6 +137,7 @@ INSERT INTO public.session_head VALUES ('acme', 'ses_2', 'bob', NULL, 'closed', 
 INSERT INTO public.session_head VALUES ('other', 'ses_3', 'ann', NULL, 'active', 2, 0, 0, 2, 1, NULL, NULL, NULL, 0, NULL, 0, 1000005);
 INSERT INTO public.session_head VALUES ('acme', 'ses_4', 'ann', NULL, 'active', 6, 1, 0, 2, 0, NULL, NULL, NULL, 0, NULL, 0, NULL);
 INSERT INTO public.session_head VALUES ('acme', 'ses_5', 'ann', NULL, 'active', 10, 1, 1, 2, 0, 'trn_7', 87400005, NULL, 0, NULL, 0, 87400005);
+INSERT INTO public.store VALUES (1, 0, '\x3d99b790cb711e63b7de16a6f7153ceef4a077ca08ad34f1298c7fcc1a3279d4', 0);
 INSERT INTO public.turn VALUES ('acme', 'ses_1', 'trn_1', 2, 1, 'msg_1', 'ann', 'completed', 1, 0, true, NULL, NULL, 0, 0, 0, 0, 1000000, 1000000, 1000005, NULL, NULL, '{"type":"message","text":"where is 7?"}', 'on its way');
 INSERT INTO public.turn VALUES ('acme', 'ses_1', 'trn_2', 9, 2, 'msg_3', 'ann', 'running', 1, 0, false, NULL, NULL, 0, 0, 0, 0, 1000005, 1000005, NULL, NULL, NULL, '{"type":"message","text":"and 8?"}', NULL);
 INSERT INTO public.turn VALUES ('acme', 'ses_1', 'trn_3', 13, 3, 'msg_4', 'ann', 'queued', 0, 0, false, NULL, NULL, 0, 0, 0, 0, 1000005, NULL, NULL, NULL, NULL, '{"type":"message","text":"and 9?"}', NULL);
@@ -147,6 +155,8 @@ ALTER TABLE ONLY public.session_head
     ADD CONSTRAINT session_head_pkey PRIMARY KEY (tenant_id, session_id);
 ALTER TABLE ONLY public.session
     ADD CONSTRAINT session_pkey PRIMARY KEY (tenant_id, session_id);
+ALTER TABLE ONLY public.store
+    ADD CONSTRAINT store_pkey PRIMARY KEY (one);
 ALTER TABLE ONLY public.turn
     ADD CONSTRAINT turn_pkey PRIMARY KEY (tenant_id, session_id, turn_id);
 CREATE INDEX entry_history ON public.entry USING btree (tenant_id, session_id, seq) WHERE (kind = ANY (ARRAY['message.added'::text, 'tool.completed'::text, 'tool.failed'::text, 'tool.interrupted'::text, 'tool.refused'::text, 'session.summarized'::text]));

@@ -17,14 +17,14 @@ CREATE TABLE entry (
 INSERT INTO "entry" VALUES('acme','ses_1',1,NULL,'session.opened',1000000,'{"user_id":"ann","assistant":"support","title":"Orders ünï","metadata":{"shop":7},"exclusive_key":"ann@support"}');
 INSERT INTO "entry" VALUES('acme','ses_1',2,'trn_1','turn.queued',1000000,'{"position":1,"input":{"type":"message","text":"where is 7?"},"message_id":"msg_1","by":"ann","when_busy":"enqueue"}');
 INSERT INTO "entry" VALUES('acme','ses_1',3,'trn_1','turn.started',1000000,'{"attempt":1,"fence":1,"node":"node-1","strikes":0}');
-INSERT INTO "entry" VALUES('acme','ses_1',4,'trn_1','message.added',1000000,'{"message_id":"msg_1","role":"user","parts":[{"type":"text","text":"where is 7?"}],"state":"complete","steer_id":null}');
+INSERT INTO "entry" VALUES('acme','ses_1',4,'trn_1','message.added',1000000,'{"message_id":"msg_1","role":"user","parts":[{"type":"text","text":"where is 7?"}],"state":"complete","steer_id":null,"asked_again":false}');
 INSERT INTO "entry" VALUES('acme','ses_1',5,'trn_1','message.delta',1000005,'{"message_id":"msg_r","offset":0,"text":"on its","channel":"text"}');
 INSERT INTO "entry" VALUES('acme','ses_1',6,'trn_1','message.delta',1000005,'{"message_id":"msg_r","offset":0,"text":" way","channel":"text"}');
-INSERT INTO "entry" VALUES('acme','ses_1',7,'trn_1','message.added',1000005,'{"message_id":"msg_2","role":"assistant","parts":[{"type":"text","text":"on its way"}],"state":"complete","steer_id":null}');
+INSERT INTO "entry" VALUES('acme','ses_1',7,'trn_1','message.added',1000005,'{"message_id":"msg_2","role":"assistant","parts":[{"type":"text","text":"on its way"}],"state":"complete","steer_id":null,"asked_again":false}');
 INSERT INTO "entry" VALUES('acme','ses_1',8,'trn_1','turn.completed',1000005,'{"current_iteration":0,"total_iterations":0,"tokens_used":0,"total_tokens":0,"output":"on its way"}');
 INSERT INTO "entry" VALUES('acme','ses_1',9,'trn_2','turn.queued',1000005,'{"position":2,"input":{"type":"message","text":"and 8?"},"message_id":"msg_3","by":"ann","when_busy":"enqueue"}');
 INSERT INTO "entry" VALUES('acme','ses_1',10,'trn_2','turn.started',1000005,'{"attempt":1,"fence":2,"node":"node-1","strikes":0}');
-INSERT INTO "entry" VALUES('acme','ses_1',11,'trn_2','message.added',1000005,'{"message_id":"msg_3","role":"user","parts":[{"type":"text","text":"and 8?"}],"state":"complete","steer_id":null}');
+INSERT INTO "entry" VALUES('acme','ses_1',11,'trn_2','message.added',1000005,'{"message_id":"msg_3","role":"user","parts":[{"type":"text","text":"and 8?"}],"state":"complete","steer_id":null,"asked_again":false}');
 INSERT INTO "entry" VALUES('acme','ses_1',12,'trn_2','message.delta',1000005,'{"message_id":"msg_r","offset":0,"text":"it","channel":"text"}');
 INSERT INTO "entry" VALUES('acme','ses_1',13,'trn_3','turn.queued',1000005,'{"position":3,"input":{"type":"message","text":"and 9?"},"message_id":"msg_4","by":"ann","when_busy":"enqueue"}');
 INSERT INTO "entry" VALUES('acme','ses_1',14,'trn_4','turn.queued',1000005,'{"position":4,"input":{"type":"message","text":"never mind"},"message_id":"msg_5","by":"ann","when_busy":"enqueue"}');
@@ -36,18 +36,18 @@ INSERT INTO "entry" VALUES('other','ses_3',2,'trn_5','turn.queued',1000005,'{"po
 INSERT INTO "entry" VALUES('acme','ses_4',1,NULL,'session.opened',1000005,'{"user_id":"ann","assistant":"support","title":null,"metadata":{},"exclusive_key":null}');
 INSERT INTO "entry" VALUES('acme','ses_4',2,'trn_6','turn.queued',1000005,'{"position":1,"input":{"type":"message","text":"x"},"message_id":"msg_7","by":"ann","when_busy":"enqueue"}');
 INSERT INTO "entry" VALUES('acme','ses_4',3,'trn_6','turn.started',1000005,'{"attempt":1,"fence":1,"node":"node-1","strikes":0}');
-INSERT INTO "entry" VALUES('acme','ses_4',4,'trn_6','message.added',1000005,'{"message_id":"msg_7","role":"user","parts":[{"type":"text","text":"x"}],"state":"complete","steer_id":null}');
+INSERT INTO "entry" VALUES('acme','ses_4',4,'trn_6','message.added',1000005,'{"message_id":"msg_7","role":"user","parts":[{"type":"text","text":"x"}],"state":"complete","steer_id":null,"asked_again":false}');
 INSERT INTO "entry" VALUES('acme','ses_4',5,'trn_6','turn.failed',1000005,'{"current_iteration":0,"total_iterations":0,"tokens_used":0,"total_tokens":0,"error":{"code":"model_error","message":"no","retry":true},"output":"done"}');
 INSERT INTO "entry" VALUES('acme','ses_4',6,NULL,'session.updated',1000005,'{"title":"Broken","metadata":{},"by":"ann"}');
 INSERT INTO "entry" VALUES('acme','ses_5',1,NULL,'session.opened',1000005,'{"user_id":"ann","assistant":"support","title":null,"metadata":{},"exclusive_key":null}');
 INSERT INTO "entry" VALUES('acme','ses_5',2,NULL,'session.granted',1000005,'{"grant":"refund","by":"ann"}');
 INSERT INTO "entry" VALUES('acme','ses_5',3,'trn_7','turn.queued',1000005,'{"position":1,"input":{"type":"message","text":"my money"},"message_id":"msg_8","by":"ann","when_busy":"enqueue"}');
 INSERT INTO "entry" VALUES('acme','ses_5',4,'trn_7','turn.started',1000005,'{"attempt":1,"fence":1,"node":"node-1","strikes":0}');
-INSERT INTO "entry" VALUES('acme','ses_5',5,'trn_7','message.added',1000005,'{"message_id":"msg_8","role":"user","parts":[{"type":"text","text":"my money"}],"state":"complete","steer_id":null}');
-INSERT INTO "entry" VALUES('acme','ses_5',6,'trn_7','message.added',1000005,'{"message_id":"msg_12","role":"assistant","parts":[{"type":"text","text":"so far"}],"state":"complete","steer_id":null}');
+INSERT INTO "entry" VALUES('acme','ses_5',5,'trn_7','message.added',1000005,'{"message_id":"msg_8","role":"user","parts":[{"type":"text","text":"my money"}],"state":"complete","steer_id":null,"asked_again":false}');
+INSERT INTO "entry" VALUES('acme','ses_5',6,'trn_7','message.added',1000005,'{"message_id":"msg_12","role":"assistant","parts":[{"type":"text","text":"so far"}],"state":"complete","steer_id":null,"asked_again":false}');
 INSERT INTO "entry" VALUES('acme','ses_5',7,'trn_7','approval.requested',1000005,'{"call_id":"call_1","message_id":"msg_9","name":"orders.refund","arguments":{"order":7}}');
 INSERT INTO "entry" VALUES('acme','ses_5',8,'trn_7','approval.requested',1000005,'{"call_id":"call_2","message_id":"msg_10","name":"orders.refund","arguments":{"order":7}}');
-INSERT INTO "entry" VALUES('acme','ses_5',9,'trn_7','turn.awaiting',1000005,'{"call_ids":["call_1","call_2"],"expires_at_ms":87400005,"calls":[{"call_id":"call_1","message_id":"msg_9","name":"orders.refund","arguments":{"order":7}},{"call_id":"call_2","message_id":"msg_10","name":"orders.refund","arguments":{"order":7}},{"call_id":"call_3","message_id":"msg_11","name":"orders.note","arguments":{"order":7}}],"output":"so far"}');
+INSERT INTO "entry" VALUES('acme','ses_5',9,'trn_7','turn.awaiting',1000005,'{"call_ids":["call_1","call_2"],"expires_at_ms":87400005,"calls":[{"call_id":"call_1","message_id":"msg_9","name":"orders.refund","arguments":{"order":7},"parent_call_id":null},{"call_id":"call_2","message_id":"msg_10","name":"orders.refund","arguments":{"order":7},"parent_call_id":null},{"call_id":"call_3","message_id":"msg_11","name":"orders.note","arguments":{"order":7},"parent_call_id":null}],"output":"so far","open_message_id":null}');
 INSERT INTO "entry" VALUES('acme','ses_5',10,'trn_7','approval.granted',1000012,'{"call_id":"call_1","by":"ann","unanswered":1}');
 CREATE TABLE idempotency (
         tenant_id TEXT NOT NULL,
@@ -105,6 +105,13 @@ INSERT INTO "session_head" VALUES('acme','ses_2','bob',NULL,'closed',2,0,0,1,0,N
 INSERT INTO "session_head" VALUES('other','ses_3','ann',NULL,'active',2,0,0,2,1,NULL,NULL,NULL,0,NULL,0,1000005);
 INSERT INTO "session_head" VALUES('acme','ses_4','ann',NULL,'active',6,1,0,2,0,NULL,NULL,NULL,0,NULL,0,NULL);
 INSERT INTO "session_head" VALUES('acme','ses_5','ann',NULL,'active',10,1,1,2,0,'trn_7',87400005,NULL,0,NULL,0,87400005);
+CREATE TABLE store (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        epoch INTEGER NOT NULL,
+        secret BLOB NOT NULL,
+        written_at_ms INTEGER NOT NULL
+    );
+INSERT INTO "store" VALUES(1,0,X'5F8D663E53019177BA27668333E713047C122CB4A45E9B66BF6573179DEF62EA',0);
 CREATE TABLE turn (
         tenant_id TEXT NOT NULL,
         session_id TEXT NOT NULL,
@@ -138,7 +145,7 @@ INSERT INTO "turn" VALUES('acme','ses_1','trn_3',13,3,'msg_4','ann','queued',0,0
 INSERT INTO "turn" VALUES('acme','ses_1','trn_4',14,4,'msg_5','ann','cancelled',0,0,0,NULL,NULL,0,0,0,0,1000005,NULL,1000005,'{"code":"cancelled","message":"asked","retry":false}',NULL,'{"type":"message","text":"never mind"}','');
 INSERT INTO "turn" VALUES('other','ses_3','trn_5',2,1,'msg_6','ann','queued',0,0,0,NULL,NULL,0,0,0,0,1000005,NULL,NULL,NULL,NULL,'{"type":"message","text":"q"}',NULL);
 INSERT INTO "turn" VALUES('acme','ses_4','trn_6',2,1,'msg_7','ann','failed',1,0,0,NULL,NULL,0,0,0,0,1000005,1000005,1000005,'{"code":"model_error","message":"no","retry":true}',NULL,'{"type":"message","text":"x"}','done');
-INSERT INTO "turn" VALUES('acme','ses_5','trn_7',3,1,'msg_8','ann','awaiting',1,0,1,NULL,NULL,0,0,0,0,1000005,1000005,NULL,NULL,'{"calls":[{"call_id":"call_1","message_id":"msg_9","name":"orders.refund","arguments":{"order":7}},{"call_id":"call_2","message_id":"msg_10","name":"orders.refund","arguments":{"order":7}},{"call_id":"call_3","message_id":"msg_11","name":"orders.note","arguments":{"order":7}}],"call_ids":["call_1","call_2"],"answers":{"call_1":"granted"},"output":"so far","since_ms":1000005,"waited_ms":0}','{"type":"message","text":"my money"}',NULL);
+INSERT INTO "turn" VALUES('acme','ses_5','trn_7',3,1,'msg_8','ann','awaiting',1,0,1,NULL,NULL,0,0,0,0,1000005,1000005,NULL,NULL,'{"calls":[{"call_id":"call_1","message_id":"msg_9","name":"orders.refund","arguments":{"order":7},"parent_call_id":null},{"call_id":"call_2","message_id":"msg_10","name":"orders.refund","arguments":{"order":7},"parent_call_id":null},{"call_id":"call_3","message_id":"msg_11","name":"orders.note","arguments":{"order":7},"parent_call_id":null}],"call_ids":["call_1","call_2"],"answers":{"call_1":"granted"},"output":"so far","since_ms":1000005,"waited_ms":0,"open_message_id":null}','{"type":"message","text":"my money"}',NULL);
 CREATE UNIQUE INDEX session_head_exclusive ON session_head (tenant_id, exclusive_key)
     WHERE status = 'active' AND exclusive_key IS NOT NULL
     ;

@@ -19,9 +19,10 @@ from sessile.adapters.migrations import migrate_postgres, revision_postgres
 from sessile.adapters.postgres import checks, reads
 from sessile.adapters.postgres.connections import said
 from sessile.adapters.postgres.store import StorageUnreachable
-from sessile.adapters.sql.archive import Archive
+from sessile.adapters.sql.archive import NO_ROW, Archive
 from sessile.adapters.sql.rows import Row, turn_of
 from sessile.core.audit import Check
+from sessile.core.errors import StorageGone
 from sessile.core.events import Entry
 from sessile.core.ids import SessionKey, TurnId
 from sessile.core.session import Turn
@@ -57,6 +58,26 @@ async def migrate_database(dsn: str, *, busy_seconds: float) -> Mapping[str, str
         before = await revision_postgres(dsn, busy_seconds=busy_seconds)
         await migrate_postgres(dsn, busy_seconds=busy_seconds)
         return {"before": before, "after": await revision_postgres(dsn, busy_seconds=busy_seconds)}
+
+
+async def raise_epoch(dsn: str, *, busy_seconds: float) -> int:
+    """Add 1 to the database's epoch, once it is at the newest revision. Answers the new one.
+
+    Raises StorageUnreachable, SchemaTooNew, and StorageGone where it is none of Sessile's.
+    """
+    with _unreachable(OSError, ValueError):
+        if await revision_postgres(dsn, busy_seconds=busy_seconds) is None:
+            raise StorageGone("There is no database of Sessile's at this address.")
+        await migrate_postgres(dsn, busy_seconds=busy_seconds)
+        connection = await asyncpg.connect(dsn, timeout=busy_seconds)
+        try:
+            sql = "UPDATE store SET epoch = epoch + 1 RETURNING epoch"
+            epoch: int | None = await connection.fetchval(sql)
+        finally:
+            await connection.close()
+    if epoch is None:
+        raise StorageGone(NO_ROW)
+    return epoch
 
 
 @contextmanager

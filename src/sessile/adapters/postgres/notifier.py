@@ -24,13 +24,23 @@ class PostgresNotifier:
     """Every node hears all hints, on a connection of its own, and says its own on another.
 
     Opened by `async with`; where the database is not reached, hints stay on this node until it is.
-    `lease_ms`: as PostgresStore has it.
+    `lease_ms`: as PostgresStore has it. `key`: by which hints are signed. `count_foreign` is called
+    for each payload that is dropped.
     """
 
-    def __init__(self, dsn: str, node: NodeId, *, lease_ms: int) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        node: NodeId,
+        *,
+        lease_ms: int,
+        key: bytes,
+        count_foreign: Callable[[], None],
+    ) -> None:
         self._connector = Connector(dsn, Patience(lease_ms))
         self._node = node
-        self._ears = Ears(node)
+        self._key = key
+        self._ears = Ears(node, key, count_foreign)
         self._outbox = Outbox(payload_bytes_max=PAYLOAD_BYTES_MAX)
         self._loops: list[asyncio.Task[None]] = []
         self._stack = AsyncExitStack()
@@ -81,7 +91,7 @@ class PostgresNotifier:
             connection.terminate()
 
     def _on_notification(self, _: Connection, pid: int, channel: str, payload: str) -> None:
-        self._ears.receive(payload)
+        self._ears.receive(payload.encode())
 
     async def _say(self, up: Callable[[], None]) -> None:
         connection = await self._connect("hints out")
@@ -104,7 +114,12 @@ class PostgresNotifier:
             await connection.execute(
                 "SELECT pg_notify($1, payload) FROM unnest($2::text[]) AS payload",
                 CHANNEL,
-                pack(self._node, self._outbox.take(), bytes_max=PAYLOAD_BYTES_MAX),
+                pack(
+                    self._node,
+                    self._outbox.take(),
+                    bytes_max=PAYLOAD_BYTES_MAX,
+                    key=self._key,
+                ),
             )
         finally:
             self._outbox.sent()

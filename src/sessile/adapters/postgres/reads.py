@@ -5,14 +5,22 @@ from collections.abc import Collection
 from asyncpg import Connection
 
 from sessile.adapters.sql.rows import head_of, session_of, turn_of
+from sessile.core.errors import StorageGone
 from sessile.core.events import Entry
 from sessile.core.ids import SessionId, SessionKey, TenantId, TurnId, UserId
 from sessile.core.session import Turn
-from sessile.ports.store import Found, Sweep
+from sessile.ports.store import Found, Identity, Sweep
 
 _SEQ_END = 2**63 - 1
 _ID_END = "~"
 """No id contains it, and every id sorts before it."""
+
+
+async def identity(connection: Connection) -> Identity:
+    row = await connection.fetchrow("SELECT epoch, secret FROM store")
+    if row is None:
+        raise StorageGone()
+    return Identity(epoch=row[0], secret=row[1])
 
 
 async def sweep(

@@ -12,6 +12,7 @@ from asyncpg import Connection
 from sessile.adapters.migrations import migrate_postgres
 from sessile.adapters.postgres import reads, renewals
 from sessile.adapters.postgres.connections import (
+    GONE,
     Connector,
     Patience,
     is_lost,
@@ -23,11 +24,11 @@ from sessile.adapters.postgres.lanes import Lanes
 from sessile.adapters.sql.jobs import Appended, Asked
 from sessile.core.commands import Command
 from sessile.core.context import Holding
-from sessile.core.errors import SessileError
+from sessile.core.errors import SessileError, StorageGone
 from sessile.core.events import Entry, Event
 from sessile.core.ids import NodeId, SessionId, SessionKey, TenantId, TurnId, UserId
 from sessile.core.session import Turn
-from sessile.ports.store import Committed, Found, Sweep
+from sessile.ports.store import Committed, Found, Identity, Sweep
 
 T = TypeVar("T")
 
@@ -123,6 +124,24 @@ class PostgresStore:
                 if is_lost(error):
                     self._hang_up_renewals()
                 raise told(error) from error
+
+    async def identity(self) -> Identity:
+        return await self._read(reads.identity)
+
+    async def probe(self) -> None:
+        """On a connection of its own: what holds up a lane does not hold it up."""
+        connection: Connection | None = None
+        try:
+            lock_ms = self._connector.patience.lock_ms
+            connection = await self._connector.connect("probe", lock_ms=lock_ms)
+            sql = "UPDATE store SET written_at_ms = sessile_now_ms()"
+            if await connection.execute(sql) != "UPDATE 1":
+                raise StorageGone(GONE)
+        except Exception as error:
+            raise told(error) from error
+        finally:
+            if connection is not None:
+                connection.terminate()
 
     async def sweep(
         self,

@@ -8,6 +8,8 @@ from sessile.core.audit import Check
 from sessile.core.events import Entry
 from sessile.core.ids import SessionId, SessionKey
 
+NO_ROW = "The table `store` has no row: this is no database of Sessile's, or not all of one."
+
 
 class Archive:
     """Each method may raise what the database raises where it is broken, or cannot be reached."""

@@ -116,6 +116,11 @@ async def _schema(database: Database) -> Check:
     if revisions != (HEAD,):
         names = ", ".join(revisions) or "none"
         found.fault(f"revision {names}, not {HEAD}: run `sessile migrate`, or the version it is of")
+        return found
+    async with database.one_state():
+        async for (rows,) in database.rows("SELECT count(*) FROM store"):
+            if rows != 1:
+                found.fault("the row of `store` is gone, which no node starts without")
     return found
 
 

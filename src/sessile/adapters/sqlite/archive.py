@@ -7,11 +7,17 @@ from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 from sessile.adapters.migrations import migrate, revision
-from sessile.adapters.sql.archive import Archive
+from sessile.adapters.sql.archive import NO_ROW, Archive
 from sessile.adapters.sql.rows import Row, turn_of
 from sessile.adapters.sqlite import reads
-from sessile.adapters.sqlite.files import WAL_BYTES_MAX, DirectoryLock, connect_reader
+from sessile.adapters.sqlite.files import (
+    WAL_BYTES_MAX,
+    DirectoryLock,
+    connect_reader,
+    connect_writer,
+)
 from sessile.core.audit import Check
+from sessile.core.errors import StorageGone
 from sessile.core.events import Entry
 from sessile.core.ids import SessionKey, TurnId
 from sessile.core.session import Turn
@@ -44,6 +50,28 @@ def migrate_file(path: Path, *, busy_seconds: float) -> Mapping[str, str | None]
         return {"before": before, "after": revision(path)}
     finally:
         lock.release()
+
+
+def raise_epoch(path: Path, *, busy_seconds: float) -> int:
+    """Add 1 to the epoch of the file, once it is at the newest revision. Answers the new one.
+
+    Raises FileNotFoundError where there is no file, DataDirectoryLocked where a server uses it,
+    StorageGone where it has lost its epoch, and what `migrate` raises.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(path)
+    lock = DirectoryLock(path.parent)
+    try:
+        migrate(path, busy_seconds=busy_seconds)
+        with closing(connect_writer(path, busy_seconds=busy_seconds)) as connection:
+            sql = "UPDATE store SET epoch = epoch + 1 RETURNING epoch"
+            rows = connection.execute(sql).fetchall()
+    finally:
+        lock.release()
+    if not rows:
+        raise StorageGone(NO_ROW)
+    epoch: int = rows[0][0]
+    return epoch
 
 
 class _Sqlite:

@@ -11,15 +11,23 @@ from itertools import accumulate
 from typing import Any
 
 from sessile.adapters.sql.rows import head_of, session_of, turn_of
+from sessile.core.errors import StorageGone
 from sessile.core.events import Entry
 from sessile.core.ids import Seq, SessionId, SessionKey, TenantId, TurnId, UserId
 from sessile.core.session import Turn
-from sessile.ports.store import Found
+from sessile.ports.store import Found, Identity
 
 _SEQ_END = 2**63 - 1
 _BYTES = "coalesce(length(CAST({} AS BLOB)), 0)"
 _ID_END = "~"
 """No id contains it, and every id sorts before it."""
+
+
+def identity(connection: sqlite3.Connection) -> Identity:
+    rows = connection.execute("SELECT epoch, secret FROM store").fetchall()
+    if len(rows) != 1:
+        raise StorageGone()
+    return Identity(epoch=rows[0][0], secret=rows[0][1])
 
 
 def due(

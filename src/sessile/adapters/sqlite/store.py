@@ -21,7 +21,7 @@ from sessile.core.events import Entry, Event
 from sessile.core.ids import NodeId, SessionId, SessionKey, TenantId, TurnId, UserId
 from sessile.core.session import Turn
 from sessile.ports.clock import Clock
-from sessile.ports.store import Committed, Found, Sweep
+from sessile.ports.store import Committed, Found, Identity, Sweep
 
 T = TypeVar("T")
 
@@ -105,6 +105,12 @@ class SqliteStore:
         self, node: NodeId, holdings: Collection[Holding], *, lease_ms: int
     ) -> frozenset[SessionKey]:
         return await self._writer.run(lambda it: it.renew(node, holdings, lease_ms=lease_ms))
+
+    async def identity(self) -> Identity:
+        return await self._read(reads.identity)
+
+    async def probe(self) -> None:
+        await self._writer.run(lambda it: it.probe())
 
     async def sweep(
         self,

@@ -15,6 +15,7 @@ from sessile.adapters.sqlite.spread import spread
 from sessile.adapters.sqlite.writes import write
 from sessile.core.commands import OpenSession, Remembered
 from sessile.core.context import Holding
+from sessile.core.errors import StorageGone
 from sessile.core.ids import NodeId, SessionKey, TurnId
 from sessile.ports.clock import Clock
 from sessile.ports.store import Committed
@@ -65,6 +66,12 @@ class Transaction:
         self._see([holding.key for holding in holdings])
         self._batch.now_ms = self._clock.now_ms()
         return self._batch.renew(node, holdings, lease_ms=lease_ms)
+
+    def probe(self) -> None:
+        """Raises StorageGone where there is nothing to write to."""
+        sql = "UPDATE store SET written_at_ms = ?"
+        if self._connection.execute(sql, (self._clock.now_ms(),)).rowcount != 1:
+            raise StorageGone()
 
     def flush(self) -> None:
         """Write what the jobs decided."""

@@ -1,4 +1,5 @@
-"""The log, the heads and the turns that are folds of it, and what was answered to which key."""
+"""The log, the heads and the turns that are folds of it, what was answered to which key, and one
+row that belongs to the database itself."""
 
 from alembic import op
 
@@ -121,6 +122,16 @@ SQLITE = (
         PRIMARY KEY (tenant_id, scope, user_id, key)
     )
     """,
+    # One row, of no tenant. The secret is of the database's own chance.
+    """
+    CREATE TABLE store (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        epoch INTEGER NOT NULL,
+        secret BLOB NOT NULL,
+        written_at_ms INTEGER NOT NULL
+    )
+    """,
+    "INSERT INTO store (one, epoch, secret, written_at_ms) VALUES (1, 0, randomblob(32), 0)",
 )
 
 # As above, with what PostgreSQL has besides: room on a page for the next version of a head, so that
@@ -242,6 +253,18 @@ POSTGRES = (
         at_ms bigint NOT NULL,
         PRIMARY KEY (tenant_id, scope, user_id, key)
     )
+    """,
+    """
+    CREATE TABLE store (
+        one integer PRIMARY KEY CHECK (one = 1),
+        epoch bigint NOT NULL,
+        secret bytea NOT NULL,
+        written_at_ms bigint NOT NULL
+    )
+    """,
+    """
+    INSERT INTO store (one, epoch, secret, written_at_ms)
+    SELECT 1, 0, sha256(string_agg(uuid_send(gen_random_uuid()), '')), 0 FROM generate_series(1, 4)
     """,
 )
 
