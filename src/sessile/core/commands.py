@@ -261,6 +261,8 @@ class Decision(NamedTuple):
     repeated: bool = False
     """Nothing is written: the answer was given before."""
     deleted: bool = False
+    lost: Lease | None = None
+    """Of the attempt that the one which is started follows, if its node was lost."""
 
 
 class Named(NamedTuple):
