@@ -1,7 +1,10 @@
 """Who waits for a lane: a job, what it is about, and how far it has come."""
 
 import asyncio
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from sessile.adapters.postgres.transaction import Answer, Job
 from sessile.adapters.sql.jobs import Asked
@@ -34,6 +37,34 @@ class Caller:
             self.future.set_exception(answer)
         else:
             self.future.set_result(answer)
+
+
+class Queue:
+    """Those who wait for a lane, in the order in which they came. `by_tenant`: each batch is of one
+    tenant, and the tenants take turns; those of a session are in their order all the same."""
+
+    def __init__(self, *, by_tenant: bool) -> None:
+        self._by_tenant = by_tenant
+        self._rows: dict[TenantId | None, deque[Caller]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._rows)
+
+    def __iter__(self) -> Iterator[Caller]:
+        return chain.from_iterable(self._rows.values())
+
+    def put(self, caller: Caller) -> None:
+        tenant_id = caller.place[0] if self._by_tenant else None
+        self._rows.setdefault(tenant_id, deque()).append(caller)
+
+    def batch(self, most: int) -> list[Caller]:
+        """Who is next, `most` at most; there must be somebody."""
+        tenant_id = next(iter(self._rows))
+        row = self._rows.pop(tenant_id)
+        batch = [row.popleft() for _ in range(min(len(row), most))]
+        if row:
+            self._rows[tenant_id] = row  # behind the others
+        return batch
 
 
 def place_of(job: Job) -> Place:

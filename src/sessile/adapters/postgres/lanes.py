@@ -5,7 +5,7 @@ There is no timer. Callers that arrive while a lane's commit is on its way share
 
 import asyncio
 import logging
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from zlib import crc32
@@ -13,7 +13,7 @@ from zlib import crc32
 from asyncpg import Connection
 
 from sessile.adapters.postgres.appends import append, is_plain
-from sessile.adapters.postgres.callers import Caller, Place, place_of
+from sessile.adapters.postgres.callers import Caller, Place, Queue, place_of
 from sessile.adapters.postgres.connections import (
     Connector,
     brief,
@@ -54,7 +54,13 @@ class Lane:
     """
 
     def __init__(
-        self, connector: Connector, name: str, failures: Failures, *, aside: "Lane | None"
+        self,
+        connector: Connector,
+        name: str,
+        failures: Failures,
+        *,
+        aside: "Lane | None",
+        sharded: bool,
     ) -> None:
         self._connector = connector
         self._name = name
@@ -62,7 +68,7 @@ class Lane:
         self._batch_max = 1 if aside is None else BATCH_MAX
         self._failures = failures
         self._arrived = asyncio.Event()
-        self._waiting = deque[Caller]()
+        self._waiting = Queue(by_tenant=sharded)
         self._waiting_of = Counter[Place]()
         self._stopped = False
         self._connection: Connection | None = None
@@ -71,7 +77,7 @@ class Lane:
         self._hot: dict[SessionKey, Hot] = {}
 
     def put(self, caller: Caller) -> None:
-        self._waiting.append(caller)
+        self._waiting.put(caller)
         self._waiting_of[caller.place] += 1
         self._arrived.set()
 
@@ -89,8 +95,7 @@ class Lane:
                 await self._arrived.wait()
                 self._arrived.clear()
                 while self._waiting:
-                    size = min(len(self._waiting), self._batch_max)
-                    batch = [self._waiting.popleft() for _ in range(size)]
+                    batch = self._waiting.batch(self._batch_max)
                     await self._answer(batch)
                     for caller in batch:
                         self._answered(caller.place)
@@ -273,14 +278,16 @@ class Lane:
 
 
 class Lanes:
-    """All jobs of a session go through one lane, one after another."""
+    """All jobs of a session go through one lane, one after another. `sharded`: no transaction has
+    jobs of two tenants."""
 
-    def __init__(self, connector: Connector, *, busy_seconds: float) -> None:
+    def __init__(self, connector: Connector, *, busy_seconds: float, sharded: bool) -> None:
         self._busy_seconds = busy_seconds
         failures = Failures()
-        self._aside = Lane(connector, "aside", failures, aside=None)
+        self._aside = Lane(connector, "aside", failures, aside=None, sharded=sharded)
         self._lanes = [
-            Lane(connector, f"lane {n}", failures, aside=self._aside) for n in range(LANES)
+            Lane(connector, f"lane {n}", failures, aside=self._aside, sharded=sharded)
+            for n in range(LANES)
         ]
         self._tasks = asyncio.TaskGroup()
         self._running: list[asyncio.Task[None]] = []
