@@ -5,6 +5,7 @@ import inspect
 import re
 import tomllib
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import fields
 from itertools import chain
 from pathlib import Path
@@ -81,6 +82,32 @@ def test_every_error_code_of_the_core_is_documented_with_its_status() -> None:
     }
 
     assert known <= rows
+
+
+def failures_of_turns() -> Iterator[tuple[str, bool]]:
+    """Code and `retry` of each failure that the source makes."""
+    for file in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
+                continue
+            if node.func.id not in ("AgentFailed", "failed"):
+                continue
+            code, retry = node.args[0], {each.arg: each.value for each in node.keywords}
+            if ast.unparse(code) == "failure.code":
+                continue  # handed on
+            where = f"{file.name}:{node.lineno}"
+            assert isinstance(code, ast.Constant), f"{where}: a code that no page can name"
+            yield code.value, ast.literal_eval(retry.get("retry", ast.Constant(False)))
+
+
+def test_every_code_of_a_failed_turn_is_documented_with_whether_to_retry() -> None:
+    page = (DOCS / "errors.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (yes|no) \|", page, re.MULTILINE)
+
+    made = set(failures_of_turns())
+
+    assert {"agent_error", "turn_deadline", "model_refused"} <= {code for code, _ in made}
+    assert sorted((code, retry == "yes") for code, retry in rows) == sorted(made)
 
 
 def test_every_dependency_says_why_it_is_there() -> None:

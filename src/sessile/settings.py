@@ -26,6 +26,9 @@ class Settings:
         "sqlite (a file in the data directory), memory, or postgresql://USER@HOST/DATABASE, which"
         " many nodes may share.",
     )
+    store_sharded: bool = _setting(
+        False, "true where store_url is a cluster that distributes the tables by tenant_id."
+    )
     notifier_url: str = _setting(
         "", "How nodes wake each other: empty, by the database; or nats://HOST:4222."
     )
@@ -154,6 +157,10 @@ def _converted(settings: Settings, name: str, value: Any) -> Any:
     kind: type[Any] = getattr(Settings(), name).__class__
     if issubclass(kind, Path):
         return Path(value)
+    if kind is bool:
+        if str(value).lower() not in ("true", "false"):
+            raise ValueError(f"{name}: {value!r} is neither true nor false")
+        return str(value).lower() == "true"
     try:
         converted = kind(value)
     except ValueError:

@@ -159,14 +159,16 @@ class Nemesis:
                 case "cut one":
                     count = proxy.cut_one(chance)
                 case "cut all":
-                    count = proxy.cut_all()
+                    count = proxy.cut()
                 case "lose replies":
                     count = proxy.lose_replies()
                 case _:
                     count = proxy.open
             self._recorder.put(blow.kind, place=node.name, connections=count, seconds=blow.seconds)
             if blow.kind == "stall":
-                await proxy.stall(blow.seconds)
+                proxy.stall(up=True, down=True)
+                await asyncio.sleep(blow.seconds)
+                proxy.pass_all()
 
     async def _restart(self, server: Restarted, blow: Blow, *, at_once: bool) -> None:
         async with self._shared:

@@ -14,10 +14,10 @@ from typing import Any, Protocol, Self
 
 import asyncpg
 import httpx2
-from tests.chaos.proxy import Proxy
 from tests.chaos.record import Recorder
 from tests.cli.conftest import environment
 from tests.servers.postgres import Postgres, free_port
+from tests.servers.proxy import Proxy
 
 from sessile.adapters.migrations import migrate_postgres
 

@@ -85,9 +85,9 @@ def test_a_good_database_has_no_fault_and_is_told_what_was_looked_at(
     assert [name for name, check in found.items() if check["faults"]] == []
     counted = {name: check["checked"] for name, check in found.items()}
     assert counted | {"integrity": 1, "wal": 0, "bodies": 1, "ids": 1} == {
-        "integrity": 1, "wal": 0, "schema": 1, "ids": 1, "orphans": 2, "exclusive": 2,
-        "leases": 0, "due": 0, "bodies": 1, "seq": 2, "head": 2, "session": 2, "turns": 4,
-        "ends": 4, "calls": 4, "closed": 0, "tokens": 1,
+        "integrity": 1, "wal": 0, "schema": 1, "lookups": 13, "ids": 1, "orphans": 2,
+        "exclusive": 2, "leases": 0, "due": 0, "bodies": 1, "seq": 2, "head": 2, "session": 2,
+        "turns": 4, "ends": 4, "calls": 4, "closed": 0, "tokens": 1,
     }  # fmt: skip
     assert counted["bodies"] > 20  # type: ignore[operator]
 
@@ -159,6 +159,9 @@ PLANTED = [
     ("schema", "UPDATE alembic_version SET version_num = '9999'"),
     ("schema", "DELETE FROM alembic_version"),
     ("schema", "DELETE FROM store"),
+    ("schema", "DROP TABLE idempotency"),
+    ("schema", "ALTER TABLE turn RENAME COLUMN strikes TO strokes"),
+    ("lookups", "DROP INDEX turn_queued"),
 ]
 
 
@@ -192,6 +195,49 @@ def test_two_active_sessions_with_one_exclusive_key_are_found(
     )
 
     assert checks(run, directory)["exclusive"]["faults"]
+
+
+def test_an_index_that_is_missing_is_named_with_the_statement_that_makes_it(
+    run: Callable[..., Ran], directory: Path
+) -> None:
+    spoil(directory, "DROP INDEX turn_position", "DROP INDEX session_head_due")
+
+    (due, position) = checks(run, directory)["lookups"]["faults"]  # type: ignore[misc]
+
+    spoil(directory, due["what"].partition(": ")[2], position["what"].partition(": ")[2])
+    assert "turn_position" in position["what"]
+    assert not checks(run, directory)["lookups"]["faults"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "CREATE INDEX turn_position ON turn (tenant_id, session_id, position)",
+        "CREATE UNIQUE INDEX turn_position ON turn (tenant_id, position, session_id)",
+        "CREATE UNIQUE INDEX turn_position ON entry (tenant_id, session_id, seq)",
+    ],
+)
+def test_an_index_that_is_another_is_found(
+    run: Callable[..., Ran], directory: Path, other: str
+) -> None:
+    spoil(directory, "DROP INDEX turn_position", other)
+
+    (fault,) = checks(run, directory)["lookups"]["faults"]  # type: ignore[misc]
+
+    assert fault["what"].startswith("the index turn_position is another: ")
+
+
+def test_a_table_that_lost_its_key_is_found(run: Callable[..., Ran], directory: Path) -> None:
+    spoil(
+        directory,
+        "CREATE TABLE kept AS SELECT * FROM idempotency",
+        "DROP TABLE idempotency",
+        "ALTER TABLE kept RENAME TO idempotency",
+    )
+
+    (fault,) = checks(run, directory)["lookups"]["faults"]  # type: ignore[misc]
+
+    assert fault["what"].startswith("the table idempotency has not its primary key")
 
 
 def test_a_broken_file_is_found(run: Callable[..., Ran], directory: Path) -> None:

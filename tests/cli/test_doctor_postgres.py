@@ -101,8 +101,9 @@ def test_what_two_nodes_left_is_as_the_log_says(check: Check, dsn: str) -> None:
     assert [each["faults"] for each in found.values() if each["faults"]] == []
     counted = {name: each["checked"] for name, each in found.items()}
     assert counted | {"nodes": 1, "bodies": 1, "ids": 1} == {
-        "durable": 3, "nodes": 1, "tables": 2, "indexes": 12, "schema": 1, "ids": 1, "orphans": 2,
-        "exclusive": 2, "leases": 0, "due": 0, "bodies": 1, "seq": 2, "head": 2, "session": 2,
+        "durable": 3, "nodes": 1, "tables": 2, "indexes": 12, "schema": 1, "lookups": 13, "ids": 1,
+        "orphans": 2, "exclusive": 2, "leases": 0, "due": 0, "bodies": 1, "seq": 2, "head": 2,
+        "session": 2,
         "turns": 4, "ends": 4, "calls": 4, "closed": 0, "tokens": 0,
     }  # fmt: skip
     assert counted["nodes"] > 100
@@ -139,6 +140,38 @@ def test_a_planted_fault_is_found_under_its_name(
     ran = run("doctor", "--store-url", dsn)
     assert ran.code == 1
     assert f"✗ {name} " in ran.out
+
+
+@pytest.mark.parametrize(
+    ("spoil", "what"),
+    [
+        ("DROP INDEX turn_position", "the index turn_position is missing: CREATE UNIQUE INDEX"),
+        (
+            "DROP INDEX turn_position; CREATE INDEX turn_position ON turn (session_id)",
+            "the index turn_position is another: ",
+        ),
+    ],
+)
+def test_an_index_that_is_missing_is_named_with_what_helps(
+    check: Check, dsn: str, spoil: str, what: str
+) -> None:
+    fetch(dsn, *spoil.split("; "), "SELECT 1")
+
+    (fault,) = check(dsn)["lookups"]["faults"]
+
+    assert fault["what"].startswith(what)
+    *_, helps = fault["what"].partition(": ")
+    drop = ["DROP INDEX turn_position"] if "another" in what else []
+    fetch(dsn, *drop, helps.removeprefix("drop it, then "), "SELECT 1")
+    assert not check(dsn)["lookups"]["faults"]
+
+
+def test_a_table_that_lost_its_key_is_found(check: Check, dsn: str) -> None:
+    fetch(dsn, "ALTER TABLE entry DROP CONSTRAINT entry_pkey", "SELECT 1")
+
+    (fault,) = check(dsn)["lookups"]["faults"]
+
+    assert fault["what"].endswith("has not its primary key: tenant_id, session_id, seq")
 
 
 def test_two_active_sessions_with_one_exclusive_key_are_found(check: Check, dsn: str) -> None:

@@ -15,7 +15,7 @@ from sessile.settings import Settings
 
 NAMES = [field.name for field in fields(Settings)]
 ADDRESSES = {"store_url": "memory", "notifier_url": "nats://here"}
-ANOTHER: dict[type, str] = {int: "7", float: "0.5", str: "words"}
+ANOTHER: dict[type, str] = {bool: "true", int: "7", float: "0.5", str: "words"}
 
 
 def another(name: str) -> str:
@@ -76,6 +76,7 @@ def test_every_panel_begins_at_a_setting_that_there_is() -> None:
         ("store_url", "files", "none of sqlite, memory, postgresql://"),
         ("store_url", "mysql://ann:secret@db/x", "'mysql://ann:…@db/x' is none of"),
         ("notifier_url", "redis://host", "none of nats://"),
+        ("store_sharded", "yes", "'yes' is neither true nor false"),
         ("role", "none", "none of all, surfaces, turns"),
     ],
 )
@@ -90,6 +91,11 @@ def test_a_value_that_does_not_fit_is_told_with_where_it_came_from(
     assert by_flag.value.message.startswith(f"{flag(name)}: ")
     assert by_variable.value.message.startswith(f"{variable(name)}: ")
     assert by_flag.value.code == 2
+
+
+@pytest.mark.parametrize(("text", "kept"), [("true", True), ("False", False), ("FALSE", False)])
+def test_what_is_true_or_false_is_read_whatever_its_case(text: str, kept: bool) -> None:
+    assert read_settings({}, {"store_sharded": text}).store_sharded is kept
 
 
 def test_a_variable_that_is_misspelt_is_told(

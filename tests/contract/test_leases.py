@@ -28,13 +28,16 @@ async def test_a_live_lease_is_not_taken(desk: Desk) -> None:
 async def test_an_expired_lease_is_taken_with_a_new_fence_and_a_strike(desk: Desk) -> None:
     key = await desk.open()
     held = await desk.run(key)
-    strikes = []
+    strikes, before = [], NODE
     for attempt in (2, 3, 4):
         desk.clock.advance(milliseconds=LEASE_MS)
         taken = await desk.start(key, node=NODE_2)
         assert (holding(taken).fence, holding(taken).attempt) == (attempt, attempt)
         assert taken.turn is not None
         assert taken.turn.turn_id == held.turn_id
+        assert taken.lost is not None
+        assert (taken.lost.owner, taken.lost.until_ms) == (before, desk.clock.now_ms())
+        before = NODE_2
         strikes.append(taken.turn.strikes)
 
     assert strikes == [1, 2, 3]
@@ -71,7 +74,7 @@ async def test_a_hand_back_is_no_strike_and_due_at_once(desk: Desk) -> None:
     assert await desk.due() == [key]
     taken = await desk.start(key, node=NODE_2, suspects=False)
     assert taken.turn is not None
-    assert (taken.turn.strikes, taken.turn.attempt) == (0, 2)
+    assert (taken.turn.strikes, taken.turn.attempt, taken.lost) == (0, 2, None)
     with pytest.raises(LeaseLost):
         await desk.release(held)
 

@@ -10,20 +10,22 @@ import asyncpg
 import pytest
 from sqlalchemy import make_url
 from tests.contract.buses import Passage
-from tests.contract.desk import LEASE_MS, NODE, Desk, holding, once
+from tests.contract.desk import ANN, LEASE_MS, NODE, Desk, holding, once
 from tests.contract.nodes import behind_proxy, connected, holding_heads, nodes
 from tests.servers.databases import database
 from tests.servers.postgres import Postgres
 from tests.servers.waits import until, waiting_for_locks
 
 from sessile.adapters.migrations import migrate_postgres
-from sessile.adapters.postgres import PostgresStore
+from sessile.adapters.postgres import PostgresStore, failures
 from sessile.adapters.postgres.lanes import LANES
 from sessile.adapters.postgres.store import StorageUnreachable
+from sessile.core.commands import UpdateSession
 from sessile.core.context import Holding
 from sessile.core.errors import StorageBusy, StorageDamaged, StorageFull, StorageGone
 from sessile.ports.store import Committed
 from sessile.runtime.journal import patiently
+from sessile.runtime.outages import WatchedStore
 from sessile.runtime.renewals import LATE_AT_SHARE_OF_TTL, RENEWALS_PER_TTL
 
 
@@ -147,6 +149,27 @@ async def test_a_server_that_stays_away_is_told_in_time(
         assert await desk.store.renew(NODE, [held], lease_ms=LEASE_MS) == frozenset()
 
 
+async def test_a_server_that_stays_away_is_told_to_the_operator_now_and_then(
+    server: Postgres, fresh: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told() -> int:
+        return [each.message for each in caplog.records].count("nothing was stored")
+
+    async with nodes(fresh, 1, busy_seconds=0.1) as (desk,):
+        keys = [await desk.open() for _ in range(12)]
+        await asyncio.to_thread(server.stop)
+        try:
+            for _ in range(3):
+                await asyncio.gather(*map(desk.submit, keys), return_exceptions=True)
+            assert told() == 1
+
+            monkeypatch.setattr(failures, "TELL_AGAIN_SECONDS", 0)
+            await asyncio.gather(*map(desk.submit, keys), return_exceptions=True)
+            assert told() > 1
+        finally:
+            await asyncio.to_thread(server.start)
+
+
 async def full_of(dsn: str) -> list[Any]:
     """Connections of others, as many as there may be."""
     others = []
@@ -162,7 +185,7 @@ async def test_a_start_where_there_is_no_room_leaves_nothing_behind(fresh: str) 
     for other in (others.pop() for _ in range(4)):
         await other.close()
 
-    with pytest.raises(StorageUnreachable, match="too many clients"):
+    with pytest.raises(StorageUnreachable, match=r"too many clients.*; raise max_connections"):
         await PostgresStore(fresh, lease_ms=LEASE_MS, busy_seconds=0.2).__aenter__()
 
     mine = """
@@ -173,6 +196,34 @@ async def test_a_start_where_there_is_no_room_leaves_nothing_behind(fresh: str) 
         await other.close()
     async with nodes(fresh, 1) as (desk,):
         await desk.open()
+
+
+async def test_what_to_do_where_there_is_no_room_is_told_to_the_operator_alone(
+    fresh: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with nodes(fresh, 1, busy_seconds=0.1) as (desk,):
+        key = await desk.open()
+        others = await full_of(fresh)
+        store: Any = desk.store
+        for lane in store._lanes._lanes:
+            lane.hang_up()
+        gone = """
+            SELECT count(*) = 0 FROM pg_stat_activity
+            WHERE starts_with(application_name, 'sessile lane')
+        """
+        await until(lambda: others[0].fetchval(gone))
+        others += await full_of(fresh)
+        watched = WatchedStore(desk.store)
+
+        with pytest.raises(StorageBusy) as refused:
+            await watched.transact(key, UpdateSession(principal=ANN, title="t", retitle=True))
+
+        for other in others:
+            await other.close()
+    said = [vars(each).get("said") or vars(each).get("cause") for each in caplog.records]
+    assert len(said) == 2, "what the store says, and who watches it"
+    assert all("max_connections" in each and "docs/many-nodes.md" in each for each in said)
+    assert str(refused.value) == str(StorageBusy())
 
 
 async def test_no_room_for_a_connection_is_waited_for(fresh: str) -> None:
@@ -264,7 +315,7 @@ async def test_what_happens_to_one_job_is_told_as_the_port_says_it_and_to_its_ca
 ) -> None:
     code, error = FAULTS[name]
     # Who is late is not tried where there is no connection: these faults cost it.
-    busy_seconds = 2.0 if code in ("57P02", "25006") else 0.2
+    busy_seconds = 2.0 if code in ("57P02", "25006", "53300") else 0.2
     async with nodes(dsn, 1, busy_seconds=busy_seconds) as (desk,), connected(dsn) as own:
         keys = [await desk.open() for _ in range(24)]
         held = [await desk.run(await desk.open()) for _ in range(24)]

@@ -14,7 +14,7 @@ from tests.servers.proxy import COMMIT, Proxy
 from tests.servers.waits import waiting_for_locks
 
 from sessile.adapters.memory import MemoryStore
-from sessile.core.errors import SessionNotFound, StorageBusy
+from sessile.core.errors import SessionNotFound, StorageBusy, StorageFull
 from sessile.ports.store import Committed
 
 Act = Callable[[], Coroutine[Any, Any, Committed]]
@@ -282,3 +282,68 @@ async def test_a_fate_that_stays_unknown_is_told_as_such(clock: ManualClock) -> 
         proxy.refuses = False
         assert len(await desk.log(key)) == 4
         assert told.code == "storage_busy"
+
+
+@pytest.mark.parametrize(("what", "pattern"), [("append", b"words"), ("release", COMMIT)])
+async def test_so_is_that_of_what_nobody_could_look_for(
+    what: str, pattern: bytes, clock: ManualClock
+) -> None:
+    async with proxied(clock, busy_seconds=0.3) as (proxy, desk, _):
+        held = await desk.run(await desk.open())
+        asked = desk.append(held, 0, "words") if what == "append" else desk.release(held)
+
+        async def lose() -> None:
+            proxy.strike(pattern, "after")
+            await proxy.struck()
+            proxy.refuses = True
+            proxy.cut()
+
+        told, _ = await asyncio.gather(asked, lose(), return_exceptions=True)
+
+        assert isinstance(told, StorageBusy)
+        assert "not known" in str(told)
+        assert told.__cause__ is not None
+        proxy.refuses = False
+
+
+@pytest.mark.parametrize("what", ["append", "submit"])
+async def test_what_was_never_asked_of_the_database_was_not_stored(
+    what: str, clock: ManualClock
+) -> None:
+    async with proxied(clock, busy_seconds=0.3) as (proxy, desk, _):
+        held = await desk.run(await desk.open())
+        proxy.refuses = True
+        store: Any = desk.store
+        for lane in store._store._lanes._lanes:
+            lane.hang_up()
+
+        with pytest.raises(StorageBusy, match="nothing was stored"):
+            await (desk.append(held, 0, "a") if what == "append" else desk.submit(held.key))
+
+        proxy.refuses = False
+
+
+async def test_what_was_looked_for_and_is_not_there_was_not_stored(clock: ManualClock) -> None:
+    async with proxied(clock, busy_seconds=1) as (proxy, desk, own):
+        key = await desk.open()
+        await own.execute(FULL)
+
+        answers = await asyncio.gather(
+            desk.submit(key), strike(proxy, own, "before"), return_exceptions=True
+        )
+
+        assert isinstance(answers[0], StorageFull)
+        await own.execute("DROP FUNCTION planted CASCADE")
+        assert await desk.kinds(key) == ["session.opened"]
+
+
+FULL = """
+    CREATE SEQUENCE planted;
+    CREATE FUNCTION planted() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF nextval('planted') > 3 THEN RAISE EXCEPTION USING ERRCODE = '53100'; END IF;
+        RETURN NEW;
+    END $$;
+    CREATE TRIGGER planted BEFORE INSERT ON entry FOR EACH ROW EXECUTE FUNCTION planted()
+"""
+"""The disk has room for three entries more, which is what a submit writes that starts its turn."""

@@ -16,13 +16,14 @@ from typing import Any
 
 import pytest
 from tests.contract import acknowledging
-from tests.contract.desk import ACME, ANN, Desk, holding, once
+from tests.contract.desk import ACME, ANN, NODE, Desk, holding, once
 from tests.doubles import CountingIds, ManualClock
 
 from sessile.adapters.sqlite import DataDirectoryLocked, SqliteStore, reads
 from sessile.core.commands import OpenSession
 from sessile.core.errors import StorageBusy, StorageDamaged, StorageFull, StorageGone
 from sessile.core.ids import SessionKey, UserId
+from sessile.core.session import Lease
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -245,6 +246,7 @@ async def test_the_next_start_takes_leases_over_at_once(path: Path, clock: Manua
 
     assert taken.turn is not None
     assert (taken.turn.strikes, holding(taken).fence) == (1, old.fence + 1)
+    assert taken.lost == Lease(owner=NODE, until_ms=0), "the restart has ended it"
 
 
 async def test_a_lock_held_too_long_is_storage_busy_and_nothing_is_stored(

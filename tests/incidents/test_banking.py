@@ -4,8 +4,10 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import httpx2
@@ -253,6 +255,25 @@ async def test_tokens_are_signed_with_a_whole_secret_that_only_its_owner_may_rea
         secret.write_bytes(b"")  # as a crash leaves it that comes before it is written
 
     assert signed[0] != signed[1]
+
+
+@pytest.mark.parametrize("left", [None, b"", b"half of it"])
+def test_nodes_that_need_the_secret_at_once_have_the_same(
+    left: bytes | None, tmp_path: Path
+) -> None:
+    barrier = Barrier(4)
+
+    def begin(path: Path) -> bytes:
+        barrier.wait()
+        return banking.secret_of(path)
+
+    with ThreadPoolExecutor(4) as nodes:
+        for number in range(50):
+            path = tmp_path / str(number)
+            if left is not None:
+                path.write_bytes(left)
+            assert set(nodes.map(begin, [path] * 4)) == {path.read_bytes()}
+            assert path.stat().st_size == banking.SECRET_BYTES
 
 
 async def test_a_secret_that_cannot_be_stored_is_told_until_it_can(

@@ -97,3 +97,28 @@ async def test_a_cancel_ends_a_lost_turn_whose_assistant_has_left(house: House) 
     await house.cancel(other, session, turn.turn_id)
 
     assert (await house.ended(session, turn.turn_id)).status == "cancelled"
+
+
+@virtual
+async def test_a_full_node_does_not_claim_what_others_have_run(house: House) -> None:
+    until = asyncio.Event()
+    full = await house.node(waits(until), echo(), turns_concurrent_max=1)
+    await house.submit(full, await house.open(full))
+    turns = [(await house.submit(full, s)).turn for s in [await house.open(full) for _ in "..."]]
+    waiting = [
+        (await house.submit(full, await house.open(full, assistant="echo"))).turn for _ in range(50)
+    ]
+    assert len(full.workers._due) == 53
+    other = await house.node(echo())
+    for turn in waiting:
+        assert (await house.ended(turn.session_id, turn.turn_id)).status == "completed"
+    await house.later(1.1)
+    assert len(full.workers._due) == 3, "those that nobody has run"
+    house.gate.calls.clear()
+
+    until.set()
+
+    for turn in turns:
+        assert (await house.ended(turn.session_id, turn.turn_id)).status == "completed"
+    assert house.gate.count("transact", StartTurn) <= 3
+    assert other.workers.running == 0

@@ -1,6 +1,7 @@
 """Nodes that are killed, stand still or stop: another goes on from the log, and only one."""
 
 import asyncio
+import logging
 
 import pytest
 from tests.runtime.agents import Heard, echo, waits
@@ -732,3 +733,37 @@ async def test_a_turn_that_has_answered_but_not_a_steer_is_handed_back_with_its_
     assert house.said(session)[:3] == [("user", "a"), ("assistant", "re: a"), ("user", "b")]
     kinds = house.kinds(session)
     assert kinds.index("message.added", 4) < kinds.index("turn.started", 4)
+
+
+@virtual
+async def test_a_take_over_is_told_to_the_operator_and_a_hand_back_is_not(house: House) -> None:
+    told: list[logging.LogRecord] = []
+    logger = logging.getLogger("sessile.runtime.telemetry")
+    logger.setLevel(logging.INFO)
+    logger.addFilter(lambda record: told.append(record) is None)
+    try:
+        lost = await house.node(waits(), name="lost")
+        session = await house.open(lost)
+        turn = (await house.submit(lost, session)).turn
+        until = house.lease(session).until_ms
+        house.kill(lost)
+        second = await house.node(waits(), drain_seconds_max=0.1)
+        await house.until(lambda: house.turn(session, turn.turn_id).attempt == 2)
+        at = house.log(session)[-1].at_ms
+        await second.stop()
+        house.nodes.remove(second)
+        done = asyncio.Event()
+        done.set()
+        await house.node(waits(done))
+        assert (await house.ended(session, turn.turn_id)).attempt == 3
+    finally:
+        logger.filters.clear()
+        logger.setLevel(logging.NOTSET)
+
+    (line,) = [each for each in told if each.getMessage() == "a turn is taken over"]
+    fields = vars(line)
+    assert line.levelname == "INFO"
+    assert (fields["session_id"], fields["turn_id"]) == (session, turn.turn_id)
+    assert (fields["attempt"], fields["lost_node"]) == (2, "lost")
+    assert fields["late_ms"] == at - until
+    assert 0 <= fields["late_ms"] <= 1100

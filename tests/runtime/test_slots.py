@@ -10,7 +10,7 @@ from tests.runtime.rig import House, virtual
 from sessile.core.commands import FinishTurn
 from sessile.core.context import TurnContext
 from sessile.kit.assistant import Assistant
-from sessile.runtime import workers
+from sessile.runtime import due
 
 
 @virtual
@@ -99,7 +99,7 @@ async def test_what_one_node_has_no_slot_for_another_takes_at_once(house: House)
 async def test_what_waits_for_a_slot_takes_no_more_room_than_was_said(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "DUE_KEPT_MAX", 3)
+    monkeypatch.setattr(due, "KEPT_MAX", 3)
     until = asyncio.Event()
     node = await house.node(waits(until), turns_concurrent_max=1)
     sessions = [await house.open(node) for _ in range(8)]

@@ -56,6 +56,7 @@ from sessile.core.commands import (
 from sessile.core.context import Holding, Principal
 from sessile.core.decide import decide
 from sessile.core.errors import (
+    AssistantNotHere,
     IdempotencyConflict,
     InvalidInput,
     LeaseLost,
@@ -101,13 +102,12 @@ SUBMIT = SubmitTurn(
     when_busy="enqueue",
     queue_max=QUEUE_MAX,
 )
-UNKNOWN = Press(readings={}, otherwise=says("view"))
+UNKNOWN = Press(readings={"sales": says("view")})
 """A press, on a node that does not have the session's assistant."""
 PRESSED = replace(
     SUBMIT,
     input=Press(
         readings={"support": says("View"), "cards": InvalidInput("none of its buttons")},
-        otherwise=says("view"),
     ),
 )
 STRANGER_NODE = replace(NODE, node=NodeId("n3"), assistants=frozenset({"sales"}))
@@ -607,8 +607,22 @@ def test_a_press_is_read_by_the_assistant_that_has_the_session_now(
     with pytest.raises(InvalidInput, match="none of its buttons"):
         ledger.transact(KEY, replace(PRESSED, turn_id=TurnId("trn_b"), when_busy="reject"))
 
-    ledger.transact(KEY, replace(PRESSED, turn_id=TurnId("trn_c"), input=UNKNOWN))
-    assert row.turns[TurnId("trn_c")].input == says("view")
+
+def test_a_press_that_no_assistant_here_can_read_is_for_another_node(
+    ledger: Ledger, row: Row
+) -> None:
+    with pytest.raises(AssistantNotHere) as refused:
+        ledger.transact(KEY, replace(PRESSED, input=UNKNOWN))
+
+    assert refused.value.details == {"assistant": "support"}
+    assert row.turns == {}
+
+
+def test_a_press_that_is_none_is_so_on_every_node(ledger: Ledger) -> None:
+    nothing = Press(readings={}, malformed=InvalidInput("a button has a name"))
+
+    with pytest.raises(InvalidInput, match="has a name"):
+        ledger.transact(KEY, replace(PRESSED, input=nothing))
 
 
 def test_a_press_that_opens_a_session_is_read_by_its_assistant() -> None:
@@ -640,14 +654,17 @@ def test_a_queued_input_is_edited_to_what_the_assistant_reads(ledger: Ledger, ro
     assert row.turns[turn_id].input == says("View")
 
 
-@pytest.mark.parametrize("reading", [says("view"), InvalidInput("none of its buttons")])
+@pytest.mark.parametrize(
+    "press",
+    [PRESSED.input, UNKNOWN, Press(readings={}, malformed=InvalidInput("none of its buttons"))],
+)
 def test_a_closed_session_takes_no_press_whatever_it_looks_like(
-    reading: Any, ledger: Ledger
+    press: Press, ledger: Ledger
 ) -> None:
     ledger.transact(KEY, CLOSE)
 
     with pytest.raises(SessionClosed):
-        ledger.transact(KEY, replace(PRESSED, input=Press(readings={}, otherwise=reading)))
+        ledger.transact(KEY, replace(PRESSED, input=press))
 
 
 def handed_off(ledger: Ledger) -> None:

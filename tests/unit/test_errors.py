@@ -19,6 +19,7 @@ TOLD = {
     "Forbidden": ("forbidden", 403, None),
     "ApprovalAnswered": ("approval_answered", 409, None),
     "UnknownAssistant": ("unknown_assistant", 422, None),
+    "AssistantNotHere": ("assistant_not_here", 503, 2),
     "UnknownGrant": ("unknown_grant", 422, None),
     "SessionBusy": ("session_busy", 409, None),
     "SessionClosed": ("session_closed", 409, None),

@@ -259,6 +259,7 @@ class MemoryStore:
             session=None if kept is None else kept.session,
             created=decision.created,
             repeated=decision.repeated,
+            lost=decision.lost,
         )
 
     def _write(self, key: SessionKey, changes: Changes) -> None:

@@ -31,7 +31,12 @@ ADDRESSES = {
     "store_url": (r"sqlite|memory|postgres(ql)?://.+", "sqlite, memory, postgresql://…"),
     "notifier_url": (r"|nats://.+", "nats://…"),
 }
-_METAVARS: Mapping[type, str] = {int: "INTEGER", float: "NUMBER", str: "TEXT"}
+_METAVARS: Mapping[type, str] = {
+    bool: "true|false",
+    int: "INTEGER",
+    float: "NUMBER",
+    str: "TEXT",
+}
 
 
 def flag(name: str) -> str:
@@ -129,5 +134,6 @@ def _metavar(field: "Field[Any]") -> str:
 def _help(field: "Field[Any]") -> str:
     value = field.default
     default = f"{value:g}" if isinstance(value, float) else str(value) or "none"
+    default = default.lower() if isinstance(value, bool) else default
     told = rf"\[default: {default}; {variable(field.name)}]"
     return f"{field.metadata['about']} [dim]{told}[/dim]"

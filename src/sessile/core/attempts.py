@@ -87,8 +87,8 @@ def start(view: View, command: StartTurn) -> Decision:
     if head.running_turn_id is not None:
         turn = view.turns[head.running_turn_id]
         expired = () if head.awaiting_until_ms is None else denials(turn, by=None, reason=EXPIRED)
-        lost = view.lease.owner is not None
-        strikes = 0 if turn.progressed else turn.strikes + lost
+        lost = None if view.lease.owner is None else view.lease
+        strikes = 0 if turn.progressed else turn.strikes + (lost is not None)
         if strikes >= SUSPECT_STRIKES_MIN and not command.suspects:
             return Decision()
         started = TurnStarted(
@@ -99,7 +99,7 @@ def start(view: View, command: StartTurn) -> Decision:
             strikes=strikes,
         )
         lease = _taken(command.runner, now_ms=view.now_ms)
-        return Decision(events=(*expired, started), lease=lease, turn_id=turn.turn_id)
+        return Decision(events=(*expired, started), lease=lease, turn_id=turn.turn_id, lost=lost)
     turn = queue(view)[0]
     events, lease = first_attempt(turn, head.fence, command.runner, now_ms=view.now_ms)
     return Decision(events=events, lease=lease, turn_id=turn.turn_id)

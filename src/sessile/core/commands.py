@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, assert_never
 
 from sessile.core.context import Holding, Principal
-from sessile.core.errors import InvalidInput
+from sessile.core.errors import AssistantNotHere, InvalidInput
 from sessile.core.events import (
     Event,
     JsonObject,
@@ -52,14 +52,16 @@ class Runner:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Press:
     """A press of a button, as each assistant that the node knows reads it: the input that it is,
-    or why it is none. `otherwise`: of an assistant that the node does not know."""
+    or why it is none. `malformed`: why it is none of anybody's."""
 
     readings: Mapping[str, JsonObject | InvalidInput]
-    otherwise: JsonObject | InvalidInput
+    malformed: InvalidInput | None = None
 
     def read_by(self, assistant: str) -> JsonObject:
-        """Raises InvalidInput."""
-        reading = self.readings.get(assistant, self.otherwise)
+        """Raises InvalidInput, AssistantNotHere."""
+        reading = self.malformed or self.readings.get(assistant)
+        if reading is None:
+            raise AssistantNotHere(assistant=assistant)
         if isinstance(reading, InvalidInput):
             raise reading
         return reading
@@ -259,6 +261,8 @@ class Decision(NamedTuple):
     repeated: bool = False
     """Nothing is written: the answer was given before."""
     deleted: bool = False
+    lost: Lease | None = None
+    """Of the attempt that the one which is started follows, if its node was lost."""
 
 
 class Named(NamedTuple):

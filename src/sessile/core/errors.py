@@ -71,10 +71,25 @@ class ApprovalAnswered(SessileError):
 
 
 class UnknownAssistant(SessileError):
-    """This server has no assistant of that name."""
+    """This server has no assistant of that name.
+
+    The request names it: whoever asked has to ask for another, and to ask again is of no use.
+    """
 
     code = "unknown_assistant"
     status = 422
+
+
+class AssistantNotHere(SessileError):
+    """This node does not have the session's assistant, which alone can say; another node may.
+
+    The request is right, and the session was opened where there is such an assistant. So it is
+    for the proxy or the client to ask again, which another node answers.
+    """
+
+    code = "assistant_not_here"
+    status = 503
+    retry_after_seconds = 2
 
 
 class UnknownGrant(SessileError):

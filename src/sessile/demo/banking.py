@@ -5,13 +5,16 @@ another one. All of it is one session, whose id every reply repeats.
 """
 
 import asyncio
+import fcntl
 import hmac
+import os
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Header, HTTPException, Query, Response
@@ -194,10 +197,7 @@ class Logins:
     def _secret(self) -> bytes:
         path = self._server.settings.data_dir / "banking-secret"
         try:
-            path.touch(mode=0o600)
-            if path.stat().st_size != SECRET_BYTES:
-                path.write_bytes(secrets.token_bytes(SECRET_BYTES))
-            return path.read_bytes()
+            return secret_of(path)
         except OSError as error:
             raise HTTPException(
                 507, f"There can be no tokens: {error.strerror}: {path.name} in the data directory."
@@ -205,6 +205,21 @@ class Logins:
 
     def _signed(self, user: str) -> str:
         return hmac.digest(self._secret, f"banking:{user}".encode(), "sha256").hex()
+
+
+def secret_of(path: Path) -> bytes:
+    """The secret in the file, made where there is none yet. Nodes of one directory that need it at
+    once wait for each other, so that they all have the same."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    with os.fdopen(descriptor, "r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
+        secret = file.read()
+        if len(secret) != SECRET_BYTES:
+            secret = secrets.token_bytes(SECRET_BYTES)
+            file.seek(0)
+            file.truncate()
+            file.write(secret)
+        return secret
 
 
 def unauthorized(detail: str) -> HTTPException:

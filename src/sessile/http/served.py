@@ -72,7 +72,7 @@ TITLES = {
     415: "The body has to be application/json.",
     422: "A field is missing, unknown or out of range; `errors` says which.",
     429: "The session has as many queued turns as it may have.",
-    503: "The node or its database is busy; nothing was stored. Retry-After says when to retry.",
+    503: "This node cannot do it now; `detail` says why. Retry-After says when to retry.",
 }
 BODY_PROBLEMS = (400, 413, 415, 422)
 SESSION_PROBLEMS = (400, 401, 404, 422, 503)

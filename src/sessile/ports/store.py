@@ -18,7 +18,8 @@ class Committed(NamedTuple):
     `head` is None only where the session does not exist (a StartTurn found nothing, or it was
     deleted). `session_id` is the session that the answer is about: another than the one asked
     about where an open found an exclusive or a repeated one. `created`: it was made by this
-    command, or by the one that it repeats. `repeated`: nothing was written.
+    command, or by the one that it repeats. `repeated`: nothing was written. `lost`: of a turn that
+    was taken over, the lease that its lost node had; until 0 where it was ended by a restart.
     """
 
     head: SessionHead | None
@@ -31,6 +32,7 @@ class Committed(NamedTuple):
     created: bool = False
     repeated: bool = False
     deleted: bool = False
+    lost: Lease | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

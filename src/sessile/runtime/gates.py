@@ -30,16 +30,15 @@ class Gates:
         tool, and what was given holds from the next turn on. Operators and admins may set any, and
         the session's owner those that its assistant lets owners set.
 
-        Raises Forbidden, InvalidInput, SessionClosed, UnknownGrant.
+        Raises AssistantNotHere, Forbidden, InvalidInput, SessionClosed, UnknownGrant.
         """
         if len(set(grants)) > GRANTS_MAX:
             raise InvalidInput(f"a session has at most {GRANTS_MAX} grants", field="grants")
         for each in grants:
             check_grant(each)
         found = await self._reads.found(principal, session_id)
+        own = frozenset(self._node.agent_of(found.session).owner_grants)
         self._check_known(grants, held=found.session.grants)
-        agent = self._node.agents.get(found.session.assistant)
-        own = frozenset(agent.owner_grants) if agent is not None else frozenset[str]()
         command = SetGrants(
             principal=principal,
             grants=tuple(sorted(set(grants))),

@@ -44,11 +44,11 @@ def read_input(
     _as_json(given, field="input")
     try:
         _check_press(given, settings)
-        otherwise = _pressed(given, given["button"], settings)
     except InvalidInput as refusal:
-        return Press(readings={}, otherwise=refusal)
-    readings = {name: _reading(agent, given, settings) for name, agent in agents.items()}
-    return Press(readings=readings, otherwise=otherwise)
+        return Press(readings={}, malformed=refusal)
+    return Press(
+        readings={name: _reading(agent, given, settings) for name, agent in agents.items()}
+    )
 
 
 def _reading(agent: Agent, given: JsonObject, settings: Settings) -> JsonObject | InvalidInput:

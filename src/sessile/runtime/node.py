@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from sessile.core.commands import Runner
+from sessile.core.errors import AssistantNotHere
 from sessile.core.events import JsonObject
+from sessile.core.session import Session
 from sessile.ports.agent import Agent
 from sessile.ports.clock import Clock, IdSource
 from sessile.ports.store import Committed
@@ -30,6 +32,13 @@ class Node:
     runner: Runner
     publish: Callable[[Committed], None]
     guests: Guests = field(default_factory=Guests)
+
+    def agent_of(self, session: Session) -> Agent:
+        """Raises AssistantNotHere."""
+        agent = self.agents.get(session.assistant)
+        if agent is None:
+            raise AssistantNotHere(assistant=session.assistant)
+        return agent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

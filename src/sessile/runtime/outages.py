@@ -121,9 +121,13 @@ class WatchedStore:
 
 
 def _cause(outage: SessileError) -> str | None:
-    """What the database or the network said, in a line; nobody but the operator reads it."""
+    """What the database or the network said, in a line, and what to do about it where that was
+    noted; nobody but the operator reads it."""
     cause = outage.__cause__
-    return None if cause is None else str(cause).partition("\n")[0] or type(cause).__name__
+    if cause is None:
+        return None
+    said = str(cause).partition("\n")[0] or type(cause).__name__
+    return "; ".join((said, *getattr(cause, "__notes__", ())))
 
 
 def told(keys: Iterable[SessionKey]) -> list[SessionId]:

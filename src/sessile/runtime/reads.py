@@ -135,13 +135,17 @@ class Reads:
         return self.forwards(found.head.key, upto=found.head.head)
 
     async def tools(self, principal: Principal, session_id: SessionId) -> tuple[Verdict, ...]:
-        """For each tool of the session's assistant: whether it may be used, and why not."""
+        """For each tool of the session's assistant: whether it may be used, and why not.
+
+        Raises AssistantNotHere.
+        """
         found = await self.found(principal, session_id)
-        agent = self._node.agents.get(found.session.assistant)
-        return () if agent is None else verdicts(agent, found.session.grants)
+        return verdicts(self._node.agent_of(found.session), found.session.grants)
 
     async def context(self, principal: Principal, session_id: SessionId) -> ContextReport:
+        """Raises AssistantNotHere."""
         found = await self.found(principal, session_id)
+        self._node.agent_of(found.session)
         most = self._node.settings.history_entries_max
         history = await read_history(self._store, found.head.key, entries_max=most)
         said, summary = history.messages, history.summary

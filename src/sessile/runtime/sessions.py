@@ -175,7 +175,8 @@ class Sessions:
 
         With `wait_seconds`, until the turn has ended, waits for a person, or the time is over: the
         record says which.
-        Raises InvalidInput, SessionClosed, SessionBusy, QueueFull, IdempotencyConflict.
+        Raises InvalidInput, SessionClosed, SessionBusy, QueueFull, IdempotencyConflict; of a press,
+        AssistantNotHere.
         """
         command = self._first(principal, given, when_busy)
         once = read_once(principal, session_id, idempotency_key, [given, when_busy])
@@ -186,7 +187,8 @@ class Sessions:
     async def edit(
         self, principal: Principal, session_id: SessionId, turn_id: TurnId, given: JsonObject
     ) -> Turn:
-        """Replace the input of a queued turn. Raises TurnNotFound, TurnNotQueued."""
+        """Replace the input of a queued turn. Raises TurnNotFound, TurnNotQueued, and what
+        `submit` does of an input."""
         read = read_input(given, self._node.agents, self._node.settings)
         command = EditTurn(principal=principal, turn_id=turn_id, input=read)
         return self._turn(await self._transact(principal, session_id, command))

@@ -1,8 +1,13 @@
 """Counters and log lines. Every line carries ids as fields, and never a message's text."""
 
+import logging
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from sessile.core.session import Turn
+from sessile.ports.store import Committed
+
+logger = logging.getLogger(__name__)
 
 
 class Telemetry:
@@ -77,3 +82,21 @@ class Telemetry:
         self._by_status[turn.status].inc()
         if turn.ended_at_ms is not None:
             self.turn_seconds.observe((turn.ended_at_ms - turn.created_at_ms) / 1000)
+
+
+def tell_taken_over(started: Committed) -> None:
+    """Log that a turn was taken over from a node that was lost, if this start did so. `late_ms`:
+    since the lease had ended, by the store's clock; None where a restart ended it."""
+    lost, turn = started.lost, started.turn
+    if lost is None or turn is None:
+        return
+    logger.info(
+        "a turn is taken over",
+        extra={
+            "session_id": turn.session_id,
+            "turn_id": turn.turn_id,
+            "attempt": turn.attempt,
+            "lost_node": lost.owner,
+            "late_ms": started.entries[-1].at_ms - lost.until_ms if lost.until_ms else None,
+        },
+    )

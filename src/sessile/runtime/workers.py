@@ -12,20 +12,19 @@ from sessile.core.transcript import History
 from sessile.ports.notifier import Hint, Notifier
 from sessile.ports.store import Committed
 from sessile.runtime.announce import runnable
+from sessile.runtime.due import Due
 from sessile.runtime.feed import Feed
 from sessile.runtime.journal import patiently
 from sessile.runtime.node import Node
 from sessile.runtime.outages import OUTAGES, told
 from sessile.runtime.renewals import renew_for_ever
-from sessile.runtime.suspects import Suspects
+from sessile.runtime.telemetry import tell_taken_over
 from sessile.runtime.turns import Attempt
 
 logger = logging.getLogger(__name__)
 
 STARTS_KEPT_MAX = 4096
 """Starts that a node remembers having run: more than answers of the store can be on their way."""
-DUE_KEPT_MAX = 4096
-"""Sessions that wait for a slot here: of any more, which all nodes are told of, the sweep knows."""
 
 
 class Workers:
@@ -38,11 +37,10 @@ class Workers:
         self._runs = node.settings.role != "surfaces"
         self._slots = node.settings.turns_concurrent_max if self._runs else 0
         self._free = self._slots
-        self._due: dict[SessionKey, None] = {}
+        self._due = Due()
         self._attempts: dict[SessionKey, Attempt] = {}
         self._again: set[SessionKey] = set()
         self._begun: dict[SessionKey, Fence] = {}
-        self._suspects = Suspects()
         self._open = False
         self._handing_back = False
         self._idle = asyncio.Event()
@@ -146,9 +144,7 @@ class Workers:
         if key in self._attempts:
             self._again.add(key)  # the attempt is about to end: it was its end that woke us
             return
-        self._suspects.forget(key)
-        if len(self._due) < DUE_KEPT_MAX:
-            self._due.setdefault(key)
+        self._due.add(key)
         self._pump()
 
     # -- slots
@@ -162,9 +158,7 @@ class Workers:
         self._idle.clear()
 
     def _pump(self) -> None:
-        while self.ready and self._room > 0 and self._due:
-            key = next(iter(self._due))
-            del self._due[key]
+        while self.ready and self._room > 0 and (key := self._due.pop()) is not None:
             self._take_slot()
             self._spawn(self._claim(key))
 
@@ -201,19 +195,20 @@ class Workers:
             self._give_slot_back()
 
     async def _claim(self, key: SessionKey) -> None:
-        suspects = self._suspects.take(key)
+        suspects = self._due.take_right(key)
         command = StartTurn(runner=self._node.runner, suspects=suspects)
         try:
             claimed = await self._node.store.transact(key, command)
             if claimed.entries:
                 self._node.publish(claimed)
+                tell_taken_over(claimed)
             if self._is_ours(claimed):
                 await self._run(claimed)
             elif (stranger := self._stranger(claimed)) is not None:
                 waits = {"session_id": key.session_id, "assistant": stranger}
                 logger.warning("a turn waits for an assistant that is not here", extra=waits)
             elif not suspects and claimed.head is not None and claimed.head.running_turn_id:
-                self._suspects.set_aside(key)
+                self._due.set_aside(key)
         except OUTAGES as outage:
             self._node.store.tell(outage, (key,))  # and the sweep will claim it
         finally:
@@ -250,7 +245,7 @@ class Workers:
                 self.wake(key)
 
     def _next_suspect(self, key: SessionKey) -> None:
-        if (waiting := self._suspects.give_back(key)) is not None:
+        if (waiting := self._due.give_back(key)) is not None:
             self.wake(waiting)
 
     def _successor(self) -> Runner | None:
@@ -328,7 +323,7 @@ class Workers:
 
     async def _sweep(self) -> None:
         followed = self._feed.following
-        due_max = (max(self._free, 1) + 2 * len(self._suspects)) if self._runs else 0
+        due_max = self._due.ask(free=self._free) if self._runs else 0
         sweep = await self._node.store.sweep(
             due_max=due_max,
             assistants=self._node.runner.assistants,
@@ -338,13 +333,14 @@ class Workers:
         for key, head in sweep.heads.items():
             if (attempt := self._attempts.get(key)) is not None:
                 attempt.on_head(head)
+        self._due.shown(sweep.due, asked=due_max)
         for key in sweep.due:
             self._found_due(key)
-        if (waiting := self._suspects.next()) is not None:
+        if (waiting := self._due.pop_aside()) is not None:
             self.wake(waiting)  # perhaps another node has ended what made it suspect
         self._pump()  # what waits since no thread was free
 
     def _found_due(self, key: SessionKey) -> None:
-        if not any(key in known for known in (self._attempts, self._due, self._suspects)):
+        if key not in self._attempts and key not in self._due:
             self._node.telemetry.sweep_finds.inc()
             self.wake(key)

@@ -44,6 +44,7 @@ async def open_store(settings: Settings, clock: Clock) -> AsyncGenerator[Store, 
             settings.store_url,
             lease_ms=int(settings.lease_ttl_seconds * 1000),
             busy_seconds=settings.store_busy_seconds_max,
+            sharded=settings.store_sharded,
         ) as postgres:
             yield postgres
     else:

@@ -21,6 +21,7 @@ from sessile.adapters.postgres.connections import said
 from sessile.adapters.postgres.store import StorageUnreachable
 from sessile.adapters.sql.archive import NO_ROW, Archive
 from sessile.adapters.sql.rows import Row, turn_of
+from sessile.adapters.sql.schema import Schema, schema_of
 from sessile.core.audit import Check
 from sessile.core.errors import StorageGone
 from sessile.core.events import Entry
@@ -115,6 +116,32 @@ class _Postgres:
             return ()
         rows = await self._connection.fetch("SELECT version_num FROM alembic_version")
         return tuple(row[0] for row in rows)
+
+    async def schema(self) -> Schema:
+        columns = """
+            SELECT c.relname, a.attname
+            FROM pg_class AS c
+            JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+            WHERE c.relkind IN ('r', 'p') AND c.relnamespace = (
+                SELECT relnamespace FROM pg_class WHERE oid = to_regclass('alembic_version')
+            )
+        """
+        indexes = """
+            SELECT t.relname, c.relname, i.indisprimary, i.indisunique, (
+                SELECT string_agg(a.attname, ' ' ORDER BY k.place)
+                FROM unnest(i.indkey) WITH ORDINALITY AS k(attnum, place)
+                JOIN pg_attribute AS a ON a.attrelid = t.oid AND a.attnum = k.attnum
+            )
+            FROM pg_index AS i
+            JOIN pg_class AS c ON c.oid = i.indexrelid
+            JOIN pg_class AS t ON t.oid = i.indrelid
+            WHERE t.relnamespace = (
+                SELECT relnamespace FROM pg_class WHERE oid = to_regclass('alembic_version')
+            )
+        """
+        return schema_of(
+            await self._connection.fetch(columns), await self._connection.fetch(indexes)
+        )
 
     async def own(self) -> tuple[Check, ...]:
         return await checks.own(self._connection)

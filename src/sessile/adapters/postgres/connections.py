@@ -19,6 +19,7 @@ from sessile.core.errors import (
 LANE_LOCK_MILLISECONDS = 250
 """How long a lane, which serves many sessions, waits for a row that another holds."""
 
+ROOM = 'raise max_connections: docs/many-nodes.md says in "Sizes" what each node needs'
 GONE = "The database was changed under this server: a table, or the right to use it, is gone."
 REFUSED = (
     pg.UndefinedTableError,
@@ -115,6 +116,13 @@ def is_lost(error: BaseException) -> bool:
     )
 
 
+def is_unseen(error: BaseException) -> bool:
+    """Nobody knows whether what was asked of the server was done."""
+    return is_lost(error) and not isinstance(
+        error, pg.TooManyConnectionsError | pg.ReadOnlySQLTransactionError
+    )
+
+
 def is_locked(error: BaseException) -> bool:
     """Somebody else holds a row for longer than the connection waits for one."""
     return isinstance(error, pg.LockNotAvailableError)
@@ -152,7 +160,7 @@ def told(error: Exception, busy: str = "") -> Exception:
         outage = StorageBusy(busy)
     else:
         return error
-    outage.__cause__ = error
+    outage.__cause__ = _noted(error)
     return outage
 
 
@@ -170,4 +178,12 @@ def said(error: Exception) -> str:
     if isinstance(error, ValueError):
         # Where an address cannot be read, asyncpg quotes pieces of it, a password's among them.
         return "the address cannot be read; in its password, write / as %2F, @ as %40 and so on"
-    return str(error).partition("\n")[0] or type(error).__name__
+    line = str(error).partition("\n")[0] or type(error).__name__
+    return "; ".join((line, *getattr(_noted(error), "__notes__", ())))
+
+
+def _noted(error: Exception) -> Exception:
+    """With a note of what to do about it, where PostgreSQL does not say so."""
+    if isinstance(error, pg.TooManyConnectionsError) and not hasattr(error, "__notes__"):
+        error.add_note(ROOM)
+    return error

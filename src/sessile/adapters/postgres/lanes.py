@@ -5,15 +5,15 @@ There is no timer. Callers that arrive while a lane's commit is on its way share
 
 import asyncio
 import logging
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from zlib import crc32
 
 from asyncpg import Connection
 
 from sessile.adapters.postgres.appends import append, is_plain
+from sessile.adapters.postgres.callers import Caller, Place, Queue, place_of
 from sessile.adapters.postgres.connections import (
     Connector,
     brief,
@@ -21,8 +21,9 @@ from sessile.adapters.postgres.connections import (
     is_lost,
     is_passing,
     is_taken,
-    told,
+    is_unseen,
 )
+from sessile.adapters.postgres.failures import Failures, refusal
 from sessile.adapters.postgres.transaction import (
     Answer,
     HolderMoved,
@@ -33,8 +34,7 @@ from sessile.adapters.postgres.transaction import (
     keep_hot,
 )
 from sessile.adapters.sql.jobs import Appended, Asked
-from sessile.core.errors import StorageBusy
-from sessile.core.ids import SessionKey, TenantId
+from sessile.core.ids import SessionKey
 from sessile.ports.store import Committed
 
 logger = logging.getLogger(__name__)
@@ -43,31 +43,6 @@ LANES = 4
 BATCH_MAX = 256
 RETRY_SECONDS = 0.02
 RETRY_SECONDS_MAX = 0.5
-UNSEEN = "The database was lost in the commit; whether it was stored is not known."
-
-
-Place = tuple[TenantId, str]
-"""What a job is about: a session, or an exclusive key."""
-
-
-@dataclass(slots=True, eq=False)
-class Caller:
-    """A job, who waits for its answer, and until when it is tried. `unseen`: what it came to in a
-    transaction whose commit nobody saw."""
-
-    job: Job
-    place: Place
-    future: asyncio.Future[Committed]
-    until: float
-    unseen: Committed | None = None
-
-    def answer(self, answer: Answer | Exception) -> None:
-        if self.future.done():
-            return  # cancelled meanwhile; the job is done or refused as a whole all the same
-        if isinstance(answer, Exception):
-            self.future.set_exception(answer)
-        else:
-            self.future.set_result(answer)
 
 
 class Lane:
@@ -78,13 +53,22 @@ class Lane:
     with it.
     """
 
-    def __init__(self, connector: Connector, name: str, *, aside: "Lane | None") -> None:
+    def __init__(
+        self,
+        connector: Connector,
+        name: str,
+        failures: Failures,
+        *,
+        aside: "Lane | None",
+        sharded: bool,
+    ) -> None:
         self._connector = connector
         self._name = name
         self._aside = aside
         self._batch_max = 1 if aside is None else BATCH_MAX
+        self._failures = failures
         self._arrived = asyncio.Event()
-        self._waiting = deque[Caller]()
+        self._waiting = Queue(by_tenant=sharded)
         self._waiting_of = Counter[Place]()
         self._stopped = False
         self._connection: Connection | None = None
@@ -93,7 +77,7 @@ class Lane:
         self._hot: dict[SessionKey, Hot] = {}
 
     def put(self, caller: Caller) -> None:
-        self._waiting.append(caller)
+        self._waiting.put(caller)
         self._waiting_of[caller.place] += 1
         self._arrived.set()
 
@@ -111,8 +95,7 @@ class Lane:
                 await self._arrived.wait()
                 self._arrived.clear()
                 while self._waiting:
-                    size = min(len(self._waiting), self._batch_max)
-                    batch = [self._waiting.popleft() for _ in range(size)]
+                    batch = self._waiting.batch(self._batch_max)
                     await self._answer(batch)
                     for caller in batch:
                         self._answered(caller.place)
@@ -176,10 +159,8 @@ class Lane:
                 if self._aside is not None and is_locked(error):
                     self._aside.put(callers[0])
                     return
-                if not is_passing(error) and not isinstance(error, HolderMoved):
-                    self._fail(callers, error)
-                    return
-                if loop.time() + wait > end:
+                passing = is_passing(error) or isinstance(error, HolderMoved)
+                if not passing or loop.time() + wait > end:
                     self._fail(callers, error)
                     return
                 careful = True
@@ -235,7 +216,12 @@ class Lane:
         alone = len({job.key for job in appends}) == len(jobs)  # of its session, each
         if self._begun or not alone:
             return await self._decided(connection, callers, careful=careful)
-        appended = await append(connection, appends)
+        try:
+            appended = await append(connection, appends)
+        except Exception as error:
+            for caller in callers:
+                caller.unknown |= is_unseen(error)
+            raise
         keep_hot(self._hot, appends, appended)
         left = [it for it, answer in zip(callers, appended, strict=True) if answer is None]
         if not left:
@@ -254,6 +240,8 @@ class Lane:
             await transaction.lock([caller.job for caller in callers])
             before = [await transaction.stands(it.job, it.unseen) for it in callers]
             left = [it for it, answer in zip(callers, before, strict=True) if answer is None]
+            for caller in left:
+                caller.unknown &= caller.unseen is None  # looked for, and not there
             answers = await transaction.answer([caller.job for caller in left])
         except BaseException:
             await self._roll_back(connection)
@@ -264,8 +252,9 @@ class Lane:
         except Exception as error:
             for caller, answer in zip(left, answers, strict=True):
                 caller.unseen = None
-                if isinstance(answer, Committed) and (answer.entries or answer.deleted):
-                    caller.unseen = answer
+                if isinstance(answer, Committed):
+                    caller.unknown |= not answer.repeated
+                    caller.unseen = answer if answer.entries or answer.deleted else None
             raise ConnectionError("the answer to a commit was lost") from error
         self._begun = more
         transaction.keep_hot()
@@ -273,11 +262,10 @@ class Lane:
         return [next(rest) if answer is None else answer for answer in before]
 
     def _fail(self, callers: Sequence[Caller], error: Exception) -> None:
-        unseen = sum(caller.unseen is not None for caller in callers)
-        extra = {"jobs": len(callers), "unseen": unseen, **brief(error)}
-        logger.error("nothing was stored", extra=extra)
+        unknown = sum(caller.unknown for caller in callers)
+        self._failures.tell(error, jobs=len(callers), unknown=unknown)
         for caller in callers:
-            caller.answer(told(error) if caller.unseen is None else StorageBusy(UNSEEN))
+            caller.answer(refusal(error, unknown=caller.unknown))
 
     async def _connected(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
@@ -290,13 +278,16 @@ class Lane:
 
 
 class Lanes:
-    """All jobs of a session go through one lane, one after another."""
+    """All jobs of a session go through one lane, one after another. `sharded`: no transaction has
+    jobs of two tenants."""
 
-    def __init__(self, connector: Connector, *, busy_seconds: float) -> None:
+    def __init__(self, connector: Connector, *, busy_seconds: float, sharded: bool) -> None:
         self._busy_seconds = busy_seconds
-        self._aside = Lane(connector, "aside", aside=None)
+        failures = Failures()
+        self._aside = Lane(connector, "aside", failures, aside=None, sharded=sharded)
         self._lanes = [
-            Lane(connector, f"lane {number}", aside=self._aside) for number in range(LANES)
+            Lane(connector, f"lane {n}", failures, aside=self._aside, sharded=sharded)
+            for n in range(LANES)
         ]
         self._tasks = asyncio.TaskGroup()
         self._running: list[asyncio.Task[None]] = []
@@ -333,14 +324,7 @@ class Lanes:
         assert not self._closed, "the store is closed"
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Committed] = loop.create_future()
-        place = _place(job)
+        place = place_of(job)
         lane = self._lanes[crc32(" ".join(place).encode(errors="replace")) % LANES]
         lane.put(Caller(job, place, future, loop.time() + self._busy_seconds))
         return await future
-
-
-def _place(job: Job) -> Place:
-    if isinstance(job, Asked) and job.names.exclusive_key is not None:
-        # All that would open the session are told one after another who did.
-        return (job.key.tenant_id, job.names.exclusive_key)
-    return job.key

@@ -50,13 +50,17 @@ class PostgresStore:
 
     Opened by `async with`, which migrates the schema. `lease_ms`: as nodes take leases; all waits
     on the database are shorter than half of it. `busy_seconds`: how long a database that does not
-    answer, or refuses for a while, is asked again.
+    answer, or refuses for a while, is asked again. `sharded`: the tables are distributed by tenant,
+    and what is written of one tenant is not written with what is of another.
     """
 
-    def __init__(self, dsn: str, *, lease_ms: int, busy_seconds: float = 10.0) -> None:
+    def __init__(
+        self, dsn: str, *, lease_ms: int, busy_seconds: float = 10.0, sharded: bool = False
+    ) -> None:
         self._dsn = dsn
         self._connector = Connector(dsn, Patience(lease_ms))
         self._busy_seconds = busy_seconds
+        self._sharded = sharded
         self._renewing: Connection | None = None
         self._renewing_one = asyncio.Lock()
         self._stack = AsyncExitStack()
@@ -90,7 +94,9 @@ class PostgresStore:
                 server_settings=self._connector.settings("reads", lock_ms=patience.lock_ms),
             )
             stack.callback(self._readers.terminate)
-            self._lanes = Lanes(self._connector, busy_seconds=self._busy_seconds)
+            self._lanes = Lanes(
+                self._connector, busy_seconds=self._busy_seconds, sharded=self._sharded
+            )
             self._renewing = await self._connect_renewals()
             stack.callback(self._hang_up_renewals)
             await self._lanes.open()

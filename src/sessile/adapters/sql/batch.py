@@ -259,6 +259,7 @@ class Batch:
             session=None if about is None else about.session,
             created=decision.created,
             repeated=decision.repeated,
+            lost=decision.lost,
         )
 
     def _gather(self, known: Known | None, changes: Changes, *, now_ms: int) -> Known:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from sessile.adapters.migrations import HEAD
 from sessile.adapters.sql.rows import Row
+from sessile.adapters.sql.schema import Schema, whole_schema
 from sessile.core.audit import Audit, Check, SessionChecks
 from sessile.core.events import Entry
 from sessile.core.ids import SessionKey, TurnId, well_formed
@@ -75,6 +76,10 @@ class Database(Protocol):
         """Those of the schema: one, unless it is none of Sessile's."""
         ...
 
+    async def schema(self) -> Schema:
+        """What the database has of tables, columns and indexes."""
+        ...
+
     async def own(self) -> tuple[Check, ...]:
         """What is to be held against this kind of database only."""
         ...
@@ -98,6 +103,15 @@ async def check(database: Database, *, sessions_max: int, progress: Progress) ->
     schema = await _schema(database)
     if schema.faults:
         return (*own, schema)
+    whole, there = whole_schema(), await database.schema()
+    for lacking in there.lacks_columns(whole):
+        schema.fault(lacking)
+    if schema.faults:
+        return (*own, schema)
+    lookups = Check("lookups", "every index of the schema is there", "indexes")
+    lookups.checked = len(whole.keys) + len(whole.indexes)
+    for lacking in there.lacks_indexes(whole):
+        lookups.fault(lacking)
     rows = [await each(database) for each in (_ids, _orphans, _exclusive, _leases, _due)]
     sessions = SessionChecks()
     keys = await _sample(database, sessions_max)
@@ -106,7 +120,7 @@ async def check(database: Database, *, sessions_max: int, progress: Progress) ->
         async with database.one_state():
             await _session(database, key, sessions)
     progress(len(keys), len(keys))
-    return (*own, schema, *rows, *sessions.all)
+    return (*own, schema, lookups, *rows, *sessions.all)
 
 
 async def _schema(database: Database) -> Check:

@@ -9,6 +9,7 @@ from pathlib import Path
 from sessile.adapters.migrations import migrate, revision
 from sessile.adapters.sql.archive import NO_ROW, Archive
 from sessile.adapters.sql.rows import Row, turn_of
+from sessile.adapters.sql.schema import SQLITE_COLUMNS, SQLITE_INDEXES, Schema, schema_of
 from sessile.adapters.sqlite import reads
 from sessile.adapters.sqlite.files import (
     WAL_BYTES_MAX,
@@ -106,6 +107,10 @@ class _Sqlite:
                 return ()
             raise
         return tuple(str(row[0]) for row in rows)
+
+    async def schema(self) -> Schema:
+        columns, indexes = map(self._connection.execute, (SQLITE_COLUMNS, SQLITE_INDEXES))
+        return schema_of(columns.fetchall(), indexes.fetchall())
 
     async def own(self) -> tuple[Check, ...]:
         return (self._integrity(), self._wal())

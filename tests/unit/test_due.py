@@ -1,0 +1,151 @@
+"""Which sessions a node claims next, and what a sweep takes from them."""
+
+import pytest
+
+from sessile.core.ids import SessionId, SessionKey, TenantId
+from sessile.runtime import due as due_module
+from sessile.runtime.due import Due
+
+
+def key(name: str) -> SessionKey:
+    return SessionKey(TenantId("acme"), SessionId(f"ses_{name}"))
+
+
+def keys(names: str) -> tuple[SessionKey, ...]:
+    return tuple(map(key, names))
+
+
+def waiting(names: str) -> Due:
+    due = Due()
+    for each in keys(names):
+        due.add(each)
+    return due
+
+
+def swept(due: Due, names: str, *, free: int = 0) -> None:
+    """A sweep that shows these."""
+    asked = due.ask(free=free)
+    assert len(names) <= asked, "a store shows no more than it is asked for"
+    due.shown(keys(names), asked=asked)
+
+
+def left(due: Due) -> str:
+    """Who waits for a slot, in order."""
+    taken = iter(due.pop, None)
+    return "".join(each.session_id.removeprefix("ses_") for each in taken)
+
+
+def test_who_is_told_first_is_first_and_keeps_its_place() -> None:
+    assert left(waiting("bcab")) == "bca"
+
+
+def test_no_more_wait_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(due_module, "KEPT_MAX", 2)
+
+    assert left(waiting("abca")) == "ab"
+
+
+def test_what_a_whole_answer_does_not_show_was_run_elsewhere() -> None:
+    due = waiting("abcd")
+
+    swept(due, "db")
+
+    assert left(due) == "bd"
+
+
+def test_a_sweep_asks_for_one_more_than_is_known_so_that_its_answer_is_whole() -> None:
+    assert waiting("abcd").ask(free=0) == 5
+    assert waiting("abcd").ask(free=3) == 7
+    assert Due().ask(free=0) == 1
+
+
+def test_an_answer_that_is_as_long_as_it_may_be_drops_nobody_and_comes_first() -> None:
+    due = waiting("abcd")
+
+    swept(due, "dxyzb")
+
+    assert left(due) == "dbac"
+
+
+def test_a_sweep_of_very_many_is_asked_for_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(due_module, "ASKED_MAX", 2)
+    due = waiting("abcd")
+
+    swept(due, "dcb")
+
+    assert left(due) == "dcba"
+
+
+def test_what_is_told_while_the_sweep_is_asked_is_kept_though_it_does_not_show_it() -> None:
+    due = waiting("ab")
+    asked = due.ask(free=0)
+    for each in keys("ca"):
+        due.add(each)
+
+    due.shown((), asked=asked)
+
+    assert left(due) == "ac"
+
+
+def test_it_is_kept_until_the_next_sweep_only() -> None:
+    due = waiting("ab")
+    asked = due.ask(free=0)
+    due.add(key("a"))
+    due.shown((), asked=asked)
+
+    swept(due, "")
+
+    assert left(due) == ""
+
+
+def test_the_right_is_with_one_until_it_is_given_back_to_who_waits_longest() -> None:
+    due = Due()
+    assert due.take_right(key("a"))
+    assert due.take_right(key("a"))
+    assert not due.take_right(key("b"))
+    due.set_aside(key("c"))
+    due.set_aside(key("b"))
+
+    assert due.give_back(key("b")) is None
+    assert due.give_back(key("a")) == key("c")
+    assert due.take_right(key("c"))
+    assert key("c") not in due
+    assert key("b") in due
+
+
+def test_who_waits_aside_waits_for_no_slot_and_is_looked_past() -> None:
+    due = waiting("a")
+    due.set_aside(key("b"))
+
+    assert due.ask(free=0) == 1 + 2 + 1
+    assert left(due) == "a"
+
+
+def test_who_is_told_of_again_waits_for_a_slot_and_no_more_aside() -> None:
+    due = Due()
+    due.set_aside(key("a"))
+
+    due.add(key("a"))
+
+    assert due.pop_aside() is None
+    assert left(due) == "a"
+
+
+def test_who_waits_aside_is_dropped_as_others_are() -> None:
+    due = Due()
+    due.set_aside(key("a"))
+    due.set_aside(key("b"))
+    asked = due.ask(free=0)
+    due.set_aside(key("c"))
+
+    due.shown(keys("b"), asked=asked)
+
+    assert [due.pop_aside() for _ in range(3)] == [key("b"), key("c"), None]
+
+
+def test_a_node_that_drains_keeps_nobody_waiting() -> None:
+    due = waiting("ab")
+
+    due.clear()
+
+    assert not due
