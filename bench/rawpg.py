@@ -11,7 +11,6 @@ from collections.abc import Sequence
 import asyncpg
 
 from bench.rawsql import AT_MS, NODE, TENANT, Copied, Fact
-from sessile.adapters.postgres.numbered import numbered
 
 HEADS = """
     UPDATE session_head AS h SET
@@ -103,11 +102,11 @@ class RawPostgres:
         columns = [list(zip(*rows, strict=True)) for rows in tables]
         if self._at_once:
             named = ", ".join(f"t{n} AS ({part})" for n, part in enumerate(parts))
-            await run(numbered(f"WITH {named} SELECT 1"), *(c for each in columns for c in each))
+            await run(_numbered(f"WITH {named} SELECT 1"), *(c for each in columns for c in each))
             return
         await run("BEGIN")
         for part, values in zip(parts, columns, strict=True):
-            await run(numbered(part), *values)
+            await run(_numbered(part), *values)
         await run("COMMIT")
 
     @staticmethod
@@ -119,3 +118,9 @@ class RawPostgres:
             for session, turn in pairs
             for at, fact in enumerate(facts, start=seq)
         ]
+
+
+def _numbered(sql: str) -> str:
+    """With each bare `$` as the parameter of its place."""
+    first, *rest = sql.split("$")
+    return first + "".join(f"${number}{piece}" for number, piece in enumerate(rest, start=1))

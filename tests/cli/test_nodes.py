@@ -1,8 +1,11 @@
 """Nodes that share a PostgreSQL: `serve --no-run` takes turns, `work` runs them."""
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -20,6 +23,21 @@ echo = Assistant("echo")
 async def answer(turn):
     return "You said " + turn.input["text"]
 """
+SLOW = """
+import asyncio
+
+from sessile import Assistant
+
+slow = Assistant("slow")
+
+
+@slow.agent
+async def answer(turn):
+    for number in range(100):
+        yield f"{number} é😀 "
+        await asyncio.sleep(0.02)
+"""
+JSON = {"Accept": "application/json"}
 SAID = {"input": {"type": "message", "text": "hello"}}
 
 
@@ -59,6 +77,56 @@ def test_what_one_node_takes_another_runs(tmp_path: Path, app: Path, dsn: str) -
                 assert client.get(f"{url}/metrics").status_code == 200
                 assert client.get(f"{url}{place}").status_code == 404
                 assert working.wait_for(r"  runs turns only")
+
+
+def test_a_stream_that_moves_between_nodes_repeats_no_character_and_misses_none(
+    tmp_path: Path, dsn: str
+) -> None:
+    file = tmp_path / "app.py"
+    file.write_text(SLOW, encoding="utf-8")
+    shared = {"SESSILE_STORE_URL": dsn, "SESSILE_DELTA_MILLISECONDS": "10"}
+    with ExitStack() as stack:
+        places = []
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir()
+            serving = Serve(
+                tmp_path / name, str(file), fresh=True, SESSILE_DEV_TOKEN="admin", **shared
+            )
+            places.append(stack.enter_context(serving).ready().url)
+        client = stack.enter_context(
+            httpx2.Client(headers={"Authorization": "Bearer admin"}, timeout=WAIT_SECONDS)
+        )
+        turn = client.post(f"{places[0]}/v1/turns", json=SAID).json()
+        path = f"/v1/sessions/{turn['session_id']}"
+
+        entries: list[dict[str, Any]] = []
+        connections = 0
+        while not entries or entries[-1]["kind"] != "turn.completed":
+            url = f"{places[connections % 2]}{path}/events"
+            entries += _first_few(client, url, after=str(entries[-1]["seq"]) if entries else "")
+            connections += 1
+        log = client.get(f"{places[0]}{path}/events?limit=200", headers=JSON)
+
+    assert connections > 10, "it moved in mid-answer"
+    assert entries == log.json()["items"]
+    pieces = [entry["body"] for entry in entries if entry["kind"] == "message.delta"]
+    assert [piece["offset"] for piece in pieces] == [
+        sum(len(piece["text"]) for piece in pieces[:n]) for n in range(len(pieces))
+    ]
+    assert "".join(piece["text"] for piece in pieces) == entries[-1]["body"]["output"]
+
+
+def _first_few(client: httpx2.Client, url: str, *, after: str) -> list[dict[str, Any]]:
+    """What a reader gets that goes away after five entries."""
+    got: list[dict[str, Any]] = []
+    headers = {"Last-Event-ID": after} if after else {}
+    with client.stream("GET", url, headers=headers) as stream:
+        for line in stream.iter_lines():
+            if line.startswith("data: "):
+                got.append(json.loads(line.removeprefix("data: ")))
+                if len(got) == 5 or got[-1]["kind"] == "turn.completed":
+                    return got
+    return got
 
 
 def test_a_password_is_not_shown(tmp_path: Path, app: Path, dsn: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from tests.contract.desk import ADMIN, LEASE_MS, NODE
+from tests.contract.desk import ADMIN, LEASE_MS, NODE, Desk
 from tests.contract.nodes import connected, crowd, holding_heads, nodes
 from tests.servers.databases import database
 from tests.servers.waits import until, waiting_for_locks
@@ -210,6 +210,55 @@ async def test_a_lane_remembers_no_session_for_which_nobody_waits(dsn: str) -> N
 
 async def waits_in(lane: Any, key: SessionKey) -> bool:
     return bool(lane.serves(key))
+
+
+async def test_under_load_a_commit_begins_the_next_transaction(dsn: str) -> None:
+    async with nodes(dsn, 1) as (desk,):
+        said: list[str] = []
+        lanes = await each_job_in_a_batch_of_its_own(desk)
+        for lane in lanes:
+            lane._connection.add_query_logger(lambda told: said.append(told.query))
+        key = await desk.open()
+        said.clear()
+
+        await asyncio.gather(*(desk.submit(key, run=False) for _ in range(5)))
+        await until(lambda: all_rest(lanes))
+
+        spoken = [sql for sql in said if sql in ("BEGIN", "COMMIT", "COMMIT AND CHAIN", "ROLLBACK")]
+        assert spoken == ["BEGIN", *["COMMIT AND CHAIN"] * 4, "COMMIT"]
+
+
+async def test_a_transaction_that_was_begun_for_nobody_is_ended(dsn: str) -> None:
+    async with nodes(dsn, 1) as (desk,), connected(dsn) as own:
+        lanes = await each_job_in_a_batch_of_its_own(desk)
+        held, *others = [await desk.open() for _ in range(24)]
+        aside = lanes[0]._aside
+
+        async with holding_heads(dsn, held):
+            first = asyncio.gather(desk.submit(held, run=False))
+            await until(lambda: waits_in(aside, held))
+            before = asyncio.gather(*(desk.submit(each, run=False) for each in others))
+            last = asyncio.gather(desk.submit(held, run=False))
+            await before
+            await until(lambda: all_rest(lanes))
+            idle = """
+                SELECT count(*) FROM pg_stat_activity
+                WHERE application_name LIKE 'sessile lane %' AND state LIKE 'idle in%'
+            """
+            assert await own.fetchval(idle) == 0
+        await first
+        await last
+
+
+async def each_job_in_a_batch_of_its_own(desk: Desk) -> list[Any]:
+    store: Any = desk.store
+    for lane in store._lanes._lanes:
+        lane._batch_max = 1
+    return list(store._lanes._lanes)
+
+
+async def all_rest(lanes: list[Any]) -> bool:
+    return not any(lane._begun or lane._waiting or lane._waiting_of for lane in lanes)
 
 
 async def test_who_waits_for_a_session_that_stays_held_is_told_so(dsn: str) -> None:

@@ -5,10 +5,11 @@ allocates the seqs, which locks the heads in the order of their keys. What it do
 should be, and what changes more than a head and a turn's record, is left to a Transaction.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from asyncpg import Connection
 
+from sessile.adapters.postgres.columns import numbered, values
 from sessile.adapters.sql.jobs import Appended
 from sessile.adapters.sql.rows import head_of, lease_of
 from sessile.core import codec
@@ -34,11 +35,15 @@ from sessile.ports.store import Committed
 STEPS = MessageAdded | ToolCompleted | ToolFailed | ToolInterrupted | ToolRefused
 PLAIN = STEPS | MessageDelta | MessageReset | TurnProgress | IntentDecided | ButtonOffered
 
-APPEND = """
+HEADS = """
+    $::key[], $::key[], $::bigint[], $::key[], $::int[], $::int[], $::int[], $::bool[], $::bigint[],
+    $::bigint[], $::bigint[], $::bigint[], $::key[]
+"""
+ENTRIES = "$::key[], $::key[], $::int[], $::key[], $::key[], $::text[]"
+APPEND = numbered(
+    f"""
     WITH asked AS (
-        SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::int[],
-            $6::int[], $7::int[], $8::bool[], $9::bigint[], $10::bigint[], $11::bigint[],
-            $12::bigint[], $13::text[])
+        SELECT * FROM unnest({HEADS})
             AS a(tenant_id, session_id, fence, turn_id, step, entries, read, progressed,
             current_iteration, total_iterations, tokens_used, total_tokens, node)
     ), held AS (
@@ -63,7 +68,7 @@ APPEND = """
         INSERT INTO entry (tenant_id, session_id, seq, turn_id, kind, at_ms, body)
         SELECT e.tenant_id, e.session_id, g.before + e.place, e.turn_id, e.kind, g.now_ms,
             e.body
-        FROM unnest($14::text[], $15::text[], $16::int[], $17::text[], $18::text[], $19::text[])
+        FROM unnest({ENTRIES})
             AS e(tenant_id, session_id, place, turn_id, kind, body)
         JOIN grown AS g ON g.tenant_id = e.tenant_id AND g.session_id = e.session_id
     ), turned AS (
@@ -84,7 +89,8 @@ APPEND = """
             )
     )
     SELECT * FROM grown
-"""
+"""  # noqa: S608  no value is in it
+)
 
 
 def is_plain(job: Appended) -> bool:
@@ -105,7 +111,7 @@ async def append(connection: Connection, jobs: Sequence[Appended]) -> list[Commi
         for job, bodies in zip(jobs, encoded, strict=True)
         for place, (kind, body) in enumerate(bodies, start=1)
     ]
-    rows = await connection.fetch(APPEND, *_columns(heads), *_columns(entries))
+    rows = await connection.fetch(APPEND, *values(HEADS, heads), *values(ENTRIES, entries))
     grown = {SessionKey(row[0], row[1]): row for row in rows}
     answers: list[Committed | None] = []
     for job, bodies in zip(jobs, encoded, strict=True):
@@ -147,7 +153,3 @@ def _head(job: Appended) -> tuple[object, ...]:
 def _is_step(event: Event) -> bool:
     """As `core.turns` counts what an attempt got done."""
     return isinstance(event, STEPS) and getattr(event, "role", "assistant") == "assistant"
-
-
-def _columns(rows: Iterable[tuple[object, ...]]) -> list[tuple[object, ...]]:
-    return list(zip(*rows, strict=True))

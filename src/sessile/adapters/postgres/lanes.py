@@ -30,11 +30,11 @@ from sessile.adapters.postgres.transaction import (
     Job,
     Transaction,
     held_elsewhere,
+    keep_hot,
 )
 from sessile.adapters.sql.jobs import Appended, Asked
 from sessile.core.errors import StorageBusy
 from sessile.core.ids import SessionKey, TenantId
-from sessile.core.turns import evolve_turn_by
 from sessile.ports.store import Committed
 
 logger = logging.getLogger(__name__)
@@ -88,6 +88,8 @@ class Lane:
         self._waiting_of = Counter[Place]()
         self._stopped = False
         self._connection: Connection | None = None
+        self._begun = False
+        """The last commit began the next transaction, which saves a round trip."""
         self._hot: dict[SessionKey, Hot] = {}
 
     def put(self, caller: Caller) -> None:
@@ -114,6 +116,7 @@ class Lane:
                     await self._answer(batch)
                     for caller in batch:
                         self._answered(caller.place)
+                await self._end()
         finally:
             self.hang_up()
 
@@ -122,8 +125,20 @@ class Lane:
         self._arrived.set()
 
     def hang_up(self) -> None:
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._begun = self._connection, None, False
         if connection is not None:
+            connection.terminate()
+
+    async def _end(self) -> None:
+        """Of a transaction that was begun for jobs which wait elsewhere now."""
+        if self._begun and self._connection is not None:
+            await self._roll_back(self._connection)
+
+    async def _roll_back(self, connection: Connection) -> None:
+        self._begun = False
+        try:
+            await connection.execute("ROLLBACK")
+        except Exception:  # noqa: BLE001  it is rolled back when the connection is gone
             connection.terminate()
 
     def _answered(self, place: Place) -> None:
@@ -217,10 +232,11 @@ class Lane:
         """Raises what PostgreSQL and the connection raise."""
         jobs = [caller.job for caller in callers]
         appends = [job for job in jobs if isinstance(job, Appended) and is_plain(job)]
-        if len(appends) < len(jobs) or len({job.key for job in appends}) < len(jobs):
+        alone = len({job.key for job in appends}) == len(jobs)  # of its session, each
+        if self._begun or not alone:
             return await self._decided(connection, callers, careful=careful)
         appended = await append(connection, appends)
-        self._keep_hot(appends, appended)
+        keep_hot(self._hot, appends, appended)
         left = [it for it, answer in zip(callers, appended, strict=True) if answer is None]
         if not left:
             return [answer for answer in appended if answer is not None]
@@ -230,7 +246,9 @@ class Lane:
     async def _decided(
         self, connection: Connection, callers: Sequence[Caller], *, careful: bool
     ) -> Sequence[Answer]:
-        await connection.execute("BEGIN")
+        if not self._begun:
+            await connection.execute("BEGIN")
+        self._begun = False
         try:
             transaction = Transaction(connection, self._hot, careful=careful)
             await transaction.lock([caller.job for caller in callers])
@@ -238,38 +256,21 @@ class Lane:
             left = [it for it, answer in zip(callers, before, strict=True) if answer is None]
             answers = await transaction.answer([caller.job for caller in left])
         except BaseException:
-            try:
-                await connection.execute("ROLLBACK")
-            except Exception:  # noqa: BLE001  it is rolled back when the connection is gone
-                connection.terminate()
+            await self._roll_back(connection)
             raise
+        more = any(isinstance(caller.job, Asked) for caller in self._waiting)
         try:
-            await connection.execute("COMMIT")
+            await connection.execute("COMMIT AND CHAIN" if more else "COMMIT")
         except Exception as error:
             for caller, answer in zip(left, answers, strict=True):
                 caller.unseen = None
                 if isinstance(answer, Committed) and (answer.entries or answer.deleted):
                     caller.unseen = answer
             raise ConnectionError("the answer to a commit was lost") from error
+        self._begun = more
         transaction.keep_hot()
         rest = iter(answers)
         return [next(rest) if answer is None else answer for answer in before]
-
-    def _keep_hot(self, jobs: Sequence[Appended], answers: Sequence[Committed | None]) -> None:
-        for job, answer in zip(jobs, answers, strict=True):
-            hot = self._hot.get(job.key)
-            if hot is None or answer is None or answer.head is None:
-                continue
-            turn_id, entries = job.holding.turn_id, answer.entries
-            turn = hot.turns.get(turn_id)
-            if turn is None or entries[0].seq != hot.head + 1:
-                del self._hot[job.key]
-                continue
-            events = zip((entry.seq for entry in entries), job.events, strict=True)
-            evolved = evolve_turn_by(turn, events, key=job.key, at_ms=entries[0].at_ms)
-            assert evolved is not None
-            turns = {**hot.turns, turn_id: evolved}
-            self._hot[job.key] = Hot(answer.head.head, hot.session, turns)
 
     def _fail(self, callers: Sequence[Caller], error: Exception) -> None:
         unseen = sum(caller.unseen is not None for caller in callers)
@@ -280,6 +281,7 @@ class Lane:
 
     async def _connected(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
+            self._begun = False
             self._hot.clear()  # another server may answer, which knows less than the first
             patience = self._connector.patience
             lock_ms = patience.lock_ms if self._aside is None else patience.lane_lock_ms

@@ -7,7 +7,7 @@ from typing import Any
 
 from asyncpg import Connection
 
-from sessile.adapters.postgres.numbered import numbered
+from sessile.adapters.postgres.columns import numbered, values
 from sessile.adapters.sql.batch import Batch
 from sessile.adapters.sql.gathered import Known
 from sessile.adapters.sql.jobs import Needs
@@ -21,7 +21,7 @@ HEADS = """
         h.next_position, h.queued, h.running_turn_id, h.awaiting_until_ms, h.cancel_turn_id,
         h.steers_unread, h.lease_owner, h.lease_until_ms, h.step, h.due_at_ms
     ))
-    FROM unnest($::text[], $::text[]) AS k(tenant_id, session_id)
+    FROM unnest($::key[], $::key[]) AS k(tenant_id, session_id)
     JOIN session_head AS h ON h.tenant_id = k.tenant_id AND h.session_id = k.session_id
 """
 SESSIONS = """
@@ -29,7 +29,7 @@ SESSIONS = """
         s.tenant_id, s.session_id, s.user_id, s.assistant, s.title, s.metadata, s.grants,
         s.created_at_ms, s.updated_at_ms
     ))
-    FROM unnest($::text[], $::text[]) AS k(tenant_id, session_id)
+    FROM unnest($::key[], $::key[]) AS k(tenant_id, session_id)
     JOIN session AS s ON s.tenant_id = k.tenant_id AND s.session_id = k.session_id
 """
 TURNS = """
@@ -39,7 +39,7 @@ TURNS = """
         t.current_iteration, t.total_iterations, t.tokens_used, t.total_tokens, t.created_at_ms,
         t.started_at_ms, t.ended_at_ms, t.error, t.awaited, t.input, t.output
     ))
-    FROM unnest($::text[], $::text[], $::text[]) AS k(tenant_id, session_id, turn_id)
+    FROM unnest($::key[], $::key[], $::key[]) AS k(tenant_id, session_id, turn_id)
     JOIN turn AS t
         ON t.tenant_id = k.tenant_id AND t.session_id = k.session_id AND t.turn_id = k.turn_id
 """
@@ -50,7 +50,7 @@ QUEUES = """
         t.current_iteration, t.total_iterations, t.tokens_used, t.total_tokens, t.created_at_ms,
         t.started_at_ms, t.ended_at_ms, t.error, t.awaited, t.input, t.output
     ))
-    FROM unnest($::text[], $::text[], $::int[]) AS k(tenant_id, session_id, most)
+    FROM unnest($::key[], $::key[], $::int[]) AS k(tenant_id, session_id, most)
     CROSS JOIN LATERAL (
         SELECT * FROM turn
         WHERE tenant_id = k.tenant_id AND session_id = k.session_id AND status = 'queued'
@@ -61,7 +61,7 @@ ANSWERS = """
     SELECT json_agg(json_build_array(
         i.tenant_id, i.scope, i.user_id, i.key, i.request_hash, i.session_id, i.turn_id, i.created
     ))
-    FROM unnest($::text[], $::text[], $::text[], $::text[]) AS k(tenant_id, scope, user_id, key)
+    FROM unnest($::key[], $::key[], $::key[], $::key[]) AS k(tenant_id, scope, user_id, key)
     JOIN idempotency AS i ON i.tenant_id = k.tenant_id AND i.scope = k.scope
         AND i.user_id = k.user_id AND i.key = k.key
 """
@@ -85,8 +85,8 @@ async def look(connection: Connection, batch: Batch, needs: Iterable[Needs | Non
     parts = {part: rows for part, rows in asked.items() if rows}
     if not parts:
         return
-    values = [column for rows in parts.values() for column in zip(*rows, strict=True)]
-    row = await connection.fetchrow(_joined(tuple(parts)), *values)
+    columns = [column for part, rows in parts.items() for column in values(part, rows)]
+    row = await connection.fetchrow(_joined(tuple(parts)), *columns)
     assert row is not None
     found: dict[str, list[Any]] = {
         part: json.loads(text or "[]") for part, text in zip(parts, row, strict=True)

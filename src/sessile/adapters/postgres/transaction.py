@@ -18,6 +18,7 @@ from sessile.adapters.sql.jobs import Appended, Asked
 from sessile.core.errors import SessileError
 from sessile.core.ids import Seq, SessionKey, TurnId
 from sessile.core.session import Session, Turn
+from sessile.core.turns import evolve_turn_by
 from sessile.ports.store import Committed
 
 HOT_SESSIONS_MAX = 512
@@ -160,6 +161,26 @@ class Transaction:
         gathered, self._batch.gathered = self._batch.gathered, Gathered()
         if not gathered.empty:
             await write(self._connection, gathered)
+
+
+def keep_hot(
+    hot: dict[SessionKey, Hot], jobs: Sequence[Appended], answers: Sequence[Committed | None]
+) -> None:
+    """What is remembered of the sessions that were appended to without a Transaction."""
+    for job, answer in zip(jobs, answers, strict=True):
+        known = hot.get(job.key)
+        if known is None or answer is None or answer.head is None:
+            continue
+        turn_id, entries = job.holding.turn_id, answer.entries
+        turn = known.turns.get(turn_id)
+        if turn is None or entries[0].seq != known.head + 1:
+            del hot[job.key]
+            continue
+        events = zip((entry.seq for entry in entries), job.events, strict=True)
+        evolved = evolve_turn_by(turn, events, key=job.key, at_ms=entries[0].at_ms)
+        assert evolved is not None
+        turns = {**known.turns, turn_id: evolved}
+        hot[job.key] = Hot(answer.head.head, known.session, turns)
 
 
 async def held_elsewhere(

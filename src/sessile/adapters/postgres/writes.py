@@ -9,7 +9,7 @@ from typing import Any
 
 from asyncpg import Connection
 
-from sessile.adapters.postgres.numbered import numbered
+from sessile.adapters.postgres.columns import numbered, values
 from sessile.adapters.sql.gathered import Gathered, Known
 from sessile.adapters.sql.rows import (
     Row,
@@ -28,8 +28,8 @@ HEADS_MOVED = """
         awaiting_until_ms = v.awaiting_until_ms, cancel_turn_id = v.cancel_turn_id,
         steers_unread = v.steers_unread, lease_owner = v.lease_owner,
         lease_until_ms = v.lease_until_ms, due_at_ms = v.due_at_ms, status = v.status
-    FROM unnest($::bigint[], $::bigint[], $::int[], $::int[], $::int[], $::text[], $::bigint[],
-        $::text[], $::int[], $::text[], $::bigint[], $::bigint[], $::text[], $::text[], $::text[])
+    FROM unnest($::bigint[], $::bigint[], $::int[], $::int[], $::int[], $::key[], $::bigint[],
+        $::key[], $::int[], $::key[], $::bigint[], $::bigint[], $::key[], $::key[], $::key[])
         AS v(head, fence, step, next_position, queued, running_turn_id, awaiting_until_ms,
         cancel_turn_id, steers_unread, lease_owner, lease_until_ms, due_at_ms, tenant_id,
         session_id, status)
@@ -39,20 +39,20 @@ HEADS_BORN = """
     INSERT INTO session_head (tenant_id, session_id, user_id, exclusive_key, status, head, fence,
         step, next_position, queued, running_turn_id, awaiting_until_ms, cancel_turn_id,
         steers_unread, lease_owner, lease_until_ms, due_at_ms)
-    SELECT * FROM unnest($::text[], $::text[], $::text[], $::text[], $::text[], $::bigint[],
-        $::bigint[], $::int[], $::int[], $::int[], $::text[], $::bigint[], $::text[], $::int[],
-        $::text[], $::bigint[], $::bigint[])
+    SELECT * FROM unnest($::key[], $::key[], $::key[], $::key[], $::key[], $::bigint[],
+        $::bigint[], $::int[], $::int[], $::int[], $::key[], $::bigint[], $::key[], $::int[],
+        $::key[], $::bigint[], $::bigint[])
 """
 SESSIONS_BORN = """
     INSERT INTO session (tenant_id, session_id, user_id, assistant, title, metadata, grants,
         created_at_ms, updated_at_ms)
-    SELECT * FROM unnest($::text[], $::text[], $::text[], $::text[], $::text[], $::text[],
+    SELECT * FROM unnest($::key[], $::key[], $::key[], $::key[], $::text[], $::text[],
         $::text[], $::bigint[], $::bigint[])
 """
 SESSIONS_CHANGED = """
     UPDATE session AS s SET assistant = v.assistant, title = v.title, metadata = v.metadata,
         grants = v.grants, updated_at_ms = v.updated_at_ms
-    FROM unnest($::text[], $::text[], $::text[], $::text[], $::text[], $::text[], $::text[],
+    FROM unnest($::key[], $::key[], $::key[], $::key[], $::text[], $::text[], $::text[],
         $::bigint[], $::bigint[])
         AS v(tenant_id, session_id, user_id, assistant, title, metadata, grants, created_at_ms,
         updated_at_ms)
@@ -60,7 +60,7 @@ SESSIONS_CHANGED = """
 """
 ENTRIES = """
     INSERT INTO entry (tenant_id, session_id, seq, turn_id, kind, at_ms, body)
-    SELECT * FROM unnest($::text[], $::text[], $::bigint[], $::text[], $::text[], $::bigint[],
+    SELECT * FROM unnest($::key[], $::key[], $::bigint[], $::key[], $::key[], $::bigint[],
         $::text[])
 """
 TURNS_BORN = """
@@ -68,10 +68,10 @@ TURNS_BORN = """
         created_at_ms, input, status, attempt, strikes, progressed, cancel_reason, cancel_by,
         current_iteration, total_iterations, tokens_used, total_tokens, started_at_ms,
         ended_at_ms, error, awaited, output)
-    SELECT * FROM unnest($::text[], $::text[], $::text[], $::bigint[], $::int[], $::text[],
-        $::text[], $::bigint[], $::text[], $::text[], $::int[], $::int[], $::bool[], $::text[],
-        $::text[], $::bigint[], $::bigint[], $::bigint[], $::bigint[], $::bigint[], $::bigint[],
-        $::text[], $::text[], $::text[])
+    SELECT * FROM unnest($::key[], $::key[], $::key[], $::bigint[], $::int[], $::key[],
+        $::key[], $::bigint[], $::text[], $::key[], $::int[], $::int[], $::bool[], $::key[],
+        $::key[], $::bigint[], $::bigint[], $::bigint[], $::bigint[], $::bigint[], $::bigint[],
+        $::key[], $::key[], $::text[])
 """
 TURNS_MOVED = """
     UPDATE turn AS t SET
@@ -81,9 +81,9 @@ TURNS_MOVED = """
         tokens_used = v.tokens_used, total_tokens = v.total_tokens,
         started_at_ms = v.started_at_ms, ended_at_ms = v.ended_at_ms, error = v.error,
         awaited = v.awaited, output = v.output, input = coalesce(v.input, t.input)
-    FROM unnest($::text[], $::int[], $::int[], $::bool[], $::text[], $::text[], $::bigint[],
-        $::bigint[], $::bigint[], $::bigint[], $::bigint[], $::bigint[], $::text[], $::text[],
-        $::text[], $::text[], $::text[], $::text[], $::text[])
+    FROM unnest($::key[], $::int[], $::int[], $::bool[], $::key[], $::key[], $::bigint[],
+        $::bigint[], $::bigint[], $::bigint[], $::bigint[], $::bigint[], $::key[], $::key[],
+        $::text[], $::key[], $::key[], $::key[], $::key[])
         AS v(status, attempt, strikes, progressed, cancel_reason, cancel_by, current_iteration,
         total_iterations, tokens_used, total_tokens, started_at_ms, ended_at_ms, error, awaited,
         output, tenant_id, session_id, turn_id, input)
@@ -92,20 +92,20 @@ TURNS_MOVED = """
 ANSWERS = """
     INSERT INTO idempotency (tenant_id, scope, user_id, key, request_hash, session_id, turn_id,
         created, at_ms)
-    SELECT * FROM unnest($::text[], $::text[], $::text[], $::text[], $::text[], $::text[],
-        $::text[], $::bool[], $::bigint[])
+    SELECT * FROM unnest($::key[], $::key[], $::key[], $::key[], $::key[], $::key[],
+        $::key[], $::bool[], $::bigint[])
 """
 DELETED = (
     *(
         f"""
-    DELETE FROM {table} AS it USING unnest($::text[], $::text[], $::text[])
+    DELETE FROM {table} AS it USING unnest($::key[], $::key[], $::key[])
         AS v(tenant_id, session_id, user_id)
     WHERE it.tenant_id = v.tenant_id AND it.session_id = v.session_id
     """  # noqa: S608  no value is in it
         for table in ("session_head", "session", "entry", "turn")
     ),
     """
-    DELETE FROM idempotency AS it USING unnest($::text[], $::text[], $::text[])
+    DELETE FROM idempotency AS it USING unnest($::key[], $::key[], $::key[])
         AS v(tenant_id, session_id, user_id)
     WHERE it.tenant_id = v.tenant_id AND (
         it.scope = v.session_id
@@ -119,12 +119,12 @@ async def write(connection: Connection, gathered: Gathered) -> None:
     """Rows are in the order of their keys, in each statement and on each node: two batches that
     meet in an index wait for each other in one order."""
     parts: list[str] = []
-    values: list[Sequence[Any]] = []
+    columns: list[Any] = []
 
-    def add(sql: str, rows: Iterable[Row]) -> None:
-        if columns := list(zip(*rows, strict=True)):
+    def add(sql: str, rows: Sequence[Row]) -> None:
+        if rows:
             parts.append(sql)
-            values.extend(columns)
+            columns.extend(values(sql, rows))
 
     born = gathered.born
     moved = [gathered.moved[key] for key in sorted(gathered.moved) if key not in born]
@@ -163,11 +163,10 @@ async def write(connection: Connection, gathered: Gathered) -> None:
         ],
     )
     if parts:
-        await connection.execute(_joined(tuple(parts)), *values)
+        await connection.execute(_joined(tuple(parts)), *columns)
     if gathered.deleted:
-        gone = zip(*[(*key, user_id) for key, user_id in gathered.deleted.items()], strict=True)
-        columns = list(gone)
-        await connection.execute(_joined(DELETED), *(columns * len(DELETED)))
+        gone = [(*key, user_id) for key, user_id in gathered.deleted.items()]
+        await connection.execute(_joined(DELETED), *(values(DELETED[0], gone) * len(DELETED)))
 
 
 def _wide(known: Iterable[Known]) -> list[Row]:
