@@ -512,6 +512,9 @@ async def test_over_nats_a_node_leaves_though_its_server_takes_nothing() -> None
                     a.publish(grown(1, key=key, body="x" * 60_000))
                     async with asyncio.timeout(0.5):
                         await a._outbox._sent.wait()
+            for n in range(16):
+                key = SessionKey(ACME, SessionId(f"ses_more_{n}"))
+                a.publish(grown(1, key=key, body="x" * 60_000))
             began = loop.time()
 
         assert loop.time() - began < hints.FAREWELL_SECONDS + 6 * CANCEL_SECONDS
