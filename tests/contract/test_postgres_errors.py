@@ -315,7 +315,7 @@ async def test_what_happens_to_one_job_is_told_as_the_port_says_it_and_to_its_ca
 ) -> None:
     code, error = FAULTS[name]
     # Who is late is not tried where there is no connection: these faults cost it.
-    busy_seconds = 2.0 if code in ("57P02", "25006", "53300") else 0.2
+    busy_seconds = 2.0 if code in ("57P02", "25006", "53300") else 1.0
     async with nodes(dsn, 1, busy_seconds=busy_seconds) as (desk,), connected(dsn) as own:
         keys = [await desk.open() for _ in range(24)]
         held = [await desk.run(await desk.open()) for _ in range(24)]
@@ -339,6 +339,21 @@ async def test_what_happens_to_one_job_is_told_as_the_port_says_it_and_to_its_ca
         assert await desk.everything(keys[7]) == before
         assert (await desk.submit(keys[7])).entries
         assert (await desk.append(held[7], 0, "hello")).entries
+
+
+async def test_nobody_waits_behind_a_job_that_costs_a_connection_each_time(dsn: str) -> None:
+    async with nodes(dsn, 1, busy_seconds=60) as (desk,), connected(dsn) as own:
+        keys = [await desk.open() for _ in range(24)]
+        await plant(own, "RAISE EXCEPTION 'planted' USING ERRCODE = '57P02'")
+        try:
+            poison = asyncio.gather(desk.submit(keys[0], "planted"))
+            others = asyncio.gather(*(desk.submit(key, "hello") for key in keys[1:]))
+            await asyncio.wait_for(others, 20)
+            assert not poison.done()
+        finally:
+            await uproot(own)
+
+        assert (await poison)[0].entries
 
 
 @pytest.mark.parametrize("name", FAULTS)

@@ -49,8 +49,8 @@ class Lane:
     """One connection that writes. What a batch comes to is known before the next one begins.
 
     `aside`: the lane for sessions that somebody else holds for long, a node that is paused in the
-    middle of a transaction among them. It waits for them one at a time, and no other session waits
-    with it.
+    middle of a transaction among them, and for jobs that cost a connection each time. It waits for
+    them one at a time, and no other session waits with it.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class Lane:
                 if len(callers) > 1 and (losses > 1 or not is_lost(error)):
                     await self._answer_apart(callers, error)
                     return
-                if self._aside is not None and is_locked(error):
+                if self._aside is not None and (is_locked(error) or losses > 1):
                     self._aside.put(callers[0])
                     return
                 passing = is_passing(error) or isinstance(error, HolderMoved)
