@@ -306,6 +306,51 @@ async def test_so_is_that_of_what_nobody_could_look_for(
         proxy.refuses = False
 
 
+async def test_nobody_is_told_that_nothing_was_stored_whose_append_was(
+    clock: ManualClock,
+) -> None:
+    """In a batch of which the rest is decided in a transaction, where the database is lost."""
+    async with proxied(clock, busy_seconds=0.3) as (proxy, desk, _):
+        held = [await desk.run(await desk.open()) for _ in range(24)]
+        await asyncio.gather(*(desk.append(each, 0, "once") for each in held))
+
+        async def lose() -> None:
+            proxy.strike(COMMIT, "before")
+            await proxy.struck()
+            proxy.refuses = True
+            proxy.cut()
+
+        first, again = held[::2], held[1::2]
+        asked = [desk.append(each, 1, "new") for each in first]
+        asked += [desk.append(each, 0, "once") for each in again]
+        *told, _ = await asyncio.gather(*asked, lose(), return_exceptions=True)
+
+        proxy.refuses = False
+        stored = [(await desk.kinds(each.key)).count("message.delta") == 2 for each in first]
+        assert any(stored)
+        for answer, there in zip(told, stored, strict=False):
+            assert not there or isinstance(answer, Committed) or "not known" in str(answer)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_so_is_each_where_the_commit_begins_the_next_transaction(
+    moment: str, clock: ManualClock, reference: Desk
+) -> None:
+    async with proxied(clock) as (proxy, desk, own):
+        store: Any = desk.store
+        for lane in store._store._lanes._lanes:
+            lane._batch_max = 1
+        expected = await asyncio.gather(*await mixed(reference))
+        asked = await mixed(desk)
+
+        struck = strike(proxy, own, moment, b"COMMIT AND CHAIN")
+        *answers, _ = await asyncio.gather(*asked, struck)
+
+        assert answers == list(expected)
+        for key in desk.opened:
+            assert await desk.everything(key) == await reference.everything(key)
+
+
 @pytest.mark.parametrize("what", ["append", "submit"])
 async def test_what_was_never_asked_of_the_database_was_not_stored(
     what: str, clock: ManualClock

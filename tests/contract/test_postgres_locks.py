@@ -279,6 +279,24 @@ async def test_who_waits_for_a_session_that_stays_held_is_told_so(dsn: str) -> N
         assert (await desk.submit(key)).entries
 
 
+async def test_many_who_wait_for_a_session_that_stays_held_do_not_wait_for_each_other(
+    dsn: str,
+) -> None:
+    loop = asyncio.get_running_loop()
+    async with nodes(dsn, 1, lease_ms=4000, busy_seconds=1) as (desk,):
+        key = await desk.open()
+
+        async with holding_heads(dsn, key):
+            began = loop.time()
+            asked = (desk.submit(key, run=False) for _ in range(8))
+            told = await asyncio.gather(*asked, return_exceptions=True)
+            took = loop.time() - began
+
+        assert {type(each) for each in told} == {StorageBusy}
+        assert took < 4, "each would wait a second for the lock"
+        assert (await desk.submit(key)).entries
+
+
 async def test_a_node_that_is_paused_in_a_transaction_is_thrown_out_of_it(dsn: str) -> None:
     async with nodes(dsn, lease_ms=2000) as (paused, other), connected(dsn) as own:
         key = await paused.open()

@@ -132,7 +132,7 @@ class Lane:
     async def _answer(self, callers: Sequence[Caller]) -> None:
         """Every caller has its answer afterwards, or waits in the lane aside."""
         callers = self._not_aside(callers)
-        if self._connection is None:
+        if self._connection is None or self._aside is None:
             callers = self._in_time(callers)
         if not callers:
             return
@@ -184,8 +184,8 @@ class Lane:
         return here
 
     def _in_time(self, callers: Sequence[Caller]) -> Sequence[Caller]:
-        """Those whose time is not over: a database that does not answer is not waited for by each
-        in turn."""
+        """Those whose time is not over: a database that does not answer, or a session that stays
+        held, is not waited for by each in turn."""
         now = asyncio.get_running_loop().time()
         if late := [caller for caller in callers if caller.until <= now]:
             self._fail(late, TimeoutError())
@@ -224,6 +224,8 @@ class Lane:
             raise
         keep_hot(self._hot, appends, appended)
         left = [it for it, answer in zip(callers, appended, strict=True) if answer is None]
+        for caller in callers:
+            caller.unknown |= caller not in left  # it is stored, also where the others fail
         if not left:
             return [answer for answer in appended if answer is not None]
         rest = iter(await self._decided(connection, left, careful=careful))
