@@ -160,6 +160,7 @@ PLANTED = [
     ("schema", "DELETE FROM alembic_version"),
     ("schema", "DELETE FROM store"),
     ("schema", "DROP TABLE idempotency"),
+    ("schema", "DROP TABLE store"),
     ("schema", "ALTER TABLE turn RENAME COLUMN strikes TO strokes"),
     ("lookups", "DROP INDEX turn_queued"),
 ]
@@ -225,6 +226,12 @@ def test_an_index_that_is_another_is_found(
     (fault,) = checks(run, directory)["lookups"]["faults"]  # type: ignore[misc]
 
     assert fault["what"].startswith("the index turn_position is another: ")
+
+
+def test_an_index_of_somebody_else_s_is_no_fault(run: Callable[..., Ran], directory: Path) -> None:
+    spoil(directory, "CREATE INDEX mine ON session (lower(title))")
+
+    assert not checks(run, directory)["lookups"]["faults"]
 
 
 def test_a_table_that_lost_its_key_is_found(run: Callable[..., Ran], directory: Path) -> None:

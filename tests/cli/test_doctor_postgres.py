@@ -166,6 +166,12 @@ def test_an_index_that_is_missing_is_named_with_what_helps(
     assert not check(dsn)["lookups"]["faults"]
 
 
+def test_an_index_of_somebody_else_s_is_no_fault(check: Check, dsn: str) -> None:
+    fetch(dsn, "CREATE INDEX mine ON session (lower(title))", "SELECT 1")
+
+    assert not check(dsn)["lookups"]["faults"]
+
+
 def test_a_table_that_lost_its_key_is_found(check: Check, dsn: str) -> None:
     fetch(dsn, "ALTER TABLE entry DROP CONSTRAINT entry_pkey", "SELECT 1")
 

@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import asyncpg
+import pytest
 from tests.cli.conftest import Ran, Serve
 from tests.servers.databases import bare_database
 
@@ -61,6 +62,22 @@ def test_where_there_is_no_database_none_is_made(run: Callable[..., Ran], tmp_pa
     assert ran.code == 2
     assert f"there is no database {tmp_path}/sessile.db; give" in ran.err
     assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize("statement", ["VACUUM", "CREATE TABLE theirs (a)"])
+def test_a_file_that_is_none_of_sessile_s_is_left_as_it_is(
+    run: Callable[..., Ran], tmp_path: Path, statement: str
+) -> None:
+    """An empty one among them, as a restore leaves it that went wrong."""
+    with closing(sqlite3.connect(tmp_path / "sessile.db")) as database:
+        database.execute(statement)
+        before = [*database.iterdump()]
+
+    ran = run("restored", "--data-dir", str(tmp_path))
+
+    assert ran == Ran(2, "", "sessile: There is no database of Sessile's at this address.\n")
+    with closing(sqlite3.connect(tmp_path / "sessile.db")) as database:
+        assert [*database.iterdump()] == before
 
 
 async def test_where_postgresql_has_none_none_is_made(run: Callable[..., Ran]) -> None:

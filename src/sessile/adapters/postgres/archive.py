@@ -19,7 +19,7 @@ from sessile.adapters.migrations import migrate_postgres, revision_postgres
 from sessile.adapters.postgres import checks, reads
 from sessile.adapters.postgres.connections import said
 from sessile.adapters.postgres.store import StorageUnreachable
-from sessile.adapters.sql.archive import NO_ROW, Archive
+from sessile.adapters.sql.archive import NO_DATABASE, NO_ROW, Archive
 from sessile.adapters.sql.rows import Row, turn_of
 from sessile.adapters.sql.schema import Schema, schema_of
 from sessile.core.audit import Check
@@ -68,7 +68,7 @@ async def raise_epoch(dsn: str, *, busy_seconds: float) -> int:
     """
     with _unreachable(OSError, ValueError):
         if await revision_postgres(dsn, busy_seconds=busy_seconds) is None:
-            raise StorageGone("There is no database of Sessile's at this address.")
+            raise StorageGone(NO_DATABASE)
         await migrate_postgres(dsn, busy_seconds=busy_seconds)
         connection = await asyncpg.connect(dsn, timeout=busy_seconds)
         try:

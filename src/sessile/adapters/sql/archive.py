@@ -8,6 +8,7 @@ from sessile.core.audit import Check
 from sessile.core.events import Entry
 from sessile.core.ids import SessionId, SessionKey
 
+NO_DATABASE = "There is no database of Sessile's at this address."
 NO_ROW = "The table `store` has no row: this is no database of Sessile's, or not all of one."
 
 

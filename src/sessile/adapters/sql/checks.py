@@ -106,6 +106,8 @@ async def check(database: Database, *, sessions_max: int, progress: Progress) ->
     whole, there = whole_schema(), await database.schema()
     for lacking in there.lacks_columns(whole):
         schema.fault(lacking)
+    if not schema.faults and not await _has_row(database):
+        schema.fault("the row of `store` is gone, which no node starts without")
     if schema.faults:
         return (*own, schema)
     lookups = Check("lookups", "every index of the schema is there", "indexes")
@@ -130,12 +132,12 @@ async def _schema(database: Database) -> Check:
     if revisions != (HEAD,):
         names = ", ".join(revisions) or "none"
         found.fault(f"revision {names}, not {HEAD}: run `sessile migrate`, or the version it is of")
-        return found
-    async with database.one_state():
-        async for (rows,) in database.rows("SELECT count(*) FROM store"):
-            if rows != 1:
-                found.fault("the row of `store` is gone, which no node starts without")
     return found
+
+
+async def _has_row(database: Database) -> bool:
+    async with database.one_state():
+        return [row[0] async for row in database.rows("SELECT one FROM store")] == [1]
 
 
 async def _ids(database: Database) -> Check:

@@ -69,17 +69,19 @@ def schema_of(
     statements: Mapping[str, str] | None = None,
 ) -> Schema:
     """From rows of table and column; and of table, index, whether it is the primary key, whether it
-    is unique, and its columns with spaces between."""
+    is unique, and its columns with spaces between, of which an index by an expression may have
+    none."""
     tables: dict[str, set[str]] = {}
     for table, column in columns:
         tables.setdefault(table, set()).add(column)
     keys: dict[str, Columns] = {}
     named: dict[str, Index] = {}
     for table, name, primary, unique, covered in indexes:
+        by = tuple((covered or "").split())
         if primary:
-            keys[table] = tuple(covered.split())
+            keys[table] = by
         else:
-            named[name] = Index(table, tuple(covered.split()), bool(unique))
+            named[name] = Index(table, by, bool(unique))
     frozen = {table: frozenset(names) for table, names in tables.items()}
     return Schema(frozen, keys, named, statements or {})
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 from sessile.adapters.migrations import migrate, revision
-from sessile.adapters.sql.archive import NO_ROW, Archive
+from sessile.adapters.sql.archive import NO_DATABASE, NO_ROW, Archive
 from sessile.adapters.sql.rows import Row, turn_of
 from sessile.adapters.sql.schema import SQLITE_COLUMNS, SQLITE_INDEXES, Schema, schema_of
 from sessile.adapters.sqlite import reads
@@ -57,12 +57,14 @@ def raise_epoch(path: Path, *, busy_seconds: float) -> int:
     """Add 1 to the epoch of the file, once it is at the newest revision. Answers the new one.
 
     Raises FileNotFoundError where there is no file, DataDirectoryLocked where a server uses it,
-    StorageGone where it has lost its epoch, and what `migrate` raises.
+    StorageGone where it is none of Sessile's or has lost its epoch, and what `migrate` raises.
     """
     if not path.is_file():
         raise FileNotFoundError(path)
     lock = DirectoryLock(path.parent)
     try:
+        if revision(path) is None:
+            raise StorageGone(NO_DATABASE)
         migrate(path, busy_seconds=busy_seconds)
         with closing(connect_writer(path, busy_seconds=busy_seconds)) as connection:
             sql = "UPDATE store SET epoch = epoch + 1 RETURNING epoch"
