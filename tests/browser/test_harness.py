@@ -23,7 +23,7 @@ async (text) => (await import('/console/vendor/{MARKED}')).marked.parse(text)
         ("() => void setTimeout(() => alert('planted'))", "a dialog: planted"),
         ("() => void fetch('https://elsewhere.invalid/').catch(() => {})", "console: "),
         ("() => document.body.setAttribute('style', 'color: red')", "console: "),
-        ("() => { document.body.innerHTML += `<p onclick='planted()'></p>`; }", "console: "),
+        ("() => void setTimeout(() => { document.body.innerHTML = 'planted'; })", "console: "),
     ],
 )
 async def test_a_fault_of_a_page_is_told(
