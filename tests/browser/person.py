@@ -70,7 +70,7 @@ class Person:
     async def sign_in(self, route: str = "#/") -> None:
         """By the link that the server prints, and from there to the route."""
         await self.page.goto(f"{self.url}/#token={self.login.token}")
-        await expect(self.sessions).to_be_visible()
+        await expect(self.page.get_by_role("banner")).to_be_visible()
         if route != "#/":
             await self.visit(route)
 

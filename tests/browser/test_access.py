@@ -14,7 +14,7 @@ from tests.pusher.browser import install
 SERIOUS = ("serious", "critical")
 VIEWS = ("list", "chat", "timeline", "tools", "health", "form")
 READY = {
-    "list": "[aria-label='Sessions']",
+    "list": "main p",
     "chat": "[role=log] [data-call-id]",
     "timeline": "[role=grid] [role=row][data-seq]",
     "tools": "table",
@@ -138,6 +138,19 @@ async def test_a_narrow_screen_scrolls_in_one_direction(
     width = await person.page.evaluate("document.scrollingElement.scrollWidth")
 
     assert width <= 360
+
+
+async def test_a_narrow_screen_shows_its_sessions_when_asked(entering: Enter, site: Site) -> None:
+    person = await entering(site, viewport={"width": 360, "height": 640})
+    session_id = await person.login.opened(title="Behind the menu")
+    await person.sign_in()
+
+    await person.button("Show sessions").click()
+    await person.sessions.get_by_role("link", name="Behind the menu").click()
+
+    await expect(person.box).to_be_in_viewport(ratio=1)
+    await expect(person.page).to_have_url(re.compile(session_id))
+    await expect(person.sessions).not_to_be_in_viewport()
 
 
 async def test_a_narrow_screen_has_room_to_chat(entering: Enter, site: Site) -> None:

@@ -213,8 +213,10 @@ async def test_what_waits_is_shown_edited_and_withdrawn(person: Person) -> None:
     await person.button("Withdraw", items.filter(has_text="third")).click()
     await expect(items).to_have_count(1)
     await person.button("Edit", items).click()
-    await person.queue.get_by_role("textbox").fill("say otherwise")
-    await person.queue.get_by_role("textbox").press("Enter")
+    edited = person.queue.get_by_role("textbox")
+    await expect(edited).to_be_focused()
+    await edited.fill("say otherwise")
+    await edited.press("Enter")
     await expect(items).to_contain_text("say otherwise")
     await person.login.go(session_id)
 
