@@ -27,6 +27,7 @@ POLICY = (
 FOR_EVER = b"public, max-age=31536000, immutable"
 ASK_AGAIN = b"no-cache"
 _VERSIONED = re.compile(r"vendor/.*-\d+\.\d+\.\d+\.\w+")
+_OF_THE_BODY = (b"content-length", b"content-type", b"content-encoding")
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -90,9 +91,6 @@ class Console:
         """Nobody stays connected to it."""
 
 
-_OF_THE_BODY = (b"content-length", b"content-type", b"content-encoding")
-
-
 def _files(root: Path) -> Iterator[tuple[str, _File]]:
     for path in sorted(root.rglob("*")):
         media_type = MEDIA_TYPES.get(path.suffix)
@@ -139,13 +137,12 @@ def _header(scope: Scope, name: bytes) -> str:
 
 
 def _takes_gzip(accepted: str) -> bool:
-    """The best of what names it, a star or gzip itself, as RFC 9110 weighs them."""
+    """What names gzip counts, else what a star says; a weight of 0 is a no."""
     weights: dict[str, str] = {}
     for each in accepted.lower().split(","):
         coding, _, weight = each.replace(" ", "").partition(";q=")
-        weights[coding] = weight
-    weight = weights.get("gzip", weights.get("*"))
-    return weight is not None and weight.rstrip("0.") != "" if weight else weight == ""
+        weights[coding] = weight or "1"
+    return weights.get("gzip", weights.get("*", "0")).strip("0.") != ""
 
 
 def _has(asked: str, etag: bytes) -> bool:

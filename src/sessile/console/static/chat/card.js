@@ -4,6 +4,7 @@ import { Icon } from "../parts.js";
 import { html, useMemo, useState } from "../ui.js";
 import { Plain } from "./prose.js";
 
+const BRIEF_CHARS_MAX = 60;
 const CALM_CHARS_MAX = 400;
 
 export function Card({ call, expires, answer }) {
@@ -19,7 +20,7 @@ export function Card({ call, expires, answer }) {
     </header>
     ${status === "awaiting" && html`<${Ask} call_id=${call_id} expires=${expires} answer=${answer} />`}
     ${call.reason && html`<p class="card-reason" dir="auto">${call.reason}</p>`}
-    <${Value} label=${t("chat.arguments")} value=${call.arguments} />
+    ${!isBrief(call.arguments) && html`<${Value} label=${t("chat.arguments")} value=${call.arguments} />`}
     ${status === "completed" && html`<${Value} label=${t("chat.result")} value=${call.result} open=${true} />`}
   </section>`;
 }
@@ -52,10 +53,18 @@ function written(value) {
   return typeof value === "string" ? value : (JSON.stringify(value, null, 2) ?? "");
 }
 
+function line(value) {
+  return Object.entries(value ?? {}).map(([name, each]) => `${name}: ${JSON.stringify(each)}`).join(", ");
+}
+
+/** Whether its line says it all. */
+function isBrief(value) {
+  return line(value).length <= BRIEF_CHARS_MAX;
+}
+
 function brief(value) {
-  const pairs = Object.entries(value ?? {}).map(([name, each]) => `${name}: ${JSON.stringify(each)}`);
-  const text = pairs.join(", ");
-  return text.length > 120 ? `${text.slice(0, 120)}…` : text;
+  const text = line(value);
+  return isBrief(value) ? text : `${text.slice(0, BRIEF_CHARS_MAX)}…`;
 }
 
 function took({ began, ended }) {
