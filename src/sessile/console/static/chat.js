@@ -42,9 +42,9 @@ export function Chat({ api, open, drafts }) {
         <${Working} log=${log} />
       </div>
     </div>
-    ${scroll.away && html`<button type="button" class="newest" onClick=${scroll.toEnd}>
-      <${Icon} name="down" /> ${t("chat.newest")}</button>`}
     <footer class="foot">
+      ${scroll.away && html`<button type="button" class="newest" onClick=${scroll.toEnd}>
+        <${Icon} name="down" /> ${t("chat.newest")}</button>`}
       <div class="lane">
         <${Alert} error=${error} dismiss=${() => setError(null)} />
         <${Queue} queue=${log.queue} act=${act} />
