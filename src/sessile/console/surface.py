@@ -3,8 +3,9 @@
 import gzip
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,6 +28,8 @@ POLICY = (
 FOR_EVER = b"public, max-age=31536000, immutable"
 ASK_AGAIN = b"no-cache"
 _VERSIONED = re.compile(r"vendor/.*-\d+\.\d+\.\d+\.\w+")
+_PAGE = "/console/index.html"
+_OF_THE_BODY = (b"content-length", b"content-type", b"content-encoding")
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -54,9 +57,9 @@ class Console:
     """
 
     def __init__(self) -> None:
-        files = dict(_files(STATIC))
-        self._page = files.pop("/console/index.html")
-        self._files = files
+        files = _served()
+        self._page = files[_PAGE]
+        self._files = {path: file for path, file in files.items() if path != _PAGE}
 
     def serves(self, scope: Scope) -> bool:
         """Whether it is for this application; `scope` is told which of its routes it is."""
@@ -90,7 +93,10 @@ class Console:
         """Nobody stays connected to it."""
 
 
-_OF_THE_BODY = (b"content-length", b"content-type", b"content-encoding")
+@cache
+def _served() -> Mapping[str, _File]:
+    """Once a process: several servers may be made in one."""
+    return dict(_files(STATIC))
 
 
 def _files(root: Path) -> Iterator[tuple[str, _File]]:
@@ -139,13 +145,12 @@ def _header(scope: Scope, name: bytes) -> str:
 
 
 def _takes_gzip(accepted: str) -> bool:
-    """The best of what names it, a star or gzip itself, as RFC 9110 weighs them."""
+    """What names gzip counts, else what a star says; a weight of 0 is a no."""
     weights: dict[str, str] = {}
     for each in accepted.lower().split(","):
         coding, _, weight = each.replace(" ", "").partition(";q=")
-        weights[coding] = weight
-    weight = weights.get("gzip", weights.get("*"))
-    return weight is not None and weight.rstrip("0.") != "" if weight else weight == ""
+        weights[coding] = weight or "1"
+    return weights.get("gzip", weights.get("*", "0")).strip("0.") != ""
 
 
 def _has(asked: str, etag: bytes) -> bool:

@@ -2,7 +2,8 @@
 import { Api } from "./api.js";
 import { language, onLanguage, setLanguage, t } from "./i18n.js";
 import { Alert, Empty, Icon, Loading } from "./parts.js";
-import { OpenSession, Outbox } from "./session.js";
+import { OpenSession } from "./session.js";
+import { Outbox } from "./outbox.js";
 import { SessionHead } from "./head.js";
 import { Sessions } from "./sessions.js";
 import { applyTheme, setTheme, theme, THEMES } from "./theme.js";
@@ -22,12 +23,21 @@ function takeToken() {
   const given = /^#token=(.+)$/.exec(location.hash)?.[1];
   if (given) {
     history.replaceState(null, "", `${location.pathname}${location.search}#/`);
-    keepToken(decodeURIComponent(given));
+    keepToken(plain(given));
   }
   try {
     return sessionStorage.getItem(KEY) ?? "";
   } catch {
-    return given ? decodeURIComponent(given) : "";
+    return given ? plain(given) : "";
+  }
+}
+
+/** As the address has it; one that somebody pasted need not be escaped. */
+function plain(given) {
+  try {
+    return decodeURIComponent(given);
+  } catch {
+    return given;
   }
 }
 
@@ -141,7 +151,7 @@ function Console({ api, leave }) {
   }, []);
   const open = useSession(api, at.session_id, outboxes);
   const dismiss = (event) => event.key === "Escape" && setMenu(false);
-  return html`<div class="page" data-menu=${menu ? "open" : "closed"} onKeyDown=${dismiss}>
+  return html`<div class="page" data-view=${at.view} data-menu=${menu ? "open" : "closed"} onKeyDown=${dismiss}>
     <a class="skip" href="#main" onClick=${toMain}>${t("app.skip")}</a>
     <header class="top" role="banner">
       <button type="button" class="quiet icon-button only-narrow" aria-label=${t("app.menu")}

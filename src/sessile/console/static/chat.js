@@ -23,6 +23,7 @@ export function Chat({ api, open, drafts }) {
     }
   }, []);
   const act = useMemo(() => actions(api, open, attempt), [api, open, attempt]);
+  const owner = open.session.user_id;
   const said = log.messages.length + outbox.shown.length > 0;
   return html`<div class="chat">
     <div class="scroller" ref=${scroll.ref} onScroll=${scroll.onScroll} tabindex="0" role="log" aria-label=${t("chat.conversation")}>
@@ -32,8 +33,8 @@ export function Chat({ api, open, drafts }) {
         <div class="log">
           ${log.messages.map((message) => html`<${Message} key=${message.message_id} message=${message}
             version=${message.version} ended=${hasEnded(log.turns.get(message.turn_id))}
-            closed=${log.closed} expires=${expiry(log, message)} act=${act} />`)}
-          ${outbox.shown.map((item) => html`<${Pending} key=${item.key} item=${item} state=${item.state} act=${act} />`)}
+            closed=${log.closed} expires=${expiry(log, message)} act=${act} owner=${owner} />`)}
+          ${outbox.shown.map((item) => html`<${Pending} key=${item.key} item=${item} state=${item.state} act=${act} owner=${owner} />`)}
         </div>
         ${!said && (open.loading
           ? html`<${Loading} />`
@@ -41,9 +42,9 @@ export function Chat({ api, open, drafts }) {
         <${Working} log=${log} />
       </div>
     </div>
-    ${scroll.away && html`<button type="button" class="newest" onClick=${scroll.toEnd}>
-      <${Icon} name="down" /> ${t("chat.newest")}</button>`}
     <footer class="foot">
+      ${scroll.away && html`<button type="button" class="newest" onClick=${scroll.toEnd}>
+        <${Icon} name="down" /> ${t("chat.newest")}</button>`}
       <div class="lane">
         <${Alert} error=${error} dismiss=${() => setError(null)} />
         <${Queue} queue=${log.queue} act=${act} />
@@ -75,8 +76,8 @@ function actions(api, open, attempt) {
     send: (input, when_busy) => attempt(() => open.send(input, when_busy)),
     again: (item) => attempt(() => open.again(item)),
     discard: (item) => open.discard(item),
-    press: (message_id, { button, payload }) => {
-      const input = { type: "button", button, payload, message_id };
+    press: (message_id, { button, label, payload }) => {
+      const input = { type: "button", button, payload, text: label, message_id };
       return attempt(() => open.send(input, "enqueue"));
     },
     answer: (call_id, verb) => attempt(() => api.post(`${open.path}/calls/${call_id}/${verb}`, {})),

@@ -1,7 +1,7 @@
 // Above the views of a session: what it is called, how it is, and what can be done with it.
 import { t } from "./i18n.js";
 import { Alert, titleOf } from "./parts.js";
-import { html, useEffect, useRef, useState } from "./ui.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "./ui.js";
 
 const VIEWS = ["chat", "timeline", "tools"];
 
@@ -66,7 +66,7 @@ function State({ open }) {
 
 function NameForm({ name, save, cancel }) {
   const field = useRef();
-  useEffect(() => field.current.select(), []);
+  useLayoutEffect(() => field.current.select(), []);
   const submit = (event) => {
     event.preventDefault();
     save(field.current.value.trim());

@@ -44,7 +44,13 @@ export function time(at, { seconds = false } = {}) {
   const clock = { hour: "2-digit", minute: "2-digit", ...(seconds ? { second: "2-digit" } : {}) };
   const today = when.toDateString() === new Date().toDateString();
   const options = today ? clock : { month: "short", day: "numeric", ...clock };
-  return new Intl.DateTimeFormat(chosen, options).format(when);
+  return new Intl.DateTimeFormat(locale(), options).format(when);
+}
+
+/** The reader's own kind of the language: English times are written in two ways. */
+function locale() {
+  const asked = globalThis.navigator?.languages ?? [];
+  return asked.find((each) => each.split("-")[0] === chosen) ?? chosen;
 }
 
 export function language() {

@@ -74,6 +74,9 @@ const KINDS = {
     for (const id of body.message_ids) {
       const message = state.byId.get(id);
       if (message) voided(message, "redacted");
+      for (const turn of state.turns.values()) {
+        if (turn.message_id === id) turn.input = { ...turn.input, text: "" };
+      }
     }
   },
   "session.closed"(state, body, entry) {
@@ -88,7 +91,7 @@ const KINDS = {
       position: body.position,
       input: body.input,
       message_id: body.message_id,
-      seq: entry.seq,
+      by: body.by,
       at: entry.at,
     });
     state.inputs.push({ seq: entry.seq, input: body.input });
@@ -113,6 +116,7 @@ const KINDS = {
     const message = messageOf(state, body.message_id, entry, "user");
     state.inputs.push({ seq: entry.seq, input: body.input });
     message.text = body.input.text ?? "";
+    message.by = body.by;
     message.state = "steered";
     message.steer_id = body.steer_id;
     changed(message);
@@ -150,6 +154,7 @@ const KINDS = {
   "message.added"(state, body, entry) {
     const message = messageOf(state, body.message_id, entry, body.role);
     message.role = body.role;
+    message.by ??= body.role === "user" ? (turnOf(state, entry)?.by ?? null) : state.assistant;
     message.text = joined(body.parts, "text");
     message.thinking = joined(body.parts, "thinking");
     message.lengths = { text: points(message.text), thinking: points(message.thinking) };
@@ -162,6 +167,7 @@ const KINDS = {
   "message.delta"(state, body, entry) {
     const message = messageOf(state, body.message_id, entry, "assistant");
     if (message.state === "whole") return;
+    message.by ??= state.assistant;
     message.state = "partial";
     write(message, body.channel ?? "text", body.offset, body.text);
     changed(message);
@@ -253,6 +259,7 @@ function newTurn(turn_id) {
     attempt: 1,
     input: null,
     message_id: null,
+    by: null,
     current_iteration: 0,
     total_iterations: 0,
     tokens_used: 0,
@@ -266,7 +273,9 @@ function newTurn(turn_id) {
   };
 }
 
+/** The turn of an entry; null of what is said outside of turns, as what a fork inherits may be. */
 function turnOf(state, entry) {
+  if (entry.turn_id === null) return null;
   let turn = state.turns.get(entry.turn_id);
   if (!turn) {
     turn = newTurn(entry.turn_id);
@@ -295,6 +304,7 @@ function messageOf(state, message_id, entry, role) {
     seq: entry.seq,
     at: entry.at,
     role,
+    by: null,
     text: "",
     thinking: "",
     starts: { text: null, thinking: null },
@@ -308,7 +318,10 @@ function messageOf(state, message_id, entry, role) {
     version: 0,
   };
   state.byId.set(message_id, message);
-  state.messages.push(message);
+  // How far a turn is stands under all that it has said.
+  const last = state.messages.at(-1);
+  const under = last?.progress && last.turn_id === entry.turn_id;
+  state.messages.splice(state.messages.length - (under ? 1 : 0), 0, message);
   if (entry.turn_id) turnOf(state, entry).messages.push(message);
   return message;
 }

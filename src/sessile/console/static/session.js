@@ -1,9 +1,10 @@
 // One open session: its log as it grows, and what was said here and is not in it yet.
-import { Offline, Problem, newKey } from "./api.js";
+import { Offline, Problem } from "./api.js";
 import { follow } from "./follow.js";
 import { empty, fold, seed } from "./log.js";
 
 const WINDOW = 500;
+const AGAIN_MS = 2_000;
 
 /** Loads the newest entries and follows the log. `listen` is told of changes, at most once a frame. */
 export class OpenSession {
@@ -22,10 +23,6 @@ export class OpenSession {
     this.failed = null;
     this.loading = true;
     this.loadingEarlier = false;
-    this.#clear();
-  }
-
-  #clear() {
     this.entries = [];
     this.log = empty();
     this.queued = [];
@@ -45,8 +42,8 @@ export class OpenSession {
     return this.log.first !== null && this.log.first > 1;
   }
 
+  /** Until it succeeds, where nobody answers; what is refused is told in `failed`. */
   async start() {
-    this.failed = null;
     this.loading = true;
     this.#told();
     try {
@@ -56,6 +53,8 @@ export class OpenSession {
       this.queued = waiting ? await this.#waiting() : [];
       if (this.#stopped) return;
       this.session = session;
+      this.failed = null;
+      this.entries = [];
       this.log = seed(empty(), session, this.queued);
       if (session.head === 0) this.loading = false;
       this.#follow(after);
@@ -63,7 +62,10 @@ export class OpenSession {
       if (this.#stopped) return;
       this.failed = error;
       this.loading = false;
-      if (error instanceof Offline) this.connection = "lost";
+      if (error instanceof Offline) {
+        this.connection = "lost";
+        setTimeout(() => this.#stopped || this.start(), AGAIN_MS);
+      }
     }
     this.#told();
   }
@@ -90,9 +92,8 @@ export class OpenSession {
         this.#told();
       },
       onReset: () => {
-        // Forget what was read, and read what there is.
+        // The snapshot has no cards and no approvals: what there is is read from the log.
         this.#stop();
-        this.#clear();
         this.start();
       },
     });
@@ -185,62 +186,7 @@ export class OpenSession {
       for (const listener of this.#listeners) listener();
     };
     // A page that nobody sees gets no frames.
-    if (document.visibilityState === "visible") requestAnimationFrame(tell);
+    if (globalThis.document?.visibilityState === "visible") requestAnimationFrame(tell);
     setTimeout(tell, 100);
   }
-}
-
-/** What was said here, until the log has it. */
-export class Outbox {
-  items = [];
-  #seen = new Set();
-
-  add(input, when_busy, head) {
-    const item = {
-      key: newKey(),
-      input,
-      when_busy,
-      head,
-      state: "sending",
-      seq: null,
-      seen: false,
-      error: null,
-    };
-    this.items.push(item);
-    return item;
-  }
-
-  remove(item) {
-    this.items = this.items.filter((each) => each !== item);
-  }
-
-  /** Those that are to be shown beside the log. */
-  get shown() {
-    return this.items.filter((item) => !item.seen);
-  }
-
-  /**
-   * Let go of what the log has. The log may have it before its reply has come: what says the same
-   * is taken for it, and shown in its place, until the reply says.
-   */
-  settle(log) {
-    for (const item of this.items) {
-      if (item.seq !== null && log.head >= item.seq) this.remove(item);
-      else if (item.state === "sending" && !item.seen) item.seen = this.#find(log, item);
-    }
-  }
-
-  #find(log, item) {
-    for (const { seq, input } of log.inputs) {
-      if (seq <= item.head || this.#seen.has(seq) || !alike(input, item.input)) continue;
-      this.#seen.add(seq);
-      return true;
-    }
-    return false;
-  }
-}
-
-function alike(a, b) {
-  if (a.type !== b.type) return false;
-  return a.type === "button" ? a.button === b.button : a.text === b.text;
 }

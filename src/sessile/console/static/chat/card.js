@@ -4,7 +4,9 @@ import { Icon } from "../parts.js";
 import { html, useMemo, useState } from "../ui.js";
 import { Plain } from "./prose.js";
 
-const CALM_CHARS_MAX = 400;
+const BRIEF_CHARS_MAX = 60;
+const ROW_CHARS_MAX = 100;
+const ROWS_MAX = 8;
 
 export function Card({ call, expires, answer }) {
   const { call_id, name, status } = call;
@@ -19,7 +21,7 @@ export function Card({ call, expires, answer }) {
     </header>
     ${status === "awaiting" && html`<${Ask} call_id=${call_id} expires=${expires} answer=${answer} />`}
     ${call.reason && html`<p class="card-reason" dir="auto">${call.reason}</p>`}
-    <${Value} label=${t("chat.arguments")} value=${call.arguments} />
+    ${!isBrief(call.arguments) && html`<${Value} label=${t("chat.arguments")} value=${call.arguments} />`}
     ${status === "completed" && html`<${Value} label=${t("chat.result")} value=${call.result} open=${true} />`}
   </section>`;
 }
@@ -44,18 +46,28 @@ function Ask({ call_id, expires, answer }) {
 function Value({ label, value, open = false }) {
   const text = useMemo(() => written(value), [value]);
   if (text === "" || text === "{}" || text === "null") return null;
-  const shown = open && text.length <= CALM_CHARS_MAX;
+  const shown = open && text.length <= ROW_CHARS_MAX * ROWS_MAX && text.split("\n").length <= ROWS_MAX;
   return html`<details class="card-value" open=${shown}><summary>${label}</summary><${Plain} text=${text} /></details>`;
 }
 
 function written(value) {
-  return typeof value === "string" ? value : (JSON.stringify(value, null, 2) ?? "");
+  if (typeof value === "string") return value;
+  const row = JSON.stringify(value) ?? "";
+  return row.length <= ROW_CHARS_MAX ? row : JSON.stringify(value, null, 2);
+}
+
+function line(value) {
+  return Object.entries(value ?? {}).map(([name, each]) => `${name}: ${JSON.stringify(each)}`).join(", ");
+}
+
+/** Whether its line says it all. */
+function isBrief(value) {
+  return line(value).length <= BRIEF_CHARS_MAX;
 }
 
 function brief(value) {
-  const pairs = Object.entries(value ?? {}).map(([name, each]) => `${name}: ${JSON.stringify(each)}`);
-  const text = pairs.join(", ");
-  return text.length > 120 ? `${text.slice(0, 120)}…` : text;
+  const text = line(value);
+  return isBrief(value) ? text : `${text.slice(0, BRIEF_CHARS_MAX)}…`;
 }
 
 function took({ began, ended }) {

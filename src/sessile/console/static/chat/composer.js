@@ -36,12 +36,13 @@ export function Composer({ open, drafts, act, closed, running, cancelling }) {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) send(event);
   };
   return html`<form class="composer" onSubmit=${send}>
-    <textarea ref=${field} rows="1" aria-label=${t("chat.message")} placeholder=${t("chat.message.hint")} dir="auto"
+    <textarea ref=${field} rows="1" aria-label=${t("chat.message")} placeholder=${t("chat.message.hint")}
+      title=${t("chat.message.keys")} dir="auto"
       value=${text} onInput=${(event) => write(event.currentTarget.value)} onKeyDown=${pressed}></textarea>
     <div class="composer-row">
       <label class="inline"><input type="checkbox" checked=${task} onChange=${(event) => setTask(event.currentTarget.checked)} />
         ${t("chat.as_task")}</label>
-      <label class="inline" title=${t(`chat.${policy}.hint`)}>${t("chat.when_busy")}
+      <label class="inline" title=${t(`chat.${policy}.hint`)}><span class="label">${t("chat.when_busy")}</span>
         <select value=${policy} onChange=${(event) => setPolicy(event.currentTarget.value)}>
           ${POLICIES.map((each) => html`<option key=${each} value=${each}>${t(`chat.${each}`)}</option>`)}
         </select>

@@ -9,14 +9,14 @@ import { Text } from "./prose.js";
 
 /** Drawn again only where what it shows has changed: a conversation may be long. */
 export function Message(props) {
-  const { message, version, ended, closed, expires, act } = props;
+  const { message, version, ended, closed, expires, act, owner } = props;
   return useMemo(
     () => html`<${Drawn} ...${props} />`,
-    [message, version, ended, closed, expires, act, t("chat.you")],
+    [message, version, ended, closed, expires, act, owner, t("chat.copy")],
   );
 }
 
-function Drawn({ message, ended, closed, expires, act }) {
+function Drawn({ message, ended, closed, expires, act, owner }) {
   if (message.call) return html`<${Article} message=${message} nested=${message.call.parent_call_id !== null}>
     <${Card} call=${message.call} expires=${expires} answer=${act.answer} /><//>`;
   if (message.progress) return html`<${Article} message=${message}><${Progress} turn=${message.progress} /><//>`;
@@ -26,9 +26,11 @@ function Drawn({ message, ended, closed, expires, act }) {
   const note = ["cancelled", "failed", "interrupted", "steered"].includes(message.state);
   return html`<${Article} message=${message} busy=${writing}>
     <div class="by">
-      <span>${t(message.role === "user" ? "chat.you" : "chat.assistant")}</span>
+      <bdi>${message.by ?? (message.role === "user" ? owner : t("chat.assistant"))}</bdi>
       <time datetime=${message.at}>${time(message.at)}</time>
       ${note && html`<span class="tag" data-tag=${message.state}>${t(`chat.state.${message.state}`)}</span>`}
+      <span class="grow"></span>
+      <${Tools} message=${message} ended=${ended} act=${act} />
     </div>
     ${message.thinking && html`<details class="thinking" open=${writing && !message.text}>
       <summary>${t("chat.thinking")}</summary><div class="plain">${message.thinking}</div></details>`}
@@ -40,7 +42,6 @@ function Drawn({ message, ended, closed, expires, act }) {
       ${message.buttons.map((each) => html`<button type="button" key=${each.button + each.label}
         aria-pressed=${each.pressed ? "true" : null} disabled=${closed}
         onClick=${() => act.press(message.message_id, each)}><bdi>${each.label}</bdi></button>`)}</div>`}
-    <${Tools} message=${message} ended=${ended} act=${act} />
   <//>`;
 }
 
@@ -69,10 +70,10 @@ function Tools({ message, ended, act }) {
 }
 
 /** What was said here and is not in the log yet. */
-export function Pending({ item, state, act }) {
-  const text = item.input.text ?? item.label ?? item.input.button;
+export function Pending({ item, state, act, owner }) {
+  const text = item.input.text ?? item.input.button;
   return html`<article class="message" data-role="user" data-state=${state}>
-    <div class="by"><span>${t("chat.you")}</span>${state !== "unsent" && html`<span class="tag">${t("chat.sending")}</span>`}</div>
+    <div class="by"><bdi>${owner}</bdi>${state !== "unsent" && html`<span class="tag">${t("chat.sending")}</span>`}</div>
     <${Text} text=${text} plain=${true} />
     ${state === "unsent" && html`<div class="alert" role="alert"><p>${t("chat.unsent")}</p>
       <button type="button" onClick=${() => act.again(item)}>${t("chat.again")}</button>

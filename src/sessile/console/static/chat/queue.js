@@ -1,6 +1,6 @@
 // What waits behind the turn that runs.
 import { t } from "../i18n.js";
-import { html, useEffect, useRef, useState } from "../ui.js";
+import { html, useLayoutEffect, useRef, useState } from "../ui.js";
 
 export function Queue({ queue, act }) {
   if (queue.length === 0) return null;
@@ -34,7 +34,7 @@ function Waiting({ turn, act }) {
 
 function Edit({ text, save, cancel }) {
   const field = useRef();
-  useEffect(() => {
+  useLayoutEffect(() => {
     field.current.focus();
     field.current.setSelectionRange(text.length, text.length);
   }, []);
