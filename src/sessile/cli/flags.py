@@ -104,10 +104,11 @@ def _parameters() -> Iterator[inspect.Parameter]:
     panel = ""
     for field in fields(Settings):
         panel = PANELS.get(field.name, panel)
+        switch = isinstance(field.default, bool)
         option = typer.Option(
             None,
-            flag(field.name),
-            metavar=_metavar(field),
+            flag(field.name) + (f"/--no-{flag(field.name)[2:]}" if switch else ""),
+            metavar=None if switch else _metavar(field),
             help=_help(field),
             rich_help_panel=panel,
             show_default=False,
@@ -116,7 +117,7 @@ def _parameters() -> Iterator[inspect.Parameter]:
             field.name,
             inspect.Parameter.KEYWORD_ONLY,
             default=option,
-            annotation=str | None,
+            annotation=bool | None if switch else str | None,
         )
 
 
@@ -129,5 +130,7 @@ def _metavar(field: "Field[Any]") -> str:
 def _help(field: "Field[Any]") -> str:
     value = field.default
     default = f"{value:g}" if isinstance(value, float) else str(value) or "none"
+    if isinstance(value, bool):
+        default = "on" if value else "off"
     told = rf"\[default: {default}; {variable(field.name)}]"
     return f"{field.metadata['about']} [dim]{told}[/dim]"

@@ -202,6 +202,14 @@ class Entry(_Output):
     body: dict[str, Any]
 
 
+class Assistant(_Output):
+    """`is_default`: a session that names no assistant gets this one."""
+
+    name: str
+    description: str
+    is_default: bool
+
+
 class ToolVerdict(_Output):
     tool: str
     status: Literal["allowed", "needs_grant", "needs_approval", "denied"]
@@ -250,6 +258,10 @@ class EntryPage(Page[Entry]):
 
 class ToolPage(Page[ToolVerdict]):
     """All of them."""
+
+
+class AssistantPage(Page[Assistant]):
+    """All of them, in the server's order."""
 
 
 class SessionPage(_Output):
