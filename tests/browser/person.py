@@ -28,6 +28,7 @@ class Person:
         self.url = url
         self.faults: list[str] = []
         self._wrong = asyncio.Event()
+        self._awaited = False
         self.losses_expected = False
         """Whether replies may be refusals or lost: a browser tells each as an error."""
         page.on("console", self._on_console)
@@ -52,18 +53,20 @@ class Person:
         await dialog.dismiss()
 
     def _fault(self, what: str) -> None:
-        self.faults.append(what)
-        self._wrong.set()
+        if not self._awaited:
+            self.faults.append(what)
+            self._wrong.set()
 
     def check(self) -> None:
         assert self.faults == []
 
     async def fault(self) -> str:
-        """The first one, when there is one. From then on they are no faults of the test."""
+        """The first one, when there is one. A test that waits for one has no others to fear."""
         async with asyncio.timeout(SEEN_MS / 1000):
             await self._wrong.wait()
-        faults, self.faults = self.faults, []
-        return faults[0]
+        [first, *_], self.faults = self.faults, []
+        self._awaited = True
+        return first
 
     # -- getting somewhere
 
