@@ -16,6 +16,8 @@ from tests.browser.site import Login, Site, asking
 WIDTH, HEIGHT, SCALE = 1280, 800, 2
 BYTES_MAX = 250_000
 QUALITY = 80
+LOAD_SESSIONS = 5
+LOAD_READINGS = 16
 SAID = (
     ("Refunds of the week", ("Who are you?", "Compare orders 1 and 2")),
     ("Order 12 is late", ("Look up order 12",)),
@@ -39,7 +41,7 @@ async def prepared(login: Login) -> str:
 async def take(browser: Browser, site: Site, directory: Path) -> None:
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(asking(site.url))
-        login = Login(http, site.token("operator"))
+        login, others = Login(http, "ana"), Login(http, site.token())
         session_id = await prepared(login)
         for scheme, views in (
             ("light", ("chat", "timeline", "tools", "health")),
@@ -57,43 +59,42 @@ async def take(browser: Browser, site: Site, directory: Path) -> None:
             person = await Person.arriving(context, login, site.url)
             await person.sign_in()
             for view in views:
-                await shown(person, session_id, view)
+                if view == "health":
+                    reader = await Person.arriving(context, login, site.url)
+                    await reader.chat(session_id)
+                    await person.visit("#/health")
+                    await measured(person, others)
+                else:
+                    await shown(person, session_id, view)
                 name = view if scheme == "light" else f"{view}-{scheme}"
                 await keep(person, directory / f"console-{name}.webp")
             person.check()
 
 
 async def shown(person: Person, session_id: str, view: str) -> None:
-    """A view that has come to rest."""
+    """A view of the session that has come to rest."""
     if view == "chat":
         await person.chat(session_id)
         await expect(person.button("Approve")).to_be_visible()
     elif view == "timeline":
         await person.enter(session_id, view)
         await expect(person.page.locator("[role=row][data-seq]").nth(10)).to_be_visible()
-    elif view == "tools":
+    else:
         await person.enter(session_id, view)
         await expect(person.page.get_by_role("table", name="Tools")).to_be_visible()
         await expect(person.page.get_by_role("region", name="Context")).to_be_visible()
-    else:
-        await person.visit("#/health")
-        await measured(person)
     await person.page.evaluate("document.activeElement?.blur()")
     await person.page.evaluate("() => document.fonts.ready")
 
 
-async def measured(person: Person) -> None:
+async def measured(person: Person, others: Login) -> None:
     """Health has seen a load for a while: its charts have something to draw."""
-    sessions = [await person.login.opened("player") for _ in range(6)]
-    for round_ in range(14):
+    sessions = [await others.opened("demo") for _ in range(LOAD_SESSIONS)]
+    for _ in range(LOAD_READINGS):
         async with person.page.expect_response("**/metrics"):
-            await asyncio.gather(
-                *(
-                    person.login.said(session_id, f"say {number}")
-                    for session_id in sessions[: 1 + round_ % 6]
-                    for number in range(1 + round_ % 4)
-                )
-            )
+            for session_id in sessions:
+                await others.said(session_id, "Write 60 words", wait=False)
+            await others.said(sessions[0], "How many messages?", wait=False)
 
 
 async def keep(person: Person, file: Path) -> None:

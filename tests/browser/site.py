@@ -122,7 +122,8 @@ def _logins() -> str:
         for role in ("user", "operator", "admin")
         for number in range(1, LOGINS_MAX)
     ]
-    return "".join(people) + f"hostile demo {USER} user\n"
+    others = f"hostile demo {USER} user\nana demo ana operator\n"
+    return "".join(people) + others
 
 
 @asynccontextmanager

@@ -160,6 +160,7 @@ async def test_a_narrow_screen_has_room_to_chat(entering: Enter, site: Site) -> 
     await expect(person.reply).to_be_in_viewport()
     await expect(person.box).to_be_in_viewport(ratio=1)
     assert await person.page.evaluate("document.scrollingElement.scrollWidth") <= 360
+    assert await person.conversation.evaluate("each => each.scrollWidth - each.clientWidth") == 0
 
 
 async def test_the_language_is_chosen_and_kept(person: Person) -> None:
