@@ -214,6 +214,7 @@ class ToolVerdict(_Output):
     tool: str
     status: Literal["allowed", "needs_grant", "needs_approval", "denied"]
     reason: str
+    grant: str | None = Field(description="What the tool needs, had or not; null: nothing.")
 
 
 class Context(_Output):
