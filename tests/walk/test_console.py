@@ -39,12 +39,14 @@ async def test_all_that_the_page_names_is_there_and_comes_from_here(walk: Walk) 
         assert reply.status_code == 200, path
         if path.startswith("/console/vendor/") or path.endswith((".css", ".svg")):
             continue
-        names = re.findall(r"""(?:src|href)="([^"]+)"|(?:from|import\()\s*"([^"]+)\"""", reply.text)
-        for name in (first or second for first, second in names):
+        pattern = (
+            r'(?:src|href)="([^"]+)"' if path == "/" else r'(?:from|import\(|^import)\s*"([^"]+)"'
+        )
+        for name in re.findall(pattern, reply.text, re.MULTILINE):
             assert not re.match(r"\w+:|//", name), (path, name)
-            wanted.append(str(reply.url.join(name).path) if name[0] in "./" else name)
+            wanted.append(reply.url.join(name).path)
 
-    assert {"/console/app.js", "/console/log.js", VENDORED} <= seen
+    assert {"/console/app.js", "/console/chat.js", "/console/health.js", VENDORED} <= seen
 
 
 def test_the_page_asks_at_once_for_every_module_that_it_begins_with() -> None:
