@@ -149,6 +149,15 @@ function Console({ api, leave }) {
     addEventListener("hashchange", moved);
     return () => removeEventListener("hashchange", moved);
   }, []);
+  useEffect(() => {
+    // What was not sent is in this page alone.
+    const ask = (event) => {
+      const kept = [...outboxes.values()].flatMap((outbox) => outbox.items);
+      if (kept.some((item) => item.state === "unsent")) event.preventDefault();
+    };
+    addEventListener("beforeunload", ask);
+    return () => removeEventListener("beforeunload", ask);
+  }, []);
   const open = useSession(api, at.session_id, outboxes);
   const dismiss = (event) => event.key === "Escape" && setMenu(false);
   return html`<div class="page" data-view=${at.view} data-menu=${menu ? "open" : "closed"} onKeyDown=${dismiss}>
@@ -224,6 +233,12 @@ function Elsewhere({ api, view }) {
 
 const loaded = {};
 
+/** What is shown next, most likely, is fetched while the page is idle. */
+function ahead() {
+  const idle = globalThis.requestIdleCallback ?? ((then) => setTimeout(then, 500));
+  idle(() => VIEWS.chat().catch(() => {}));
+}
+
 /** A view, loaded when it is first shown. What it throws stays in it. */
 function View({ name, props }) {
   const [, redraw] = useReducer((n) => n + 1, 0);
@@ -251,3 +266,4 @@ function View({ name, props }) {
 
 applyTheme();
 mount(html`<${Page} />`);
+ahead();

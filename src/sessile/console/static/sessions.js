@@ -10,6 +10,11 @@ const PAGE = 50;
 export function Sessions({ api, session_id, open }) {
   const list = useList(api);
   const [opening, setOpening] = useState(false);
+  const opener = useRef();
+  const close = () => {
+    setOpening(false);
+    opener.current.focus();
+  };
   const items = withOpened(list.items, open);
   const several = new Set(items.map((each) => each.user_id)).size > 1;
   useEffect(() => {
@@ -17,9 +22,9 @@ export function Sessions({ api, session_id, open }) {
   }, [session_id]);
   return html`<aside id="sessions" class="side">
     <div class="side-top">
-      <button type="button" class="wide" aria-expanded=${opening} onClick=${() => setOpening(!opening)}>
+      <button ref=${opener} type="button" class="wide" aria-expanded=${opening} onClick=${() => setOpening(!opening)}>
         <${Icon} name="plus" /> ${t("app.new")}</button>
-      ${opening && html`<${OpenForm} api=${api} close=${() => setOpening(false)} opened=${list.refresh} />`}
+      ${opening && html`<${OpenForm} api=${api} close=${close} opened=${list.refresh} />`}
     </div>
     <nav aria-label=${t("app.sessions")} class="side-list">
       <${Alert} error=${list.error} retry=${list.refresh} />
@@ -135,9 +140,9 @@ function OpenForm({ api, close, opened }) {
     try {
       const body = { assistant: chosen, ...(title.trim() ? { title: title.trim() } : {}) };
       const session = await api.post("/v1/sessions", body, { key });
-      location.hash = `#/s/${session.session_id}`;
       close();
       opened();
+      location.hash = `#/s/${session.session_id}`;
     } catch (refusal) {
       setError(refusal);
       setBusy(false);

@@ -6,6 +6,11 @@ import { html, useEffect, useLayoutEffect, useRef, useState } from "../ui.js";
 const POLICIES = ["enqueue", "reject", "interrupt", "steer"];
 const HEIGHT_PX_MAX = 240;
 
+/** Where there is none, the focus would open one on the screen. */
+export function hasKeyboard() {
+  return matchMedia("(hover: hover)").matches;
+}
+
 export function Composer({ open, drafts, act, closed, running, cancelling }) {
   const { session_id } = open;
   const field = useRef();
@@ -16,7 +21,9 @@ export function Composer({ open, drafts, act, closed, running, cancelling }) {
     drafts.set(session_id, given);
     setText(given);
   };
-  useEffect(() => field.current?.focus({ preventScroll: true }), []);
+  useEffect(() => {
+    if (hasKeyboard()) field.current?.focus({ preventScroll: true });
+  }, []);
   useLayoutEffect(() => {
     if (!field.current) return;
     field.current.style.height = "auto";
