@@ -197,6 +197,13 @@ test("progress never falls, and shows for tasks", () => {
   assert.deepEqual(talk.messages, []);
 });
 
+test("how far a turn is stands under all that it says, and above the next", () => {
+  const numbers = { current_iteration: 1, total_iterations: 2, tokens_used: 3, total_tokens: 4, note: "" };
+  const state = folded([started("a"), ["turn.progress", "a", numbers], ["tool.started", "a", CALL], delta("a", "m", 0, "x"), ended("a"),
+    started("b"), added("b", "msg_b", "user", "next")]);
+  assert.deepEqual(state.messages.map((m) => m.message_id), ["msg_card", "m", "progress_a", "msg_b"]);
+});
+
 test("buttons are offered once and remember that they were pressed", () => {
   const offer = { message_id: "m", button: "more", label: "More", payload: { page: 2 } };
   const state = folded([started("a"), ["button.offered", "a", offer],

@@ -3,8 +3,9 @@
 import gzip
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,6 +28,7 @@ POLICY = (
 FOR_EVER = b"public, max-age=31536000, immutable"
 ASK_AGAIN = b"no-cache"
 _VERSIONED = re.compile(r"vendor/.*-\d+\.\d+\.\d+\.\w+")
+_PAGE = "/console/index.html"
 _OF_THE_BODY = (b"content-length", b"content-type", b"content-encoding")
 
 Headers = list[tuple[bytes, bytes]]
@@ -55,9 +57,9 @@ class Console:
     """
 
     def __init__(self) -> None:
-        files = dict(_files(STATIC))
-        self._page = files.pop("/console/index.html")
-        self._files = files
+        files = _served()
+        self._page = files[_PAGE]
+        self._files = {path: file for path, file in files.items() if path != _PAGE}
 
     def serves(self, scope: Scope) -> bool:
         """Whether it is for this application; `scope` is told which of its routes it is."""
@@ -89,6 +91,12 @@ class Console:
 
     async def drain(self) -> None:
         """Nobody stays connected to it."""
+
+
+@cache
+def _served() -> Mapping[str, _File]:
+    """Once a process: several servers may be made in one."""
+    return dict(_files(STATIC))
 
 
 def _files(root: Path) -> Iterator[tuple[str, _File]]:

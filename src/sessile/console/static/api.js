@@ -61,33 +61,29 @@ export class Api {
     return this.request("DELETE", path);
   }
 
-  /** The reply's text, whatever it is. */
-  async text(path, accept = "*/*") {
-    const reply = await this.#sent("GET", path, { headers: { accept } });
-    return reply.text();
+  /** The reply as it is: it may be long, and take its time. */
+  async text(path) {
+    const reply = await this.#sent("GET", path, { headers: { accept: "*/*" } });
+    return reply.text().catch(cut);
   }
 
   async request(method, path, options = {}) {
-    const reply = await this.#sent(method, path, options);
-    return reply.status === 204 ? null : reply.json();
+    const signal = AbortSignal.timeout(SECONDS_MAX * 1000);
+    const reply = await this.#sent(method, path, { ...options, signal });
+    return reply.status === 204 ? null : reply.json().catch(cut);
   }
 
-  async #sent(method, path, { body, headers = {} }) {
+  async #sent(method, path, { body, headers = {}, signal }) {
     const given = { ...this.headers(), accept: "application/json", ...headers };
     if (body !== undefined) given["content-type"] = "application/json";
-    let reply;
-    try {
-      reply = await fetch(path, {
-        method,
-        headers: given,
-        body: body === undefined ? undefined : JSON.stringify(body),
-        signal: AbortSignal.timeout(SECONDS_MAX * 1000),
-        cache: "no-store",
-        credentials: "omit",
-      });
-    } catch (error) {
-      throw new Offline(error);
-    }
+    const reply = await fetch(path, {
+      method,
+      headers: given,
+      body: body === undefined ? undefined : JSON.stringify(body),
+      signal,
+      cache: "no-store",
+      credentials: "omit",
+    }).catch(cut);
     if (reply.ok) return reply;
     throw await this.refusal(reply);
   }
@@ -98,4 +94,8 @@ export class Api {
     if (reply.status === 401) this.onUnauthorised();
     return new Problem(reply.status, told);
   }
+}
+
+function cut(error) {
+  throw new Offline(error);
 }

@@ -149,9 +149,18 @@ function Console({ api, leave }) {
     addEventListener("hashchange", moved);
     return () => removeEventListener("hashchange", moved);
   }, []);
+  useEffect(() => {
+    // What was not sent is in this page alone.
+    const ask = (event) => {
+      const kept = [...outboxes.values()].flatMap((outbox) => outbox.items);
+      if (kept.some((item) => item.state === "unsent")) event.preventDefault();
+    };
+    addEventListener("beforeunload", ask);
+    return () => removeEventListener("beforeunload", ask);
+  }, []);
   const open = useSession(api, at.session_id, outboxes);
   const dismiss = (event) => event.key === "Escape" && setMenu(false);
-  return html`<div class="page" data-menu=${menu ? "open" : "closed"} onKeyDown=${dismiss}>
+  return html`<div class="page" data-view=${at.view} data-menu=${menu ? "open" : "closed"} onKeyDown=${dismiss}>
     <a class="skip" href="#main" onClick=${toMain}>${t("app.skip")}</a>
     <header class="top" role="banner">
       <button type="button" class="quiet icon-button only-narrow" aria-label=${t("app.menu")}

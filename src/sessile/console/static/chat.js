@@ -1,5 +1,5 @@
 // The conversation: what was said, what runs, and where to say more.
-import { Composer } from "./chat/composer.js";
+import { Composer, hasKeyboard } from "./chat/composer.js";
 import { Message, Pending } from "./chat/message.js";
 import { Queue } from "./chat/queue.js";
 import { hasEnded } from "./log.js";
@@ -25,7 +25,7 @@ export function Chat({ api, open, drafts }) {
   const act = useMemo(() => actions(api, open, attempt), [api, open, attempt]);
   const owner = open.session.user_id;
   const said = log.messages.length + outbox.shown.length > 0;
-  return html`<div class="chat">
+  return html`<div class="chat" ref=${useFocus()}>
     <div class="scroller" ref=${scroll.ref} onScroll=${scroll.onScroll} tabindex="0" role="log" aria-label=${t("chat.conversation")}>
       <div class="lane">
         ${open.earlier && html`<button type="button" class="quiet earlier" disabled=${open.loadingEarlier}
@@ -42,9 +42,9 @@ export function Chat({ api, open, drafts }) {
         <${Working} log=${log} />
       </div>
     </div>
-    ${scroll.away && html`<button type="button" class="newest" onClick=${scroll.toEnd}>
-      <${Icon} name="down" /> ${t("chat.newest")}</button>`}
     <footer class="foot">
+      ${scroll.away && html`<button type="button" class="newest" onClick=${scroll.toEnd}>
+        <${Icon} name="down" /> ${t("chat.newest")}</button>`}
       <div class="lane">
         <${Alert} error=${error} dismiss=${() => setError(null)} />
         <${Queue} queue=${log.queue} act=${act} />
@@ -90,6 +90,24 @@ function actions(api, open, attempt) {
         location.hash = `#/s/${fork.session_id}`;
       }),
   };
+}
+
+/** Where the button that had the focus is gone, as one that was pressed may be, the composer has it. */
+function useFocus() {
+  const ref = useRef();
+  const inside = useRef(false);
+  useLayoutEffect(() => {
+    const moved = (event) => {
+      inside.current = ref.current.contains(event.target);
+    };
+    document.addEventListener("focusin", moved);
+    return () => document.removeEventListener("focusin", moved);
+  }, []);
+  useLayoutEffect(() => {
+    const lost = inside.current && document.activeElement === document.body;
+    if (lost && hasKeyboard()) ref.current.querySelector("textarea")?.focus({ preventScroll: true });
+  });
+  return ref;
 }
 
 /** Keeps to the end while the reader is there, and where the reader is while earlier ones load. */

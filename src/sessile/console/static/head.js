@@ -10,6 +10,7 @@ export function SessionHead({ api, open, view }) {
   const [error, setError] = useState(null);
   const [naming, setNaming] = useState(false);
   const asking = useRef();
+  const renaming = useRef();
   const title = titleOf({ session_id, title: log.title });
   useEffect(() => {
     document.title = `${title} · Sessile`;
@@ -26,19 +27,24 @@ export function SessionHead({ api, open, view }) {
     asking.current.close();
     attempt(() => api.post(`${path}/close`, {}));
   };
-  const rename = (name) => {
+  const named = () => {
     setNaming(false);
+    setTimeout(() => renaming.current?.focus());
+  };
+  const rename = (name) => {
+    named();
     attempt(() => api.patch(path, { title: name || null }));
   };
   const save = () => attempt(async () => download(await api.text(`${path}/export`), `${session_id}.jsonl`));
   return html`<header class="head" role="group" aria-label=${title}>
     <div class="head-row">
       ${naming
-        ? html`<${NameForm} name=${log.title ?? ""} save=${rename} cancel=${() => setNaming(false)} />`
+        ? html`<${NameForm} name=${log.title ?? ""} save=${rename} cancel=${named} />`
         : html`<h1><bdi>${title}</bdi></h1><bdi class="chip">${log.assistant}</bdi>`}
       <${State} open=${open} />
       <span class="grow"></span>
-      ${!naming && html`<button type="button" class="quiet" onClick=${() => setNaming(true)}>${t("chat.rename")}</button>`}
+      ${!naming && html`<button ref=${renaming} type="button" class="quiet"
+        onClick=${() => setNaming(true)}>${t("chat.rename")}</button>`}
       <button type="button" class="quiet" onClick=${save}>${t("chat.export")}</button>
       ${!log.closed && html`<button type="button" class="quiet" onClick=${() => asking.current.showModal()}>${t("chat.close")}</button>`}
     </div>

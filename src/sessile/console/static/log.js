@@ -318,7 +318,10 @@ function messageOf(state, message_id, entry, role) {
     version: 0,
   };
   state.byId.set(message_id, message);
-  state.messages.push(message);
+  // How far a turn is stands under all that it has said.
+  const last = state.messages.at(-1);
+  const under = last?.progress && last.turn_id === entry.turn_id;
+  state.messages.splice(state.messages.length - (under ? 1 : 0), 0, message);
   if (entry.turn_id) turnOf(state, entry).messages.push(message);
   return message;
 }

@@ -4,6 +4,7 @@ import { follow } from "./follow.js";
 import { empty, fold, seed } from "./log.js";
 
 const WINDOW = 500;
+const AGAIN_MS = 2_000;
 
 /** Loads the newest entries and follows the log. `listen` is told of changes, at most once a frame. */
 export class OpenSession {
@@ -22,10 +23,6 @@ export class OpenSession {
     this.failed = null;
     this.loading = true;
     this.loadingEarlier = false;
-    this.#clear();
-  }
-
-  #clear() {
     this.entries = [];
     this.log = empty();
     this.queued = [];
@@ -45,8 +42,8 @@ export class OpenSession {
     return this.log.first !== null && this.log.first > 1;
   }
 
+  /** Until it succeeds, where nobody answers; what is refused is told in `failed`. */
   async start() {
-    this.failed = null;
     this.loading = true;
     this.#told();
     try {
@@ -56,6 +53,8 @@ export class OpenSession {
       this.queued = waiting ? await this.#waiting() : [];
       if (this.#stopped) return;
       this.session = session;
+      this.failed = null;
+      this.entries = [];
       this.log = seed(empty(), session, this.queued);
       if (session.head === 0) this.loading = false;
       this.#follow(after);
@@ -63,7 +62,10 @@ export class OpenSession {
       if (this.#stopped) return;
       this.failed = error;
       this.loading = false;
-      if (error instanceof Offline) this.connection = "lost";
+      if (error instanceof Offline) {
+        this.connection = "lost";
+        setTimeout(() => this.#stopped || this.start(), AGAIN_MS);
+      }
     }
     this.#told();
   }
@@ -90,9 +92,8 @@ export class OpenSession {
         this.#told();
       },
       onReset: () => {
-        // Forget what was read, and read what there is.
+        // The snapshot has no cards and no approvals: what there is is read from the log.
         this.#stop();
-        this.#clear();
         this.start();
       },
     });

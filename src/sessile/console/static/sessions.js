@@ -10,22 +10,28 @@ const PAGE = 50;
 export function Sessions({ api, session_id, open }) {
   const list = useList(api);
   const [opening, setOpening] = useState(false);
+  const opener = useRef();
+  const close = () => {
+    setOpening(false);
+    opener.current.focus();
+  };
   const items = withOpened(list.items, open);
+  const several = new Set(items.map((each) => each.user_id)).size > 1;
   useEffect(() => {
     if (session_id && !list.items.some((each) => each.session_id === session_id)) list.refresh();
   }, [session_id]);
   return html`<aside id="sessions" class="side">
     <div class="side-top">
-      <button type="button" class="wide" aria-expanded=${opening} onClick=${() => setOpening(!opening)}>
+      <button ref=${opener} type="button" class="wide" aria-expanded=${opening} onClick=${() => setOpening(!opening)}>
         <${Icon} name="plus" /> ${t("app.new")}</button>
-      ${opening && html`<${OpenForm} api=${api} close=${() => setOpening(false)} opened=${list.refresh} />`}
+      ${opening && html`<${OpenForm} api=${api} close=${close} opened=${list.refresh} />`}
     </div>
     <nav aria-label=${t("app.sessions")} class="side-list">
       <${Alert} error=${list.error} retry=${list.refresh} />
       ${list.loading && html`<p class="loading">${t("app.loading")}</p>`}
       ${!list.loading && !list.error && items.length === 0 &&
         html`<div class="side-empty"><p>${t("app.empty")}</p><p>${t("app.empty.hint")}</p></div>`}
-      <ul>${items.map((session) => html`<${Item} key=${session.session_id} session=${session}
+      <ul>${items.map((session) => html`<${Item} key=${session.session_id} session=${session} several=${several}
         current=${session.session_id === session_id} />`)}</ul>
       ${list.next && html`<button type="button" class="quiet wide" onClick=${list.more}>${t("app.more")}</button>`}
     </nav>
@@ -47,8 +53,8 @@ function withOpened(items, open) {
   return items.map((each) => (each.session_id === session.session_id ? fresh : each));
 }
 
-function Item({ session, current }) {
-  const { session_id, assistant, created_at, status, running_turn_id, blocked_by } = session;
+function Item({ session, current, several }) {
+  const { session_id, user_id, assistant, created_at, status, running_turn_id, blocked_by } = session;
   const mark = blocked_by ? "awaiting" : running_turn_id ? "running" : status === "closed" ? "closed" : "";
   return html`<li>
     <a href=${`#/s/${session_id}`} aria-current=${current ? "page" : null} aria-describedby=${`about-${session_id}`}>
@@ -56,7 +62,7 @@ function Item({ session, current }) {
     </a>
     <span class="side-about" id=${`about-${session_id}`}>
       ${mark && html`<span class="dot" data-mark=${mark} title=${t(`app.${mark}`)} role="img" aria-label=${t(`app.${mark}`)}></span>`}
-      <bdi>${assistant}</bdi><time datetime=${created_at}>${time(created_at)}</time>
+      <span class="side-who">${several && html`<bdi>${user_id}</bdi> · `}<bdi>${assistant}</bdi></span><time datetime=${created_at}>${time(created_at)}</time>
     </span>
   </li>`;
 }
@@ -134,9 +140,9 @@ function OpenForm({ api, close, opened }) {
     try {
       const body = { assistant: chosen, ...(title.trim() ? { title: title.trim() } : {}) };
       const session = await api.post("/v1/sessions", body, { key });
-      location.hash = `#/s/${session.session_id}`;
       close();
       opened();
+      location.hash = `#/s/${session.session_id}`;
     } catch (refusal) {
       setError(refusal);
       setBusy(false);

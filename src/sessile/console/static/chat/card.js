@@ -5,7 +5,8 @@ import { html, useMemo, useState } from "../ui.js";
 import { Plain } from "./prose.js";
 
 const BRIEF_CHARS_MAX = 60;
-const CALM_CHARS_MAX = 400;
+const ROW_CHARS_MAX = 100;
+const ROWS_MAX = 8;
 
 export function Card({ call, expires, answer }) {
   const { call_id, name, status } = call;
@@ -45,12 +46,14 @@ function Ask({ call_id, expires, answer }) {
 function Value({ label, value, open = false }) {
   const text = useMemo(() => written(value), [value]);
   if (text === "" || text === "{}" || text === "null") return null;
-  const shown = open && text.length <= CALM_CHARS_MAX;
+  const shown = open && text.length <= ROW_CHARS_MAX * ROWS_MAX && text.split("\n").length <= ROWS_MAX;
   return html`<details class="card-value" open=${shown}><summary>${label}</summary><${Plain} text=${text} /></details>`;
 }
 
 function written(value) {
-  return typeof value === "string" ? value : (JSON.stringify(value, null, 2) ?? "");
+  if (typeof value === "string") return value;
+  const row = JSON.stringify(value) ?? "";
+  return row.length <= ROW_CHARS_MAX ? row : JSON.stringify(value, null, 2);
 }
 
 function line(value) {

@@ -6,6 +6,11 @@ import { html, useEffect, useLayoutEffect, useRef, useState } from "../ui.js";
 const POLICIES = ["enqueue", "reject", "interrupt", "steer"];
 const HEIGHT_PX_MAX = 240;
 
+/** Where there is none, the focus would open one on the screen. */
+export function hasKeyboard() {
+  return matchMedia("(hover: hover)").matches;
+}
+
 export function Composer({ open, drafts, act, closed, running, cancelling }) {
   const { session_id } = open;
   const field = useRef();
@@ -16,7 +21,9 @@ export function Composer({ open, drafts, act, closed, running, cancelling }) {
     drafts.set(session_id, given);
     setText(given);
   };
-  useEffect(() => field.current?.focus({ preventScroll: true }), []);
+  useEffect(() => {
+    if (hasKeyboard()) field.current?.focus({ preventScroll: true });
+  }, []);
   useLayoutEffect(() => {
     if (!field.current) return;
     field.current.style.height = "auto";
@@ -36,12 +43,13 @@ export function Composer({ open, drafts, act, closed, running, cancelling }) {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) send(event);
   };
   return html`<form class="composer" onSubmit=${send}>
-    <textarea ref=${field} rows="1" aria-label=${t("chat.message")} placeholder=${t("chat.message.hint")} dir="auto"
+    <textarea ref=${field} rows="1" aria-label=${t("chat.message")} placeholder=${t("chat.message.hint")}
+      title=${t("chat.message.keys")} dir="auto"
       value=${text} onInput=${(event) => write(event.currentTarget.value)} onKeyDown=${pressed}></textarea>
     <div class="composer-row">
       <label class="inline"><input type="checkbox" checked=${task} onChange=${(event) => setTask(event.currentTarget.checked)} />
         ${t("chat.as_task")}</label>
-      <label class="inline" title=${t(`chat.${policy}.hint`)}>${t("chat.when_busy")}
+      <label class="inline" title=${t(`chat.${policy}.hint`)}><span class="label">${t("chat.when_busy")}</span>
         <select value=${policy} onChange=${(event) => setPolicy(event.currentTarget.value)}>
           ${POLICIES.map((each) => html`<option key=${each} value=${each}>${t(`chat.${each}`)}</option>`)}
         </select>

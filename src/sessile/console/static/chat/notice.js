@@ -2,6 +2,8 @@
 import { t } from "../i18n.js";
 import { html } from "../ui.js";
 
+const REASONS = new Set(["asked", "displaced", "closed"]);
+
 export function Notice({ notice }) {
   const { what } = notice;
   const bad = what === "failed" || what === "interrupted";
@@ -17,9 +19,10 @@ function words({ what, error, reason, assistant, grant }) {
     case "failed":
       return t("chat.notice.failed", { why: error?.message ?? "" });
     case "cancelled":
-    case "interrupted":
     case "withdrawn":
-      return t(`chat.notice.${what}`, { why: reason });
+      return t(`chat.notice.${what}`, { why: REASONS.has(reason) ? t(`chat.reason.${reason}`) : reason });
+    case "interrupted":
+      return t("chat.notice.interrupted", { why: reason });
     case "handed_off":
       return t("chat.notice.handed_off", { assistant });
     case "granted":
