@@ -174,3 +174,53 @@ test("what is stopped says nothing more", async () => {
   assert.deepEqual(told, ["connecting", "live", 1]);
   assert.equal(server.asked.length, 1);
 });
+
+test("a page that nobody sees lets go of its connection, and comes back to all that it missed", async () => {
+  const page = Object.assign(new EventTarget(), { visibilityState: "visible" });
+  const look = (state) => {
+    page.visibilityState = state;
+    page.dispatchEvent(new Event("visibilitychange"));
+  };
+  globalThis.document = page;
+  const told = [];
+  const server = await serving([
+    (reply) => {
+      begin(reply);
+      say(reply, 1);
+      reply.on("close", () => {
+        // Longer than it waits before it tries again.
+        setTimeout(() => {
+          told.push(`asked ${server.asked.length}`);
+          look("visible");
+        }, 400);
+      });
+    },
+    (reply) => {
+      begin(reply);
+      say(reply, 2);
+      reply.end();
+    },
+    over,
+  ]);
+  try {
+    await new Promise((resolve) => {
+      const handlers = {
+        onEntry: (entry) => {
+          told.push(entry.seq);
+          if (entry.seq === 1) look("hidden");
+        },
+        onState: (state) => {
+          told.push(state);
+          if (state === "ended") resolve();
+        },
+        onReset: () => told.push("reset"),
+      };
+      follow(new Api("tok"), "ses_1", 0, handlers, { hiddenSeconds: 0.02 });
+    });
+  } finally {
+    server.close();
+    delete globalThis.document;
+  }
+  assert.deepEqual(told, ["connecting", "live", 1, "connecting", "asked 1", "live", 2, "connecting", "ended"]);
+  assert.deepEqual(server.asked.map((each) => each.cursor), ["0", "1", "2"]);
+});

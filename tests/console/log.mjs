@@ -68,11 +68,16 @@ test("any cut of a log, folded on from there, gives what the whole gives", () =>
     assert.equal(again.head, whole.head);
     assert.deepEqual(again.queue, whole.queue);
   }
+  const versions = whole.messages.map((message) => message.version);
+  all.reduce(fold, whole);
+  assert.deepEqual(whole.messages.map((message) => message.version), versions);
+  assert.equal(whole.running, null);
 });
 
 test("offsets count code points", () => {
   const state = folded([started("a"), delta("a", "m", 0, "a😀"), delta("a", "m", 2, "é😀"), delta("a", "m", 4, "!")]);
   assert.equal(state.messages[0].text, "a😀é😀!");
+  assert.equal(folded([started("a"), delta("a", "m", 0, "a😀")]).messages[0].lengths.text, 2);
 
   const rewritten = folded([started("a"), delta("a", "m", 0, "😀😀😀"), delta("a", "m", 1, "x")]);
   assert.equal(rewritten.messages[0].text, "😀x");

@@ -75,6 +75,7 @@ test("what another said while the connection was lost does not take its place", 
   outbox.settle(log);
   item.state = "unsent";
   item.seen = false;
+  fold(log, queued(2));
   outbox.settle(log);
   assert.deepEqual(shown(outbox), ["hi"]);
 });

@@ -1,6 +1,7 @@
 """The console is a page and its files; nothing that the API does not serve, and no more."""
 
 import gzip
+import hashlib
 import re
 from pathlib import Path
 
@@ -38,12 +39,31 @@ async def test_all_that_the_page_names_is_there_and_comes_from_here(walk: Walk) 
         assert reply.status_code == 200, path
         if path.startswith("/console/vendor/") or path.endswith((".css", ".svg")):
             continue
-        names = re.findall(r"""(?:src|href)="([^"]+)"|(?:from|import\()\s*"([^"]+)\"""", reply.text)
-        for name in (first or second for first, second in names):
+        pattern = (
+            r'(?:src|href)="([^"]+)"' if path == "/" else r'(?:from|import\(|^import)\s*"([^"]+)"'
+        )
+        for name in re.findall(pattern, reply.text, re.MULTILINE):
             assert not re.match(r"\w+:|//", name), (path, name)
-            wanted.append(str(reply.url.join(name).path) if name[0] in "./" else name)
+            wanted.append(reply.url.join(name).path)
 
-    assert {"/console/app.js", "/console/log.js", VENDORED} <= seen
+    assert {"/console/app.js", "/console/chat.js", "/console/health.js", VENDORED} <= seen
+
+
+def test_the_page_asks_at_once_for_every_module_that_it_begins_with() -> None:
+    needed, wanted = set[str](), ["app.js"]
+    while wanted:
+        name = wanted.pop()
+        text = (STATIC / name).read_text(encoding="utf-8")
+        for found in re.findall(r"""(?:from|^import)\s*"(\.[^"]+)\"""", text, re.MULTILINE):
+            path = (STATIC / name).parent.joinpath(found).resolve().relative_to(STATIC).as_posix()
+            if path not in needed:
+                needed.add(path)
+                wanted.append(path)
+
+    page = (STATIC / "index.html").read_text(encoding="utf-8")
+
+    assert set(re.findall(r'modulepreload" href="/console/([^"]+)"', page)) == needed
+    assert len(needed) > 10
 
 
 async def test_a_page_may_run_what_this_server_serves_and_nothing_else(walk: Walk) -> None:
@@ -150,8 +170,6 @@ async def test_it_can_be_turned_off(tmp_path: Path, settings: dict[str, object])
 
 
 def test_vendored_files_are_what_their_readme_says() -> None:
-    import hashlib
-
     vendor = STATIC / "vendor"
     told = dict(
         re.findall(

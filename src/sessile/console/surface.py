@@ -77,7 +77,7 @@ class Console:
             return self._page if "text/html" in _header(scope, b"accept") else None
         return self._files.get(scope["path"])
 
-    async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         file: _File = scope["console"]
         form = file.compressed if _takes_gzip(_header(scope, b"accept-encoding")) else file.plain
         if _has(_header(scope, b"if-none-match"), form.etag):

@@ -233,6 +233,12 @@ function Elsewhere({ api, view }) {
 
 const loaded = {};
 
+/** What is shown next, most likely, is fetched while the page is idle. */
+function ahead() {
+  const idle = globalThis.requestIdleCallback ?? ((then) => setTimeout(then, 500));
+  idle(() => VIEWS.chat().catch(() => {}));
+}
+
 /** A view, loaded when it is first shown. What it throws stays in it. */
 function View({ name, props }) {
   const [, redraw] = useReducer((n) => n + 1, 0);
@@ -260,3 +266,4 @@ function View({ name, props }) {
 
 applyTheme();
 mount(html`<${Page} />`);
+ahead();

@@ -3,6 +3,7 @@
 const IDLE_SECONDS = 40; // the server says something each 15 s
 const WAIT_MS_MIN = 250;
 const WAIT_MS_MAX = 5000;
+const HIDDEN_SECONDS = 60;
 
 /** Reads the text of an event stream, in pieces of any size. */
 export class Parser {
@@ -56,9 +57,11 @@ export class Parser {
  * come. A lost connection is made again, and misses nothing.
  *
  * `onState(state, reason)`: live, connecting, lost, or ended (closed, gone, unauthorised).
+ * A page that nobody has seen for `hiddenSeconds` lets go of its connection, of which a browser has
+ * six for all its pages of a server, and comes back when it is looked at.
  */
-export function follow(api, session_id, after, { onEntry, onState, onReset }) {
-  const follower = new Follower(api, session_id, String(after), { onEntry, onState, onReset });
+export function follow(api, session_id, after, handlers, { hiddenSeconds = HIDDEN_SECONDS } = {}) {
+  const follower = new Follower(api, session_id, String(after), handlers, hiddenSeconds);
   follower.run();
   return () => follower.stop();
 }
@@ -69,15 +72,30 @@ class Follower {
   #state = "";
   #wake = () => {};
   #waitMs = WAIT_MS_MIN;
+  #unseen = false;
+  #unseenTimer;
 
-  constructor(api, session_id, cursor, handlers) {
+  constructor(api, session_id, cursor, handlers, hiddenSeconds) {
     this.api = api;
     this.path = `/v1/sessions/${encodeURIComponent(session_id)}/events`;
     this.cursor = cursor;
     this.handlers = handlers;
     this.onOnline = () => this.#wake();
     this.onOffline = () => this.#connection?.abort();
-    this.onVisible = () => document.visibilityState === "visible" && this.#wake();
+    this.onVisible = () => this.#seen(document.visibilityState === "visible", hiddenSeconds);
+  }
+
+  #seen(visible, hiddenSeconds) {
+    clearTimeout(this.#unseenTimer);
+    if (visible) {
+      this.#unseen = false;
+      this.#wake();
+      return;
+    }
+    this.#unseenTimer = setTimeout(() => {
+      this.#unseen = true;
+      this.#connection?.abort();
+    }, hiddenSeconds * 1000);
   }
 
   async run() {
@@ -92,7 +110,7 @@ class Follower {
         if (!this.#stopped) this.#tell("connecting");
       } catch {
         if (this.#stopped) break;
-        this.#tell("lost");
+        this.#tell(this.#unseen ? "connecting" : "lost");
         waitMs = this.#waitMs;
         this.#waitMs = Math.min(WAIT_MS_MAX, this.#waitMs * 2);
       }
@@ -104,6 +122,7 @@ class Follower {
     this.#stopped = true;
     this.#connection?.abort();
     this.#wake();
+    clearTimeout(this.#unseenTimer);
     globalThis.removeEventListener?.("online", this.onOnline);
     globalThis.removeEventListener?.("offline", this.onOffline);
     globalThis.document?.removeEventListener("visibilitychange", this.onVisible);
@@ -176,7 +195,7 @@ class Follower {
 
   #pause(ms) {
     return new Promise((resolve) => {
-      const timer = setTimeout(resolve, ms * (0.8 + 0.4 * Math.random()));
+      const timer = this.#unseen ? null : setTimeout(resolve, ms * (0.8 + 0.4 * Math.random()));
       this.#wake = () => {
         clearTimeout(timer);
         resolve();

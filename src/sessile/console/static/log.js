@@ -1,7 +1,12 @@
 // A session's log, folded into what a conversation shows. No DOM: it runs anywhere.
+import {
+  addNotice, answered, cardOf, changed, joined, messageOf, offer, points, removed, showProgress, toCard,
+  voided, write,
+} from "./log/messages.js";
+import { newTurn, raise, turnOf } from "./log/turns.js";
 
-const NUMBERS = ["current_iteration", "total_iterations", "tokens_used", "total_tokens"];
-const ENDS = new Set(["completed", "failed", "cancelled", "interrupted"]);
+export { points } from "./log/messages.js";
+export { hasEnded } from "./log/turns.js";
 
 export function empty() {
   return {
@@ -247,194 +252,8 @@ function ended(state, body, entry) {
   }
 }
 
-export function hasEnded(turn) {
-  return turn !== undefined && ENDS.has(turn.status);
-}
-
-function newTurn(turn_id) {
-  return {
-    turn_id,
-    status: "running",
-    position: 0,
-    attempt: 1,
-    input: null,
-    message_id: null,
-    by: null,
-    current_iteration: 0,
-    total_iterations: 0,
-    tokens_used: 0,
-    total_tokens: 0,
-    note: "",
-    error: null,
-    reason: "",
-    cancelling: false,
-    at: null,
-    messages: [],
-  };
-}
-
-/** The turn of an entry; null of what is said outside of turns, as what a fork inherits may be. */
-function turnOf(state, entry) {
-  if (entry.turn_id === null) return null;
-  let turn = state.turns.get(entry.turn_id);
-  if (!turn) {
-    turn = newTurn(entry.turn_id);
-    state.turns.set(entry.turn_id, turn);
-  }
-  return turn;
-}
-
-function raise(turn, body) {
-  for (const name of NUMBERS) turn[name] = Math.max(turn[name], body[name] ?? 0);
-}
-
 function listQueue(state) {
   state.queue = [...state.turns.values()]
     .filter((turn) => turn.status === "queued")
     .sort((a, b) => a.position - b.position);
-}
-
-/** The message of this id; a new one, at the end, where there is none. */
-function messageOf(state, message_id, entry, role) {
-  let message = state.byId.get(message_id);
-  if (message) return message;
-  message = {
-    message_id,
-    turn_id: entry.turn_id,
-    seq: entry.seq,
-    at: entry.at,
-    role,
-    by: null,
-    text: "",
-    thinking: "",
-    starts: { text: null, thinking: null },
-    lengths: { text: 0, thinking: 0 },
-    state: "partial",
-    steer_id: null,
-    buttons: [],
-    call: null,
-    notice: null,
-    progress: null,
-    version: 0,
-  };
-  state.byId.set(message_id, message);
-  // How far a turn is stands under all that it has said.
-  const last = state.messages.at(-1);
-  const under = last?.progress && last.turn_id === entry.turn_id;
-  state.messages.splice(state.messages.length - (under ? 1 : 0), 0, message);
-  if (entry.turn_id) turnOf(state, entry).messages.push(message);
-  return message;
-}
-
-function changed(message) {
-  message.version += 1;
-}
-
-function voided(message, state) {
-  message.text = "";
-  message.thinking = "";
-  message.starts = { text: 0, thinking: 0 };
-  message.lengths = { text: 0, thinking: 0 };
-  message.buttons = [];
-  message.state = state;
-  if (message.call) Object.assign(message.call, { arguments: null, result: null, reason: "" });
-  changed(message);
-}
-
-function removed(state, message) {
-  state.messages.splice(state.messages.indexOf(message), 1);
-  state.byId.delete(message.message_id);
-}
-
-function addNotice(state, entry, what, about) {
-  const message = messageOf(state, `notice_${entry.seq}`, entry, "system");
-  message.notice = { what, ...about };
-  message.state = "whole";
-  changed(message);
-}
-
-function showProgress(state, turn, entry) {
-  const message = messageOf(state, `progress_${turn.turn_id}`, entry, "system");
-  message.progress = turn;
-  message.state = "whole";
-  changed(message);
-}
-
-/** The card that a call's events update in place. */
-function cardOf(state, body, entry) {
-  const message = messageOf(state, body.message_id, entry, "tool");
-  message.state = "whole";
-  message.call ??= {
-    call_id: body.call_id,
-    name: body.name,
-    arguments: body.arguments,
-    parent_call_id: body.parent_call_id ?? null,
-    status: "started",
-    result: null,
-    reason: "",
-    verdict: "",
-    began: entry.at,
-    ended: null,
-  };
-  changed(message);
-  return message;
-}
-
-function toCard(state, body, entry, status) {
-  const { call } = cardOf(state, body, entry);
-  call.status = status;
-  if (status === "started") call.began = entry.at;
-  else if (status !== "awaiting") call.ended = entry.at;
-  return call;
-}
-
-function answered(state, body, status) {
-  const card = state.messages.findLast((message) => message.call?.call_id === body.call_id);
-  if (!card) return null;
-  card.call.status = status;
-  card.call.by = body.by;
-  changed(card);
-  return card.call;
-}
-
-function offer(message, { button, label, payload }) {
-  const wanted = JSON.stringify(payload ?? {});
-  const known = message.buttons.some(
-    (each) => each.button === button && JSON.stringify(each.payload) === wanted,
-  );
-  if (!known) message.buttons.push({ button, label, payload: payload ?? {}, pressed: false });
-}
-
-function joined(parts, type) {
-  return parts.filter((part) => part.type === type).map((part) => part.text ?? "").join("");
-}
-
-/** Text at an offset in code points of its channel. What is before the window is not known. */
-function write(message, channel, offset, text) {
-  const start = message.starts[channel] ?? offset;
-  if (message.starts[channel] === null) message.lengths[channel] = offset;
-  message.starts[channel] = start;
-  const have = message.lengths[channel];
-  if (offset < have) {
-    const kept = Array.from(message[channel]).slice(0, Math.max(0, offset - start));
-    message[channel] = kept.join("");
-  }
-  message[channel] += text;
-  message.lengths[channel] = offset + points(text);
-}
-
-/** How many code points a text has. */
-export function points(text) {
-  let count = text.length;
-  for (let at = 0; at < text.length - 1; at += 1) {
-    const unit = text.charCodeAt(at);
-    if (unit >= 0xd800 && unit <= 0xdbff) {
-      const next = text.charCodeAt(at + 1);
-      if (next >= 0xdc00 && next <= 0xdfff) {
-        count -= 1;
-        at += 1;
-      }
-    }
-  }
-  return count;
 }

@@ -7,7 +7,7 @@ const TAGS = [
   "a", "blockquote", "br", "code", "del", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "li", "ol",
   "p", "pre", "strong", "sub", "sup", "table", "tbody", "td", "th", "thead", "tr", "ul", "bdi",
 ];
-const ATTRIBUTES = ["href", "start", "align", "dir"];
+const ATTRIBUTES = ["href", "start", "align"];
 const ADDRESS = /^(?:https?:|mailto:)/i;
 
 const marked = new Marked({
@@ -48,6 +48,7 @@ export function markdown(text) {
       ALLOWED_TAGS: TAGS,
       ALLOWED_ATTR: ATTRIBUTES,
       ALLOWED_URI_REGEXP: ADDRESS,
+      ADD_URI_SAFE_ATTR: ["start", "align"],
       ALLOW_DATA_ATTR: false,
       ALLOW_ARIA_ATTR: false,
       RETURN_TRUSTED_TYPE: true,
@@ -57,10 +58,10 @@ export function markdown(text) {
   }
 }
 
-/** Quotes and lists in each other, and runs of brackets or stars: they cost the parser more time
- * than they have characters, and give a page of any depth. */
+/** Quotes and lists in each other, runs of brackets or stars, and words without an end: they cost the
+ * parser more time than they have characters, and give a page of any depth. */
 function tooDeep(text) {
-  return /(?:>[ \t]*){40}|^[ \t]{120,}[-*+\d]|[[(!]{200}|[*_~]{1000}/m.test(text);
+  return /(?:>[ \t]*){40}|^[ \t]{120,}[-*+\d]|[[(!]{200}|[*_~]{1000}|\S{10000}/m.test(text);
 }
 
 function escaped(text) {
