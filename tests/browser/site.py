@@ -111,6 +111,20 @@ class Site:
             served, self._served = self._served, None
             await asyncio.to_thread(served.__exit__)
 
+    def copied(self) -> dict[Path, bytes]:
+        """The database of a server that is not there, to be restored."""
+        return {file: file.read_bytes() for file in self._database()}
+
+    def restore(self, kept: dict[Path, bytes]) -> None:
+        """A backup put back: what was appended since is lost."""
+        for file in self._database():
+            file.unlink()
+        for file, content in kept.items():
+            file.write_bytes(content)
+
+    def _database(self) -> list[Path]:
+        return sorted((self.directory / "sessile-data").glob("sessile.db*"))
+
     def token(self, role: str = "user") -> str:
         """Of a user whom no other test has."""
         return f"{role}-{next(self._numbers)}"

@@ -317,6 +317,22 @@ async def test_enter_sends_and_shift_enter_is_a_new_line(person: Person) -> None
     assert await person.login.replies(session_id) == ["one\ntwo"]
 
 
+async def test_a_long_conversation_begins_at_its_end_and_goes_back(person: Person) -> None:
+    session_id = await person.login.opened()
+    await person.login.said(session_id, "fill 700")
+
+    await person.chat(session_id)
+    await expect(person.reply).to_contain_text("filled")
+    await expect(person.reply).to_be_in_viewport()
+    while await person.button("Load earlier").count():
+        shown = await person.messages().count()
+        await person.button("Load earlier").click()
+        await expect(person.messages().nth(shown)).to_be_attached()
+
+    await expect(person.messages("user").first).to_contain_text("fill 700")
+    await expect(person.messages("assistant")).to_have_count(701)
+
+
 async def test_a_session_that_is_not_there_is_told(person: Person) -> None:
     await person.sign_in()
     person.losses_expected = True

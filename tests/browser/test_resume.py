@@ -185,6 +185,40 @@ async def test_an_answer_whose_server_was_killed_goes_on_in_place(
     await expect(person.messages("assistant")).to_have_count(1)
 
 
+async def test_a_server_that_was_restored_is_shown_as_it_is_now(
+    entering: Enter, own_site: Site
+) -> None:
+    """The page has read what is not in the log any more: it forgets it, and says so."""
+    person = await entering(own_site)
+    person.losses_expected = True
+    session_id = await person.login.opened()
+    await person.login.said(session_id, "say kept")
+    await own_site.kill()
+    kept = own_site.copied()
+    await own_site.start()
+    await person.chat(session_id)
+    await person.login.said(session_id, "say forgotten")
+    await expect(person.reply).to_contain_text("forgotten")
+    timeline = await Person.arriving(person.page.context, person.login, person.url)
+    timeline.losses_expected = True
+    await timeline.sign_in(f"#/s/{session_id}/timeline")
+    rows = timeline.page.get_by_role("grid")
+    await expect(rows.get_by_text("say forgotten").first).to_be_visible()
+
+    await own_site.kill()
+    own_site.restore(kept)
+    await own_site.start()
+
+    await expect(person.conversation.get_by_text("forgotten")).to_have_count(0)
+    await expect(person.reply).to_contain_text("kept")
+    await expect(rows.get_by_text("forgotten")).to_have_count(0)
+    await expect(timeline.alert).to_contain_text("read anew")
+    await person.connected()
+    await person.say("say new")
+    await expect(person.reply).to_contain_text("new")
+    timeline.check()
+
+
 async def test_a_closed_laptop_that_wakes_is_live_at_once(entering: Enter, site: Site) -> None:
     person = await entering(site)
     session_id = await person.login.opened()
