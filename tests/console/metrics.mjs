@@ -72,7 +72,7 @@ test("a quantile of several series is that of them all, and beyond the last boun
 
 test("what must stay 0 is found by its name, with its meaning", () => {
   const found = mustStayZero(
-    reading("# HELP x_must_stay_zero_total A fault\nx_must_stay_zero_total 2\nx_total 1\nx_must_stay_zero_created 7"),
+    reading("# HELP x_must_stay_zero_total A fault\nx_must_stay_zero_total 2\nx_total 1\ny_zero_total 1\nx_must_stay_zero_created 7"),
   );
 
   assert.deepEqual(found, [{ name: "x_must_stay_zero", help: "A fault", value: 2 }]);

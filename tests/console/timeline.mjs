@@ -246,17 +246,18 @@ test("memory has an end, and keeps what is looked at", async () => {
 
 test("a filter finds all that fits, and what comes later", async () => {
   const server = served(log(2600, {
-    3: entry(3, "tool.started"), 1200: entry(1200, "tool.failed"), 2600: entry(2600, "turn.failed", {}, "trn_2"),
+    3: entry(3, "tool.started"), 1200: entry(1200, "tool.failed"), 2550: entry(2550, "tool.refused"),
+    2600: entry(2600, "turn.failed", {}, "trn_2"),
   }));
   const pages = new Pages(server.read, () => {});
   pages.grow(2600);
   const scan = new Scan(pages, { turn: "", kind: "tool." }, () => {});
   await scan.run();
-  assert.deepEqual(scan.rows.map(({ seq }) => seq), [3, 1200]);
+  assert.deepEqual(scan.rows.map(({ seq }) => seq), [3, 1200, 2550]);
 
   pages.grow(2601, entry(2601, "tool.completed"));
   await scan.run();
-  assert.deepEqual(scan.rows.map(({ seq }) => seq), [3, 1200, 2601]);
+  assert.deepEqual(scan.rows.map(({ seq }) => seq), [3, 1200, 2550, 2601]);
   assert.equal(scan.upto, 2601);
 
   const asked = server.pages.length;

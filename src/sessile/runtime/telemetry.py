@@ -17,9 +17,7 @@ class Telemetry:
             "sessile_turns_running", "Turns that run on this node", registry=self.registry
         )
         self.sessions_waiting = Gauge(
-            "sessile_sessions_waiting",
-            "Sessions whose next turn waits for a slot of this node",
-            registry=self.registry,
+            "sessile_sessions_waiting", "Sessions that wait for a slot here", registry=self.registry
         )
         self.turn_seconds = Histogram(
             "sessile_turn_seconds", "From accepted to ended", registry=self.registry

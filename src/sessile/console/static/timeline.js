@@ -89,10 +89,10 @@ function useLog(api, session_id, head, entry) {
   const [, redraw] = useState(0);
   const log = useMemo(() => {
     const read = (after, limit) => api.get(eventsPath(session_id, after, limit));
-    return { pages: new Pages(read, () => redraw((n) => n + 1)), anew: false };
+    return { pages: new Pages(read, () => redraw((n) => n + 1)), redraw, anew: false };
   }, [api, session_id]);
   if (head !== log.pages.head) log.anew = log.pages.grow(head, entry) || log.anew;
-  return { ...log, redraw };
+  return log;
 }
 
 function eventsPath(session_id, after, limit) {
@@ -100,10 +100,10 @@ function eventsPath(session_id, after, limit) {
 }
 
 /** What goes through the log for a filter; null where there is none. */
-function useScan({ pages, redraw, anew }, { turn, kind }, head) {
+function useScan({ pages, redraw }, { turn, kind }, head) {
   const scan = useMemo(
     () => (turn || kind ? new Scan(pages, { turn, kind }, () => redraw((n) => n + 1)) : null),
-    [pages, turn, kind, anew],
+    [pages, pages.era, turn, kind],
   );
   useEffect(() => () => scan?.stop(), [scan]);
   useEffect(() => void scan?.run(), [scan, head]);

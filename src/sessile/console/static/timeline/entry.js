@@ -29,6 +29,9 @@ export function Entry({ api, session_id, row, onClose }) {
       </button>
       <button type="button" onClick=${onClose}>${t("timeline.close")}</button>
     </header>
+    ${row.fenced && html`<p class="tl-muted">
+      ${t("timeline.attempt_long")} ${row.attempt} · ${row.fenced.node} · fence ${row.fenced.fence}
+    </p>`}
     ${row.note && html`<p>${t(row.note.key, row.note.values)}</p>`}
     ${copy === false && html`<p role="alert">${t("timeline.copy_failed")}</p>`}
     <${Alert} error=${error} retry=${read} />

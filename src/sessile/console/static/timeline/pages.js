@@ -24,7 +24,7 @@ export class Pages {
     this._blocks = new Map();
     this._reading = new Map();
     this._wanted = [];
-    this._era = 0;
+    this.era = 0; // how often all was forgotten
     this.head = 0;
     this.error = null;
   }
@@ -45,7 +45,7 @@ export class Pages {
 
   /** Read everything anew. */
   forget() {
-    this._era += 1;
+    this.era += 1;
     this._blocks.clear();
     this._reading.clear();
     this.error = null;
@@ -111,18 +111,18 @@ export class Pages {
   }
 
   _start(number) {
-    const era = this._era;
+    const era = this.era;
     const reading = this._fill(number, era)
       .then(() => {
-        if (era === this._era) this.error = null;
+        if (era === this.era) this.error = null;
       })
       .catch((error) => {
-        if (era === this._era) this.error = error;
+        if (era === this.era) this.error = error;
         throw error;
       })
       .finally(() => {
         if (this._reading.get(number) === reading) this._reading.delete(number);
-        if (era === this._era) this._onChange();
+        if (era === this.era) this._onChange();
       });
     this._reading.set(number, reading);
     return reading;
@@ -133,7 +133,7 @@ export class Pages {
       const after = this._upto(number);
       const due = this._due(number);
       const page = await this._read(after, BLOCK);
-      if (era !== this._era) return;
+      if (era !== this.era) return;
       const block = this._blocks.get(number) ?? this._new(number);
       // What is behind the last item of a last page, and not behind the head, is missing.
       const upto = page.next === null ? due : page.items.at(-1).seq;
