@@ -233,12 +233,6 @@ function Elsewhere({ api, view }) {
 
 const loaded = {};
 
-/** What is shown next, most likely, is fetched while the page is idle. */
-function ahead() {
-  const idle = globalThis.requestIdleCallback ?? ((then) => setTimeout(then, 500));
-  idle(() => VIEWS.chat().catch(() => {}));
-}
-
 /** A view, loaded when it is first shown. What it throws stays in it. */
 function View({ name, props }) {
   const [, redraw] = useReducer((n) => n + 1, 0);
@@ -266,4 +260,3 @@ function View({ name, props }) {
 
 applyTheme();
 mount(html`<${Page} />`);
-ahead();

@@ -105,6 +105,17 @@ export class OpenSession {
     this.entry = entry;
     this.outbox.settle(this.log);
     this.#told();
+    if (entry.seq === this.session.head) this.#begun();
+  }
+
+  /** The window is there. What is being written is shown from its beginning, however long it is. */
+  async #begun() {
+    const cut = () => this.log.messages.some((message) => message.state === "partial" && isCut(message));
+    try {
+      while (!this.#stopped && this.earlier && cut()) await this.loadEarlier();
+    } catch {
+      // The message says that its beginning is missing, and the button to load it is there.
+    }
   }
 
   async #waiting() {
@@ -189,4 +200,9 @@ export class OpenSession {
     if (globalThis.document?.visibilityState === "visible") requestAnimationFrame(tell);
     setTimeout(tell, 100);
   }
+}
+
+/** Whether a message's first entries are not in the window. */
+export function isCut({ starts }) {
+  return starts.text > 0 || starts.thinking > 0;
 }

@@ -1,6 +1,7 @@
 // One message of the conversation.
 import { number, t, time } from "../i18n.js";
 import { Icon } from "../parts.js";
+import { isCut } from "../session.js";
 import { html, useMemo, useState } from "../ui.js";
 import { Card } from "./card.js";
 import { Notice } from "./notice.js";
@@ -34,7 +35,7 @@ function Drawn({ message, ended, closed, expires, act, owner }) {
     </div>
     ${message.thinking && html`<details class="thinking" open=${writing && !message.text}>
       <summary>${t("chat.thinking")}</summary><div class="plain">${message.thinking}</div></details>`}
-    ${message.starts.text > 0 && html`<p class="hint">${t("chat.mid")}</p>`}
+    ${isCut(message) && html`<p class="hint">${t("chat.mid")}</p>`}
     ${message.state === "redacted"
       ? html`<p class="hint">${t("chat.redacted")}</p>`
       : html`<${Text} text=${message.text} writing=${writing} plain=${message.role === "user"} />`}
