@@ -3,8 +3,9 @@
 import asyncio
 import json
 import signal
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -111,19 +112,19 @@ class Site:
             served, self._served = self._served, None
             await asyncio.to_thread(served.__exit__)
 
-    def copied(self) -> dict[Path, bytes]:
-        """The database of a server that is not there, to be restored."""
-        return {file: file.read_bytes() for file in self._database()}
+    def back_up(self, to: Path) -> None:
+        with closing(sqlite3.connect(self._database)) as live, closing(sqlite3.connect(to)) as kept:
+            live.backup(kept)
 
-    def restore(self, kept: dict[Path, bytes]) -> None:
-        """A backup put back: what was appended since is lost."""
-        for file in self._database():
+    def restore(self, kept: Path) -> None:
+        """Of a server that is not there: what was appended since is lost."""
+        for file in self._database.parent.glob("sessile.db*"):
             file.unlink()
-        for file, content in kept.items():
-            file.write_bytes(content)
+        self._database.write_bytes(kept.read_bytes())
 
-    def _database(self) -> list[Path]:
-        return sorted((self.directory / "sessile-data").glob("sessile.db*"))
+    @property
+    def _database(self) -> Path:
+        return self.directory / "sessile-data" / "sessile.db"
 
     def token(self, role: str = "user") -> str:
         """Of a user whom no other test has."""

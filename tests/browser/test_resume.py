@@ -1,5 +1,7 @@
 """What a person sees when the connection, the page or the server is lost: nothing is."""
 
+from pathlib import Path
+
 from playwright.async_api import Page, expect
 from tests.browser.conftest import Enter
 from tests.browser.person import Person, counted
@@ -186,16 +188,14 @@ async def test_an_answer_whose_server_was_killed_goes_on_in_place(
 
 
 async def test_a_server_that_was_restored_is_shown_as_it_is_now(
-    entering: Enter, own_site: Site
+    entering: Enter, own_site: Site, tmp_path: Path
 ) -> None:
     """The page has read what is not in the log any more: it forgets it, and says so."""
     person = await entering(own_site)
     person.losses_expected = True
     session_id = await person.login.opened()
     await person.login.said(session_id, "say kept")
-    await own_site.kill()
-    kept = own_site.copied()
-    await own_site.start()
+    own_site.back_up(tmp_path / "kept.db")
     await person.chat(session_id)
     await person.login.said(session_id, "say forgotten")
     await expect(person.reply).to_contain_text("forgotten")
@@ -206,7 +206,7 @@ async def test_a_server_that_was_restored_is_shown_as_it_is_now(
     await expect(rows.get_by_text("say forgotten").first).to_be_visible()
 
     await own_site.kill()
-    own_site.restore(kept)
+    own_site.restore(tmp_path / "kept.db")
     await own_site.start()
 
     await expect(person.conversation.get_by_text("forgotten")).to_have_count(0)
