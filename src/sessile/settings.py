@@ -9,6 +9,8 @@ from math import inf
 from pathlib import Path
 from typing import Any, Self
 
+TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
 
 def _setting(default: Any, about: str) -> Any:
     return field(default=default, metadata={"about": about})
@@ -27,7 +29,7 @@ class Settings:
         " many nodes may share.",
     )
     store_sharded: bool = _setting(
-        False, "true where store_url is a cluster that distributes the tables by tenant_id."
+        False, "store_url is a cluster that distributes the tables by tenant_id."
     )
     notifier_url: str = _setting(
         "", "How nodes wake each other: empty, by the database; or nats://HOST:4222."
@@ -37,6 +39,7 @@ class Settings:
     )
     log_level: str = _setting("info", "debug, info, warning or error.")
     log_format: str = _setting("auto", "text, json, or auto: text on a terminal.")
+    console: bool = _setting(True, "The console, a page at /.")
     dev_token: str = _setting("", "The admin's development token; empty: a random one.")
 
     turns_concurrent_max: int = _setting(32, "Turns that run at once on this node.")
@@ -155,12 +158,10 @@ def is_own_origin(origin: bytes, host: bytes) -> bool:
 
 def _converted(settings: Settings, name: str, value: Any) -> Any:
     kind: type[Any] = getattr(Settings(), name).__class__
+    if kind is bool:
+        return _truth(name, value)
     if issubclass(kind, Path):
         return Path(value)
-    if kind is bool:
-        if str(value).lower() not in ("true", "false"):
-            raise ValueError(f"{name}: {value!r} is neither true nor false")
-        return str(value).lower() == "true"
     try:
         converted = kind(value)
     except ValueError:
@@ -168,6 +169,12 @@ def _converted(settings: Settings, name: str, value: Any) -> Any:
     if kind in (int, float) and not (0 < converted < inf or (converted == 0 and name == "port")):
         raise ValueError(f"{name}: must be more than 0 and finite, not {value}")
     return converted
+
+
+def _truth(name: str, value: Any) -> bool:
+    if (said := str(value).lower()) not in TRUTHS:
+        raise ValueError(f"{name}: {value!r} is neither true nor false")
+    return TRUTHS[said]
 
 
 def _article(kind: type) -> str:

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from tests.cli.conftest import Ran
 
 from sessile.cli.failure import CommandFailed
-from sessile.cli.flags import CHOICES, PANELS, changed, flag, read_settings, variable
+from sessile.cli.flags import CHOICES, PANELS, changed, flag, read_settings, variable, with_settings
 from sessile.settings import Settings
 
 NAMES = [field.name for field in fields(Settings)]
 ADDRESSES = {"store_url": "memory", "notifier_url": "nats://here"}
-ANOTHER: dict[type, str] = {bool: "true", int: "7", float: "0.5", str: "words"}
+ANOTHER: dict[type, str] = {int: "7", float: "0.5", str: "words"}
 
 
 def another(name: str) -> str:
@@ -25,10 +26,14 @@ def another(name: str) -> str:
         return next(choice for choice in CHOICES[name] if choice != default)
     if name in ADDRESSES:
         return ADDRESSES[name]
+    if isinstance(default, bool):
+        return str(not default).lower()
     return "elsewhere" if isinstance(default, Path) else ANOTHER[type(default)]
 
 
 def as_kept(name: str, text: str) -> Any:
+    if isinstance(getattr(Settings(), name), bool):
+        return text == "true"
     return type(getattr(Settings(), name))(text)
 
 
@@ -56,6 +61,31 @@ def test_serve_has_a_flag_for_each_setting_and_says_what_it_is(run: Callable[...
     assert ran.code == 0
 
 
+@pytest.mark.parametrize(
+    ("flags", "variables", "kept"),
+    [
+        ([], {}, True),
+        (["--no-console"], {}, False),
+        (["--console"], {"SESSILE_CONSOLE": "0"}, True),
+        (["--no-console"], {"SESSILE_CONSOLE": "yes"}, False),
+        ([], {"SESSILE_CONSOLE": "No"}, False),
+    ],
+)
+def test_a_switch_is_turned_on_and_off(
+    flags: list[str], variables: dict[str, str], kept: bool
+) -> None:
+    app, given = typer.Typer(), dict[str, Any]()
+
+    @app.command()
+    @with_settings
+    def command(**flags: Any) -> None:
+        given.update(flags)
+
+    app(flags, standalone_mode=False)
+
+    assert read_settings(variables, given).console is kept
+
+
 def test_every_panel_begins_at_a_setting_that_there_is() -> None:
     assert set(PANELS) <= set(NAMES)
     assert set(CHOICES) <= set(NAMES)
@@ -69,6 +99,7 @@ def test_every_panel_begins_at_a_setting_that_there_is() -> None:
         ("port", "-1", "must be more than 0"),
         ("sweep_seconds", "soon", "'soon' is not a number"),
         ("sweep_seconds", "0", "must be more than 0"),
+        ("console", "maybe", "'maybe' is neither true nor false"),
         ("sweep_seconds", "nan", "finite"),
         ("drain_seconds_max", "inf", "finite"),
         ("log_level", "loud", "none of debug, info, warning, error"),
@@ -76,7 +107,7 @@ def test_every_panel_begins_at_a_setting_that_there_is() -> None:
         ("store_url", "files", "none of sqlite, memory, postgresql://"),
         ("store_url", "mysql://ann:secret@db/x", "'mysql://ann:…@db/x' is none of"),
         ("notifier_url", "redis://host", "none of nats://"),
-        ("store_sharded", "yes", "'yes' is neither true nor false"),
+        ("store_sharded", "perhaps", "'perhaps' is neither true nor false"),
         ("role", "none", "none of all, surfaces, turns"),
     ],
 )

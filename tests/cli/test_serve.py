@@ -53,6 +53,14 @@ def test_it_says_where_it_is_and_what_to_try(demo: Serve) -> None:
     assert demo.wait_for(r"  or +(.+)$")[1] == f"sessile chat --url {demo.url}"
 
 
+def test_it_says_how_to_be_signed_in_to_the_console(demo: Serve) -> None:
+    line = demo.wait_for(r"  console +(echo .+)$")[1]
+
+    ran = subprocess.run(["sh", "-c", line], cwd=demo.directory, capture_output=True, check=True)
+
+    assert ran.stdout.decode() == f"{demo.url}/#token={demo.token}\n"
+
+
 def test_the_line_to_try_works_as_it_stands(demo: Serve) -> None:
     assert tried(demo.wait_for(r"  try +(curl .+)$")[1], demo.directory) == "completed"
 
@@ -62,6 +70,7 @@ def test_a_token_is_shown_on_a_terminal_alone(demo: Serve, tmp_path: Path) -> No
 
     with Terminal("serve", "--port", "0", cwd=tmp_path) as terminal:
         token = terminal.wait_for(r"  token +(\S+)\n")[1]
+        assert terminal.wait_for(r"  console +(\S+)\n")[1].endswith(f"/#token={token}")
         line = terminal.wait_for(r"  try +(curl .+)\n")[1]
         assert token in line
         assert tried(line, tmp_path) == "completed"

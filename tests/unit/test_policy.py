@@ -108,3 +108,4 @@ def test_what_cannot_be_given_is_said_before_what_can(
     )
 
     assert given.status == status
+    assert given.grant == ("money" if known else None)

@@ -32,7 +32,6 @@ ADDRESSES = {
     "notifier_url": (r"|nats://.+", "nats://…"),
 }
 _METAVARS: Mapping[type, str] = {
-    bool: "true|false",
     int: "INTEGER",
     float: "NUMBER",
     str: "TEXT",
@@ -109,10 +108,11 @@ def _parameters() -> Iterator[inspect.Parameter]:
     panel = ""
     for field in fields(Settings):
         panel = PANELS.get(field.name, panel)
+        switch = isinstance(field.default, bool)
         option = typer.Option(
             None,
-            flag(field.name),
-            metavar=_metavar(field),
+            flag(field.name) + (f"/--no-{flag(field.name)[2:]}" if switch else ""),
+            metavar=None if switch else _metavar(field),
             help=_help(field),
             rich_help_panel=panel,
             show_default=False,
@@ -121,7 +121,7 @@ def _parameters() -> Iterator[inspect.Parameter]:
             field.name,
             inspect.Parameter.KEYWORD_ONLY,
             default=option,
-            annotation=str | None,
+            annotation=bool | None if switch else str | None,
         )
 
 
@@ -134,6 +134,7 @@ def _metavar(field: "Field[Any]") -> str:
 def _help(field: "Field[Any]") -> str:
     value = field.default
     default = f"{value:g}" if isinstance(value, float) else str(value) or "none"
-    default = default.lower() if isinstance(value, bool) else default
+    if isinstance(value, bool):
+        default = "on" if value else "off"
     told = rf"\[default: {default}; {variable(field.name)}]"
     return f"{field.metadata['about']} [dim]{told}[/dim]"

@@ -14,6 +14,7 @@ from collections.abc import Generator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from importlib.metadata import version
 from typing import NoReturn
+from urllib.parse import quote
 
 from sessile.cli.broken import no_database, no_postgres
 from sessile.cli.failure import CommandFailed
@@ -160,6 +161,8 @@ class Serving:
             _say("  runs no turns: other nodes of this database do")
         _say(f"  token       {shown}")
         _say(f"  others      {one_line(file)}")
+        if settings.console:
+            _say(f"  console     {_link(url, token)}")
         _say(f"  try         curl -s {' '.join(asked)}")
         chat = ["sessile", "chat"]
         if port != Settings().port:
@@ -167,6 +170,15 @@ class Serving:
         if settings.data_dir != Settings().data_dir:
             chat += ["--data-dir", str(settings.data_dir)]
         _say(f"  or          {shlex.join(chat)}")
+
+
+def _link(url: str, token: str | None) -> str:
+    """The console's address, signed in; where it would be kept, the command that makes it."""
+    if token is None:
+        return url
+    if sys.stdout.isatty():
+        return f"{url}/#token={quote(token, safe='')}"
+    return f'echo "{url}/#token={token}"'
 
 
 class _Listener(Listener):

@@ -8,11 +8,13 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """`reason` is a sentence for people, and for the model that was refused."""
+    """`reason` is a sentence for people, and for the model that was refused. `grant`: what the
+    tool needs, whether the session has it or not."""
 
     tool: str
     status: Literal["allowed", "needs_grant", "needs_approval", "denied"]
     reason: str
+    grant: str | None = None
 
 
 def verdict(
@@ -30,14 +32,16 @@ def verdict(
         return Verdict(tool=tool, status="denied", reason="The assistant has no such tool.")
     pattern = next((each for each in allowed if fnmatchcase(tool, each)), None)
     if pattern is None:
-        return Verdict(tool=tool, status="denied", reason="Not in the assistant's allow-list.")
+        return Verdict(
+            tool=tool, status="denied", reason="Not in the assistant's allow-list.", grant=grant
+        )
     if grant is not None and grant not in grants:
-        return Verdict(tool=tool, status="needs_grant", reason=needs_grant(grant))
+        return Verdict(tool=tool, status="needs_grant", reason=needs_grant(grant), grant=grant)
     if approval:
         reason = "Each call waits until a person approves it."
-        return Verdict(tool=tool, status="needs_approval", reason=reason)
+        return Verdict(tool=tool, status="needs_approval", reason=reason, grant=grant)
     reason = f"The assistant's allow-list has {pattern!r}."
-    return Verdict(tool=tool, status="allowed", reason=reason)
+    return Verdict(tool=tool, status="allowed", reason=reason, grant=grant)
 
 
 def needs_grant(grant: str) -> str:

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sessile.core.codec import to_json
 from sessile.core.errors import SessileError
+from sessile.http.assistants import AssistantRoutes
 from sessile.http.events import EventRoutes
 from sessile.http.exchange import exchange
 from sessile.http.gates import GateRoutes
@@ -47,6 +48,7 @@ not yours is the same answer. A field of a reply is always there: null where unk
 
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 TAGS = [
+    {"name": "assistants", "description": "Whom a session can be opened with."},
     {"name": "sessions", "description": "A conversation: one append-only log, and what it tells."},
     {"name": "turns", "description": "What is said to a session, and all that follows from it."},
     {"name": "gates", "description": "What a session is granted, and calls that wait for a yes."},
@@ -85,6 +87,7 @@ class App:
         self.routes.router.route_class = LeanRoute
         HealthRoutes(served, self._streams).declare(self.routes)
         if served.settings.role != "turns":
+            AssistantRoutes(served).declare(self.routes)
             SessionRoutes(served).declare(self.routes)
             TurnRoutes(served).declare(self.routes)
             GateRoutes(served).declare(self.routes)

@@ -202,10 +202,19 @@ class Entry(_Output):
     body: dict[str, Any]
 
 
+class Assistant(_Output):
+    """`is_default`: a session that names no assistant gets this one."""
+
+    name: str
+    description: str
+    is_default: bool
+
+
 class ToolVerdict(_Output):
     tool: str
     status: Literal["allowed", "needs_grant", "needs_approval", "denied"]
     reason: str
+    grant: str | None = Field(description="What the tool needs, had or not; null: nothing.")
 
 
 class Context(_Output):
@@ -252,6 +261,10 @@ class EntryPage(_Output):
 
 class ToolPage(Page[ToolVerdict]):
     """All of them."""
+
+
+class AssistantPage(Page[Assistant]):
+    """All of them, in the server's order."""
 
 
 class SessionPage(_Output):

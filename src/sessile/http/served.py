@@ -8,6 +8,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from sessile.http.schemas import Problem
+from sessile.ports.agent import Agent
 from sessile.runtime.feed import Feed
 from sessile.runtime.gates import Gates
 from sessile.runtime.reads import Reads
@@ -43,6 +44,11 @@ class Served(Protocol):
 
     @property
     def workers(self) -> Workers: ...
+
+    @property
+    def assistants(self) -> tuple[Agent, ...]:
+        """The first is whom a session gets that names none."""
+        ...
 
     @property
     def routers(self) -> Iterable[Any]: ...

@@ -156,7 +156,10 @@ class SessionRoutes:
     async def list_tools(self, caller: Caller, session_id: SessionPath) -> Reply:
         """For each tool of the assistant: whether the session may use it, and why not."""
         verdicts = await self._served.reads.tools(caller, session_id)
-        items = ({"tool": v.tool, "status": v.status, "reason": v.reason} for v in verdicts)
+        items = (
+            {"tool": v.tool, "status": v.status, "reason": v.reason, "grant": v.grant}
+            for v in verdicts
+        )
         return json_reply(200, page_wire(items, after=None))
 
     async def get_context(self, caller: Caller, session_id: SessionPath) -> Reply:

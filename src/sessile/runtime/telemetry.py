@@ -21,6 +21,9 @@ class Telemetry:
         self.turns_running = Gauge(
             "sessile_turns_running", "Turns that run on this node", registry=self.registry
         )
+        self.sessions_waiting = Gauge(
+            "sessile_sessions_waiting", "Sessions that wait for a slot here", registry=self.registry
+        )
         self.turn_seconds = Histogram(
             "sessile_turn_seconds", "From accepted to ended", registry=self.registry
         )

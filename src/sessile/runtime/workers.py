@@ -38,6 +38,7 @@ class Workers:
         self._slots = node.settings.turns_concurrent_max if self._runs else 0
         self._free = self._slots
         self._due = Due()
+        node.telemetry.sessions_waiting.set_function(lambda: len(self._due))
         self._attempts: dict[SessionKey, Attempt] = {}
         self._again: set[SessionKey] = set()
         self._begun: dict[SessionKey, Fence] = {}
@@ -250,8 +251,7 @@ class Workers:
 
     def _successor(self) -> Runner | None:
         """The slot stays with the session where no other session waits for it."""
-        free = self.ready and self._room >= 0 and not self._due
-        return self._node.runner if free else None
+        return self._node.runner if self.ready and self._room >= 0 and not self._due else None
 
     def _stranger(self, claimed: Committed) -> str | None:
         """The assistant that a turn waits for, where this node does not have it."""

@@ -228,6 +228,7 @@ class Server:
 
         Without an authenticator, development tokens: see `dev_tokens`.
         """
+        from sessile.console.surface import Console  # noqa: PLC0415
         from sessile.http.app import create_app  # noqa: PLC0415
         from sessile.pusher.surface import Pusher  # noqa: PLC0415
 
@@ -242,7 +243,8 @@ class Server:
             clock=self._clock,
             new_socket_id=new_socket_id,
         )
-        return create_app(self, known, node=node, surfaces=(pusher,))
+        console = (Console(),) if self.settings.console else ()
+        return create_app(self, known, node=node, surfaces=(pusher, *console))
 
     def project(self, projection: Projection, *, assistant: str | None = None) -> Projection:
         """Tell the channels of sessions, or of one assistant's, entries in another shape besides.

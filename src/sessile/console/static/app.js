@@ -1,0 +1,262 @@
+// The page: who is signed in, where it is, and what is around the views.
+import { Api } from "./api.js";
+import { language, onLanguage, setLanguage, t } from "./i18n.js";
+import { Alert, Empty, Icon, Loading } from "./parts.js";
+import { OpenSession } from "./session.js";
+import { Outbox } from "./outbox.js";
+import { SessionHead } from "./head.js";
+import { Sessions } from "./sessions.js";
+import { applyTheme, setTheme, theme, THEMES } from "./theme.js";
+import { html, mount, useEffect, useErrorBoundary, useMemo, useReducer, useState } from "./ui.js";
+import "./words/app.js";
+import "./words/chat.js";
+
+const KEY = "sessile.token";
+const VIEWS = {
+  chat: () => import("./chat.js").then((module) => module.Chat),
+  timeline: () => import("./timeline.js").then((module) => module.Timeline),
+  tools: () => import("./tools.js").then((module) => module.Tools),
+  health: () => import("./health.js").then((module) => module.Health),
+};
+
+function takeToken() {
+  const given = /^#token=(.+)$/.exec(location.hash)?.[1];
+  if (given) {
+    history.replaceState(null, "", `${location.pathname}${location.search}#/`);
+    keepToken(plain(given));
+  }
+  try {
+    return sessionStorage.getItem(KEY) ?? "";
+  } catch {
+    return given ? plain(given) : "";
+  }
+}
+
+/** As the address has it; one that somebody pasted need not be escaped. */
+function plain(given) {
+  try {
+    return decodeURIComponent(given);
+  } catch {
+    return given;
+  }
+}
+
+function keepToken(token) {
+  try {
+    if (token) sessionStorage.setItem(KEY, token);
+    else sessionStorage.removeItem(KEY);
+  } catch {
+    // It holds until the page is left.
+  }
+}
+
+/** Where the address says to be: `{view, session_id}`. */
+function place() {
+  const hash = location.hash.replace(/^#\/?/, "");
+  if (hash === "health") return { view: "health", session_id: null };
+  const [, id, view] = /^s\/([^/]+)(?:\/(timeline|tools))?$/.exec(hash) ?? [];
+  if (id) return { view: view ?? "chat", session_id: decodeURIComponent(id) };
+  return { view: "list", session_id: null };
+}
+
+function Page() {
+  const [token, setToken] = useState(takeToken);
+  const [refused, setRefused] = useState(false);
+  const [, redraw] = useReducer((n) => n + 1, 0);
+  useEffect(() => onLanguage(redraw), []);
+  useEffect(() => {
+    document.documentElement.lang = language();
+  }, [language()]);
+  useEffect(() => {
+    // A link with a token may be opened where the page is already.
+    const moved = () => /^#token=/.test(location.hash) && setToken(takeToken());
+    addEventListener("hashchange", moved);
+    return () => removeEventListener("hashchange", moved);
+  }, []);
+  const api = useMemo(() => {
+    return new Api(token, () => {
+      keepToken("");
+      setRefused(true);
+      setToken("");
+    });
+  }, [token]);
+  const enter = (given) => {
+    keepToken(given);
+    setRefused(false);
+    setToken(given);
+  };
+  if (!token) return html`<${SignIn} refused=${refused} enter=${enter} />`;
+  return html`<${Console} key=${token} api=${api} leave=${() => enter("")} />`;
+}
+
+function SignIn({ refused, enter }) {
+  const [given, setGiven] = useState("");
+  const submit = (event) => {
+    event.preventDefault();
+    if (given.trim()) enter(given.trim());
+  };
+  useEffect(() => {
+    document.title = `${t("sign.title")} · Sessile`;
+  });
+  const [before, file] = t("sign.hint").split("`sessile serve`");
+  return html`<div class="sign-in">
+    <header class="sign-top"><${Settings} /></header>
+    <main class="sign-card">
+      <h1><span class="mark" aria-hidden="true"></span> Sessile</h1>
+      ${refused && html`<div class="alert" role="alert"><p>${t("sign.refused")}</p></div>`}
+      <form onSubmit=${submit}>
+        <label>${t("sign.token")}
+          <input type="password" name="token" autocomplete="off" spellcheck=${false} required autofocus
+            value=${given} onInput=${(event) => setGiven(event.currentTarget.value)} />
+        </label>
+        <button type="submit" class="primary">${t("sign.in")}</button>
+      </form>
+      <p class="hint">${before}<code>sessile serve</code>${file}</p>
+      <pre class="hint-code">awk '$4 == "admin" {print $1}' sessile-data/dev-tokens</pre>
+      <p class="hint">${t("sign.kept")}</p>
+    </main>
+  </div>`;
+}
+
+function Settings() {
+  const [chosen, setChosen] = useState(theme);
+  const next = THEMES[(THEMES.indexOf(chosen) + 1) % THEMES.length];
+  const change = () => {
+    setTheme(next);
+    setChosen(next);
+  };
+  const icon = { system: "system", light: "sun", dark: "moon" }[chosen];
+  return html`
+    <button type="button" class="quiet icon-button" aria-label=${t("app.theme")} title=${t(`app.theme.${chosen}`)}
+      onClick=${change}><${Icon} name=${icon} /></button>
+    <select class="quiet" aria-label=${t("app.language")} value=${language()}
+      onChange=${(event) => setLanguage(event.currentTarget.value)}>
+      <option value="en" lang="en">English</option>
+      <option value="fr" lang="fr">Français</option>
+    </select>`;
+}
+
+function Console({ api, leave }) {
+  const [at, setAt] = useState(place);
+  const [menu, setMenu] = useState(false);
+  const [outboxes] = useState(() => new Map());
+  const [drafts] = useState(() => new Map());
+  useEffect(() => {
+    const moved = () => {
+      setAt(place());
+      setMenu(false);
+    };
+    addEventListener("hashchange", moved);
+    return () => removeEventListener("hashchange", moved);
+  }, []);
+  useEffect(() => {
+    // What was not sent is in this page alone.
+    const ask = (event) => {
+      const kept = [...outboxes.values()].flatMap((outbox) => outbox.items);
+      if (kept.some((item) => item.state === "unsent")) event.preventDefault();
+    };
+    addEventListener("beforeunload", ask);
+    return () => removeEventListener("beforeunload", ask);
+  }, []);
+  const open = useSession(api, at.session_id, outboxes);
+  const dismiss = (event) => event.key === "Escape" && setMenu(false);
+  return html`<div class="page" data-view=${at.view} data-menu=${menu ? "open" : "closed"} onKeyDown=${dismiss}>
+    <a class="skip" href="#main" onClick=${toMain}>${t("app.skip")}</a>
+    <header class="top" role="banner">
+      <button type="button" class="quiet icon-button only-narrow" aria-label=${t("app.menu")}
+        aria-expanded=${menu} aria-controls="sessions" onClick=${() => setMenu(!menu)}><${Icon} name="menu" /></button>
+      <a class="brand" href="#/"><span class="mark" aria-hidden="true"></span> Sessile</a>
+      <span class="grow"></span>
+      <a class="top-link" href="#/health" aria-current=${at.view === "health" ? "page" : null}>${t("app.health")}</a>
+      <${Settings} />
+      <button type="button" class="quiet icon-button" aria-label=${t("app.sign_out")} title=${t("app.sign_out")}
+        onClick=${leave}><${Icon} name="leave" /></button>
+    </header>
+    <${Sessions} api=${api} session_id=${at.session_id} open=${open} />
+    <div class="scrim" onClick=${() => setMenu(false)}></div>
+    <main id="main" tabindex="-1">
+      ${at.session_id && open
+        ? html`<${Opened} key=${at.session_id} api=${api} open=${open} view=${at.view} drafts=${drafts} />`
+        : html`<${Elsewhere} api=${api} view=${at.view} />`}
+    </main>
+  </div>`;
+}
+
+function toMain(event) {
+  event.preventDefault();
+  document.getElementById("main").focus();
+}
+
+/** The session that the address names, followed as long as it does; drawn again as it changes. */
+function useSession(api, session_id, outboxes) {
+  const [, redraw] = useReducer((n) => n + 1, 0);
+  const open = useMemo(() => {
+    if (!session_id) return null;
+    if (!outboxes.has(session_id)) outboxes.set(session_id, new Outbox());
+    return new OpenSession(api, session_id, outboxes.get(session_id));
+  }, [api, session_id]);
+  useEffect(() => {
+    if (!open) return undefined;
+    const deaf = open.listen(redraw);
+    open.start();
+    return () => {
+      deaf();
+      open.stop();
+    };
+  }, [open]);
+  return open;
+}
+
+function Opened({ api, open, view, drafts }) {
+  if (open.failed && !open.session) {
+    return html`<div class="view"><${Alert} error=${open.failed} retry=${() => open.start()} /></div>`;
+  }
+  if (!open.session) return html`<div class="view"><${Loading} /></div>`;
+  const { session, session_id } = open;
+  const props = {
+    chat: { api, open, drafts },
+    timeline: { api, session_id, head: open.head, entry: open.entry },
+    tools: { api, session_id, session: { ...session, head: open.head, grants: open.log.grants, assistant: open.log.assistant } },
+  }[view];
+  return html`
+    <${SessionHead} api=${api} open=${open} view=${view} />
+    <${View} key=${view} name=${view} props=${props} />`;
+}
+
+function Elsewhere({ api, view }) {
+  useEffect(() => {
+    document.title = view === "health" ? `${t("app.health")} · Sessile` : "Sessile";
+  });
+  if (view === "health") return html`<${View} key="health" name="health" props=${{ api }} />`;
+  return html`<div class="view"><${Empty} title=${t("app.welcome")} hint=${t("app.welcome.hint")} /></div>`;
+}
+
+const loaded = {};
+
+/** A view, loaded when it is first shown. What it throws stays in it. */
+function View({ name, props }) {
+  const [, redraw] = useReducer((n) => n + 1, 0);
+  const [missing, setMissing] = useState(null);
+  const [broken, mend] = useErrorBoundary((error) => console.error(error));
+  const load = () => {
+    setMissing(null);
+    VIEWS[name]().then(
+      (component) => {
+        loaded[name] = component;
+        redraw();
+      },
+      setMissing,
+    );
+  };
+  useEffect(() => {
+    if (!loaded[name]) load();
+  }, [name]);
+  if (broken) return html`<div class="view"><${Alert} error=${broken} retry=${mend} /></div>`;
+  // A module that could not be fetched stays so for the browser until the page is loaded again.
+  if (missing) return html`<div class="view"><${Alert} error=${missing} retry=${() => location.reload()} /></div>`;
+  const Shown = loaded[name];
+  return Shown ? html`<${Shown} ...${props} />` : html`<div class="view"><${Loading} /></div>`;
+}
+
+applyTheme();
+mount(html`<${Page} />`);

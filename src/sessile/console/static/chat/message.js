@@ -1,0 +1,83 @@
+// One message of the conversation.
+import { number, t, time } from "../i18n.js";
+import { Icon } from "../parts.js";
+import { isCut } from "../session.js";
+import { html, useMemo, useState } from "../ui.js";
+import { Card } from "./card.js";
+import { Notice } from "./notice.js";
+import { Progress } from "./progress.js";
+import { Text } from "./prose.js";
+
+/** Drawn again only where what it shows has changed: a conversation may be long. */
+export function Message(props) {
+  const { message, version, ended, closed, expires, act, owner } = props;
+  return useMemo(
+    () => html`<${Drawn} ...${props} />`,
+    [message, version, ended, closed, expires, act, owner, t("chat.copy")],
+  );
+}
+
+function Drawn({ message, ended, closed, expires, act, owner }) {
+  if (message.call) return html`<${Article} message=${message} nested=${message.call.parent_call_id !== null}>
+    <${Card} call=${message.call} expires=${expires} answer=${act.answer} /><//>`;
+  if (message.progress) return html`<${Article} message=${message}><${Progress} turn=${message.progress} /><//>`;
+  if (message.notice) return html`<${Article} message=${message}><${Notice} notice=${message.notice} /><//>`;
+  if (isHollow(message)) return null;
+  const writing = message.state === "partial";
+  const note = ["cancelled", "failed", "interrupted", "steered"].includes(message.state);
+  return html`<${Article} message=${message} busy=${writing}>
+    <div class="by">
+      <bdi>${message.by ?? (message.role === "user" ? owner : t("chat.assistant"))}</bdi>
+      <time datetime=${message.at}>${time(message.at)}</time>
+      ${note && html`<span class="tag" data-tag=${message.state}>${t(`chat.state.${message.state}`)}</span>`}
+      <span class="grow"></span>
+      <${Tools} message=${message} ended=${ended} act=${act} />
+    </div>
+    ${message.thinking && html`<details class="thinking" open=${writing && !message.text}>
+      <summary>${t("chat.thinking")}</summary><div class="plain">${message.thinking}</div></details>`}
+    ${isCut(message) && html`<p class="hint">${t("chat.mid")}</p>`}
+    ${message.state === "redacted"
+      ? html`<p class="hint">${t("chat.redacted")}</p>`
+      : html`<${Text} text=${message.text} writing=${writing} plain=${message.role === "user"} />`}
+    ${message.buttons.length > 0 && html`<div class="offers">
+      ${message.buttons.map((each) => html`<button type="button" key=${each.button + each.label}
+        aria-pressed=${each.pressed ? "true" : null} disabled=${closed}
+        onClick=${() => act.press(message.message_id, each)}><bdi>${each.label}</bdi></button>`)}</div>`}
+  <//>`;
+}
+
+/** A message that only asked for tools shows as their cards; one that is void does not show. */
+function isHollow(message) {
+  return !message.text && !message.thinking && !message.buttons.length && message.state !== "redacted";
+}
+
+function Article({ message, busy, nested, children }) {
+  return html`<article class="message" data-role=${message.role} data-message-id=${message.message_id}
+    data-state=${message.state} data-nested=${nested ? "" : null} aria-busy=${busy ? "true" : null}>${children}</article>`;
+}
+
+function Tools({ message, ended, act }) {
+  const [copied, setCopied] = useState(false);
+  const copy = async () => {
+    await navigator.clipboard.writeText(message.text);
+    setCopied(true);
+  };
+  return html`<div class="message-tools">
+    <button type="button" class="quiet small" onClick=${copy} onBlur=${() => setCopied(false)}>
+      <${Icon} name="copy" /> ${t(copied ? "chat.copied" : "chat.copy")}</button>
+    ${ended && message.turn_id && html`<button type="button" class="quiet small" onClick=${() => act.fork(message.turn_id)}>
+      <${Icon} name="fork" /> ${t("chat.fork")}</button>`}
+  </div>`;
+}
+
+/** What was said here and is not in the log yet. */
+export function Pending({ item, state, act, owner }) {
+  const text = item.input.text ?? item.input.button;
+  return html`<article class="message" data-role="user" data-state=${state}>
+    <div class="by"><bdi>${owner}</bdi>${state !== "unsent" && html`<span class="tag">${t("chat.sending")}</span>`}</div>
+    <${Text} text=${text} plain=${true} />
+    ${state === "unsent" && html`<div class="alert" role="alert"><p>${t("chat.unsent")}</p>
+      <button type="button" onClick=${() => act.again(item)}>${t("chat.again")}</button>
+      <button type="button" class="quiet" onClick=${() => act.discard(item)}>${t("chat.discard")}</button></div>`}
+  </article>`;
+}

@@ -1,0 +1,69 @@
+// Markdown as HTML that can do nothing: no script, no style, no address that loads by itself.
+import DOMPurify from "./vendor/dompurify-3.5.0.mjs";
+import { Marked } from "./vendor/marked-18.2.1.mjs";
+import { MARKDOWN_CHARS_MAX } from "./blocks.js";
+
+const TAGS = [
+  "a", "blockquote", "br", "code", "del", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "li", "ol",
+  "p", "pre", "strong", "sub", "sup", "table", "tbody", "td", "th", "thead", "tr", "ul", "bdi",
+];
+const ATTRIBUTES = ["href", "start", "align"];
+const ADDRESS = /^(?:https?:|mailto:)/i;
+
+const marked = new Marked({
+  gfm: true,
+  breaks: true,
+  renderer: {
+    // What is written as HTML is shown as it was written.
+    html({ text }) {
+      return escaped(text);
+    },
+    image({ href, text }) {
+      return `<a href="${escaped(href)}">${escaped(text || href)}</a>`;
+    },
+    checkbox({ checked }) {
+      return checked ? "☑ " : "☐ ";
+    },
+  },
+});
+
+DOMPurify.addHook("afterSanitizeAttributes", (node) => {
+  if (node.tagName === "A") {
+    if (!ADDRESS.test(node.getAttribute("href") ?? "")) node.removeAttribute("href");
+    node.setAttribute("target", "_blank");
+    node.setAttribute("rel", "noopener noreferrer");
+  }
+  // Each block finds its own direction; what is marked in one does not reach into another.
+  if (["P", "LI", "TD", "TH", "BLOCKQUOTE"].includes(node.tagName) || /^H[1-6]$/.test(node.tagName)) {
+    node.setAttribute("dir", "auto");
+  }
+});
+
+/** HTML for `innerHTML` (a TrustedHTML where the browser has them); null where the text is to be
+ * shown as it is: too long, too deep, or not understood. */
+export function markdown(text) {
+  if (text.length > MARKDOWN_CHARS_MAX || tooDeep(text)) return null;
+  try {
+    return DOMPurify.sanitize(marked.parse(text), {
+      ALLOWED_TAGS: TAGS,
+      ALLOWED_ATTR: ATTRIBUTES,
+      ALLOWED_URI_REGEXP: ADDRESS,
+      ADD_URI_SAFE_ATTR: ["start", "align"],
+      ALLOW_DATA_ATTR: false,
+      ALLOW_ARIA_ATTR: false,
+      RETURN_TRUSTED_TYPE: true,
+    });
+  } catch {
+    return null;
+  }
+}
+
+/** Quotes and lists in each other, runs of brackets or stars, and words without an end: they cost the
+ * parser more time than they have characters, and give a page of any depth. */
+function tooDeep(text) {
+  return /(?:>[ \t]*){40}|^[ \t]{120,}[-*+\d]|[[(!]{200}|[*_~]{1000}|\S{10000}/m.test(text);
+}
+
+function escaped(text) {
+  return text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
+}

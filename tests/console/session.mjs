@@ -1,0 +1,134 @@
+// An open session: its window, what is before it, and what is said in it.
+import assert from "node:assert/strict";
+import { createServer } from "node:http";
+import { test } from "node:test";
+import { Api, Problem } from "../../src/sessile/console/static/api.js";
+import { Outbox } from "../../src/sessile/console/static/outbox.js";
+import { OpenSession } from "../../src/sessile/console/static/session.js";
+
+const AT = "2026-11-28T01:00:00.000Z";
+
+/** A server of one session with this log; `post` answers what is posted. Streams stay open. */
+async function serving(log, { post, queued = [] } = {}) {
+  const server = createServer(async (request, reply) => {
+    let body = "";
+    for await (const piece of request) body += piece;
+    const url = new URL(request.url, "http://here");
+    const json = (status, value) => reply.writeHead(status).end(JSON.stringify(value));
+    if (request.method === "POST") return post(reply, { key: request.headers["idempotency-key"], body: JSON.parse(body), json });
+    if (url.pathname.endsWith("/turns")) return json(200, { items: queued, next: null });
+    if (url.pathname === "/v1/sessions/ses_1") {
+      const session = { session_id: "ses_1", title: "T", assistant: "demo", user_id: "alice", grants: [], status: "active" };
+      return json(200, { ...session, head: log.length, running_turn_id: null, queued: queued.length });
+    }
+    if (request.headers.accept === "application/json") {
+      const after = Number(url.searchParams.get("after"));
+      const items = log.slice(after, after + Math.min(200, Number(url.searchParams.get("limit"))));
+      return json(200, { items, next: null });
+    }
+    reply.writeHead(200, { "content-type": "text/event-stream" });
+    reply.write(": here\n\n");
+    for (const entry of log.slice(Number(request.headers["last-event-id"]))) {
+      reply.write(`id: ${entry.seq}\nevent: ${entry.kind}\ndata: ${JSON.stringify(entry)}\n\n`);
+    }
+    return undefined;
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const url = `http://127.0.0.1:${server.address().port}`;
+  const real = globalThis.fetch;
+  globalThis.fetch = (path, options) => real(new URL(path, url), options);
+  return () => {
+    globalThis.fetch = real;
+    server.closeAllConnections();
+    server.close();
+  };
+}
+
+/** Open it, do `what`, and leave. */
+async function opened(log, what, options) {
+  const close = await serving(log, options);
+  const open = new OpenSession(new Api("tok"), "ses_1", new Outbox());
+  const until = (holds) =>
+    new Promise((resolve) => {
+      const look = () => holds() && (deaf(), resolve());
+      const deaf = open.listen(look);
+      look();
+    });
+  try {
+    open.start();
+    await what(open, until);
+  } finally {
+    open.stop();
+    close();
+  }
+}
+
+function numbered(all) {
+  return all.map(([kind, turn_id, body], index) => ({ seq: index + 1, kind, turn_id, at: AT, body }));
+}
+
+const said = (n) => ["message.added", "trn_0", { message_id: `msg_${n}`, role: "user", parts: [{ type: "text", text: `${n}` }], state: "complete", steer_id: null }];
+const written = (n) => ["message.delta", "trn_1", { message_id: "msg_r", offset: n * 3, text: `${n % 10}é😀`, channel: "text" }];
+const TALK = numbered(Array.from({ length: 1300 }, (_, n) => said(n)));
+
+test("the newest are loaded, and earlier ones when they are asked for", async () => {
+  await opened(TALK, async (open, until) => {
+    await until(() => open.log.head === 1300);
+    assert.equal(open.log.messages.length, 500);
+    assert.equal(open.earlier, true);
+
+    await open.loadEarlier();
+    assert.deepEqual(open.log.messages.map((message) => message.text), TALK.slice(300).map((entry) => entry.body.parts[0].text));
+    await open.loadEarlier();
+    assert.equal(open.log.messages.length, 1300);
+    assert.equal(open.earlier, false);
+  });
+});
+
+test("what is being written is there from its beginning, however long it is", async () => {
+  const log = numbered([said(0), ...Array.from({ length: 1250 }, (_, n) => written(n))]);
+  await opened(log, async (open, until) => {
+    await until(() => open.log.messages.at(-1)?.starts.text === 0);
+    const { text } = open.log.messages.at(-1);
+    assert.equal(text, Array.from({ length: 1250 }, (_, n) => `${n % 10}é😀`).join(""));
+  });
+});
+
+test("what waits since before the window is in the queue", async () => {
+  const waiting = { turn_id: "trn_9", position: 9, status: "queued", input: { type: "message", text: "old" }, created_at: AT };
+  await opened(TALK, async (open, until) => {
+    await until(() => open.log.head === 1300);
+    assert.deepEqual(open.log.queue.map((turn) => turn.input.text), ["old"]);
+  }, { queued: [waiting] });
+});
+
+test("what could not be sent is kept, and sent again under the same key", async () => {
+  const keys = [];
+  const post = (reply, { key, json }) => {
+    keys.push(key);
+    if (keys.length < 3) reply.destroy();
+    else json(202, { turn_id: "trn_7", seq: 1 });
+  };
+  await opened(TALK, async (open, until) => {
+    await until(() => open.log.head === 1300);
+    await open.send({ type: "message", text: "hi" }, "enqueue").catch(() => {});
+    const [item] = open.outbox.shown;
+    assert.equal(item.state, "unsent");
+    await open.again(item).catch(() => {});
+    assert.deepEqual(open.outbox.shown, [item]);
+    await open.again(item);
+    assert.deepEqual(open.outbox.items, []);
+  }, { post });
+  assert.equal(keys.length, 3);
+  assert.equal(new Set(keys).size, 1);
+});
+
+test("what was refused is not kept, and says why", async () => {
+  const post = (_, { json }) => json(409, { code: "session_busy", detail: "a turn runs" });
+  await opened(TALK, async (open, until) => {
+    await until(() => open.log.head === 1300);
+    const refusal = await open.send({ type: "message", text: "hi" }, "reject").catch((error) => error);
+    assert.ok(refusal instanceof Problem);
+    assert.deepEqual(open.outbox.items, []);
+  }, { post });
+});
