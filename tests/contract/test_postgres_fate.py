@@ -372,13 +372,14 @@ async def test_what_was_looked_for_and_is_not_there_was_not_stored(clock: Manual
     async with proxied(clock, busy_seconds=1) as (proxy, desk, own):
         key = await desk.open()
         await own.execute(FULL)
-
-        answers = await asyncio.gather(
-            desk.submit(key), strike(proxy, own, "before"), return_exceptions=True
-        )
+        try:
+            answers = await asyncio.gather(
+                desk.submit(key), strike(proxy, own, "before"), return_exceptions=True
+            )
+        finally:
+            await own.execute("DROP FUNCTION planted CASCADE; DROP SEQUENCE planted")
 
         assert isinstance(answers[0], StorageFull)
-        await own.execute("DROP FUNCTION planted CASCADE")
         assert await desk.kinds(key) == ["session.opened"]
 
 
