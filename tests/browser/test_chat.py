@@ -40,8 +40,8 @@ async def test_a_session_is_opened_with_one_of_the_assistants(person: Person) ->
 
     await person.button("New session").first.click()
     options = person.page.get_by_role("combobox", name="Assistant").get_by_role("option")
+    await person.choose("Assistant", "player")  # it waits until they are there
     names = await options.evaluate_all("options => options.map(each => each.value)")
-    await person.choose("Assistant", "player")
     await person.button("Open").click()
     await person.connected()
     await person.say("say hello there")
