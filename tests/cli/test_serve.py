@@ -151,8 +151,9 @@ def test_a_data_directory_that_is_in_use_is_told(demo: Serve) -> None:
     with Serve(demo.directory) as second:
         told = one_line(second)
 
-    assert "another server uses the data directory sessile-data" in told
+    assert f"another server uses the data directory sessile-data: process {demo.pid};" in told
     assert "--data-dir" in told
+    assert "within 10 seconds" in told
     assert ask(demo, "GET", "/healthz").status_code == 200
 
 

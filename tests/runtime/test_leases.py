@@ -754,11 +754,14 @@ async def test_a_take_over_is_told_to_the_operator_and_a_hand_back_is_not(house:
         house.nodes.remove(second)
         done = asyncio.Event()
         done.set()
-        await house.node(waits(done))
+        third = await house.node(waits(done))
         assert (await house.ended(session, turn.turn_id)).attempt == 3
     finally:
         logger.filters.clear()
         logger.setLevel(logging.NOTSET)
+
+    assert second.telemetry.turns_taken_over._value.get() == 1
+    assert third.telemetry.turns_taken_over._value.get() == 0
 
     (line,) = [each for each in told if each.getMessage() == "a turn is taken over"]
     fields = vars(line)

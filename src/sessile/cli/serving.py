@@ -68,8 +68,8 @@ class Serving:
         settings = self._server.settings
         if getattr(error, "code", "") == "data_directory_locked":
             return (
-                f"another server uses the data directory {settings.data_dir};"
-                " stop it, or give another directory by --data-dir"
+                f"{error}; stop it, or give another directory by --data-dir. One that is stopping"
+                f" lets go within {settings.drain_seconds_max:g} seconds"
             )
         if settings.shared:
             return no_postgres(settings.store_url, error)

@@ -30,9 +30,9 @@ class Telemetry:
         self.entries = Counter(
             "sessile_entries_appended", "Entries written by this node", registry=self.registry
         )
-        self.attempts_recovered = Counter(
-            "sessile_attempts_recovered",
-            "Turns taken over after their node was lost, or handed back",
+        self.turns_taken_over = Counter(
+            "sessile_turns_taken_over",
+            "Turns that this node took over from one that was lost",
             registry=self.registry,
         )
         self.fence_refusals = Counter(
@@ -86,20 +86,21 @@ class Telemetry:
         if turn.ended_at_ms is not None:
             self.turn_seconds.observe((turn.ended_at_ms - turn.created_at_ms) / 1000)
 
-
-def tell_taken_over(started: Committed) -> None:
-    """Log that a turn was taken over from a node that was lost, if this start did so. `late_ms`:
-    since the lease had ended, by the store's clock; None where a restart ended it."""
-    lost, turn = started.lost, started.turn
-    if lost is None or turn is None:
-        return
-    logger.info(
-        "a turn is taken over",
-        extra={
-            "session_id": turn.session_id,
-            "turn_id": turn.turn_id,
-            "attempt": turn.attempt,
-            "lost_node": lost.owner,
-            "late_ms": started.entries[-1].at_ms - lost.until_ms if lost.until_ms else None,
-        },
-    )
+    def turn_begun(self, started: Committed) -> None:
+        """Count and log a turn that was taken over from a node that was lost, if this start did so.
+        `late_ms`: since the lease had ended, by the store's clock; None where a restart ended
+        it."""
+        lost, turn = started.lost, started.turn
+        if lost is None or turn is None:
+            return
+        self.turns_taken_over.inc()
+        logger.info(
+            "a turn is taken over",
+            extra={
+                "session_id": turn.session_id,
+                "turn_id": turn.turn_id,
+                "attempt": turn.attempt,
+                "lost_node": lost.owner,
+                "late_ms": started.entries[-1].at_ms - lost.until_ms if lost.until_ms else None,
+            },
+        )

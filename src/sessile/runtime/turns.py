@@ -192,7 +192,6 @@ class Attempt:
 
     async def _recovered(self) -> End | None:
         """Close what the lost attempt left, before anything else; an end where that is all."""
-        self._node.telemetry.attempts_recovered.inc()
         try:
             self._steps.remains = await self._steps.refold()
         except ValueError as error:

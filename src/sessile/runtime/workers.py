@@ -18,7 +18,6 @@ from sessile.runtime.journal import patiently
 from sessile.runtime.node import Node
 from sessile.runtime.outages import OUTAGES, told
 from sessile.runtime.renewals import renew_for_ever
-from sessile.runtime.telemetry import tell_taken_over
 from sessile.runtime.turns import Attempt
 
 logger = logging.getLogger(__name__)
@@ -202,7 +201,7 @@ class Workers:
             claimed = await self._node.store.transact(key, command)
             if claimed.entries:
                 self._node.publish(claimed)
-                tell_taken_over(claimed)
+                self._node.telemetry.turn_begun(claimed)
             if self._is_ours(claimed):
                 await self._run(claimed)
             elif (stranger := self._stranger(claimed)) is not None:

@@ -13,7 +13,7 @@ WAL_BYTES_MAX = 64 * 1024 * 1024
 
 
 class DataDirectoryLocked(SessileError):
-    """Another server uses the data directory."""
+    """Another server uses the data directory; `process` is its id."""
 
     code = "data_directory_locked"
 
@@ -27,10 +27,15 @@ class DirectoryLock:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            process = os.read(self._file, 20).decode("ascii", "replace").strip()
             os.close(self._file)
             raise DataDirectoryLocked(
-                f"another server uses the data directory {directory}", directory=str(directory)
+                f"another server uses the data directory {directory}: process {process or '?'}",
+                directory=str(directory),
+                process=process,
             ) from None
+        os.truncate(self._file, 0)
+        os.write(self._file, str(os.getpid()).encode())
 
     def release(self) -> None:
         os.close(self._file)

@@ -73,7 +73,7 @@ export const CHARTS = [
     name: "fences",
     unit: "sum",
     lines: ["takeovers", "refusals"].map((name, index) => {
-      const counter = ["sessile_attempts_recovered_total", "sessile_fence_refusals_total"][index];
+      const counter = ["sessile_turns_taken_over_total", "sessile_fence_refusals_total"][index];
       return { name, counter, of: growthOf(counter), colour: ["warning", "bad"][index] };
     }),
   },
