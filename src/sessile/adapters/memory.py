@@ -13,6 +13,7 @@ from sessile.core.commands import Command, Decision, Named, Remembered, View, na
 from sessile.core.context import Holding
 from sessile.core.decide import decide
 from sessile.core.events import Entry, Event, SessionSummarized
+from sessile.core.fairness import in_turn
 from sessile.core.ids import NodeId, SessionId, SessionKey, TenantId, TurnId, UserId
 from sessile.core.session import FREE, Lease, Session, SessionHead, Turn, due_at_ms
 from sessile.core.settle import Changes, settle, stepped
@@ -123,7 +124,7 @@ class MemoryStore:
             if due_at_ms <= now_ms and self._concerns(key, assistants)
         ]
         heads = {key: self._kept[key].head.head for key in following if key in self._kept}
-        return Sweep(due=tuple(key for _, key in sorted(due)[:due_max]), heads=heads)
+        return Sweep(due=in_turn(due)[:due_max], heads=heads)
 
     def _concerns(self, key: SessionKey, assistants: Collection[str]) -> bool:
         kept = self._kept[key]

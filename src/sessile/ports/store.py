@@ -46,7 +46,8 @@ class Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
-    """`due`: sessions with a turn that can run, longest due first. `heads`: of the sessions
+    """`due`: sessions with a turn that can run. Each tenant's first comes before any tenant's
+    second; among these, and within a tenant, the longest due comes first. `heads`: of the sessions
     asked about, the last seq of each that exists."""
 
     due: tuple[SessionKey, ...]

@@ -30,16 +30,39 @@ async def sweep(
     assistants: Collection[str],
     following: Collection[SessionKey],
 ) -> Sweep:
-    """One question, in one statement. Other nodes are told the same: who claims first has it."""
+    """One question, in one statement. Other nodes are told the same: who claims first has it.
+
+    The index is skipped through from tenant to tenant, and of each the longest due are read: a
+    tenant's first comes before another's second.
+    """
     sql = """
-        (
-            SELECT true AS due, h.tenant_id, h.session_id, h.head
-            FROM session_head AS h
-            JOIN session AS s ON s.tenant_id = h.tenant_id AND s.session_id = h.session_id
-            WHERE h.due_at_ms <= (SELECT sessile_now_ms()) AND (
-                h.cancel_turn_id IS NOT NULL OR s.assistant = ANY($1)
+        WITH RECURSIVE tenants (tenant_id) AS (
+            (
+                SELECT tenant_id FROM session_head WHERE due_at_ms IS NOT NULL
+                ORDER BY tenant_id LIMIT 1
             )
-            ORDER BY h.due_at_ms, h.tenant_id, h.session_id LIMIT $2
+            UNION ALL
+            SELECT (
+                SELECT h.tenant_id FROM session_head AS h
+                WHERE h.due_at_ms IS NOT NULL AND h.tenant_id > t.tenant_id
+                ORDER BY h.tenant_id LIMIT 1
+            )
+            FROM tenants AS t WHERE t.tenant_id IS NOT NULL
+        )
+        (
+            SELECT true AS due, d.tenant_id, d.session_id, d.head
+            FROM tenants AS t
+            CROSS JOIN LATERAL (
+                SELECT first.*, row_number() OVER (ORDER BY first.due_at_ms) AS place
+                FROM (
+                    SELECT h.tenant_id, h.session_id, h.head, h.due_at_ms
+                    FROM session_head AS h
+                    WHERE h.tenant_id = t.tenant_id AND h.due_at_ms <= (SELECT sessile_now_ms())
+                        AND (h.cancel_turn_id IS NOT NULL OR h.assistant = ANY($1))
+                    ORDER BY h.due_at_ms LIMIT $2
+                ) AS first
+            ) AS d
+            ORDER BY d.place, d.due_at_ms, d.tenant_id, d.session_id LIMIT $2
         )
         UNION ALL
         (

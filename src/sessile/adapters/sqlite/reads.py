@@ -33,21 +33,30 @@ def identity(connection: sqlite3.Connection) -> Identity:
 def due(
     connection: sqlite3.Connection, *, now_ms: int, due_max: int, assistants: Collection[str]
 ) -> tuple[SessionKey, ...]:
-    # The heads lead, by the index of what is due: only of these is the wide row looked at.
+    """The index is skipped through from tenant to tenant, and of each the longest due are read: a
+    tenant's first comes before another's second."""
+    following = """
+        SELECT tenant_id FROM session_head WHERE due_at_ms IS NOT NULL AND tenant_id > ?
+        ORDER BY tenant_id LIMIT 1
+    """
     sql = """
-        SELECT json_group_array(json_array(tenant_id, session_id))
+        SELECT json_group_array(json_array(place, due_at_ms, tenant_id, session_id))
         FROM (
-            SELECT h.tenant_id, h.session_id
-            FROM session_head AS h
-            CROSS JOIN session AS s ON s.tenant_id = h.tenant_id AND s.session_id = h.session_id
-            WHERE due_at_ms <= ? AND (
+            SELECT row_number() OVER (ORDER BY due_at_ms) AS place, due_at_ms, tenant_id, session_id
+            FROM session_head
+            WHERE tenant_id = ? AND due_at_ms <= ? AND (
                 cancel_turn_id IS NOT NULL OR assistant IN (SELECT value FROM json_each(?))
             )
-            ORDER BY due_at_ms, h.tenant_id, h.session_id LIMIT ?
+            ORDER BY due_at_ms LIMIT ?
         )
     """
     known = json.dumps(list(assistants))
-    return tuple(SessionKey(*row) for row in _page(connection, sql, now_ms, known, due_max))
+    found: list[Any] = []
+    tenant_id = ""
+    while row := connection.execute(following, (tenant_id,)).fetchone():
+        tenant_id = row[0]
+        found += _page(connection, sql, tenant_id, now_ms, known, due_max)
+    return tuple(SessionKey(row[2], row[3]) for row in sorted(found)[:due_max])
 
 
 def heads(
@@ -68,7 +77,7 @@ def find(connection: sqlite3.Connection, key: SessionKey, turn_id: TurnId | None
         SELECT json_group_array(json_array(
             h.user_id, exclusive_key, h.status, head, fence, next_position, queued,
             running_turn_id, awaiting_until_ms, cancel_turn_id, steers_unread,
-            s.user_id, assistant, title, metadata, grants, s.created_at_ms, updated_at_ms,
+            s.user_id, s.assistant, title, metadata, grants, s.created_at_ms, updated_at_ms,
             turn_id, seq, position, message_id, t.user_id, t.status, attempt, strikes, progressed,
             cancel_reason, cancel_by, current_iteration, total_iterations, tokens_used,
             total_tokens, t.created_at_ms, started_at_ms, ended_at_ms, error, awaited, input,
@@ -102,7 +111,7 @@ def sessions(
             SELECT json_group_array(json_array(
                 h.session_id, h.user_id, exclusive_key, status, head, fence, next_position,
                 queued, running_turn_id, awaiting_until_ms, cancel_turn_id, steers_unread,
-                s.user_id, assistant, title, metadata, grants, created_at_ms, updated_at_ms
+                s.user_id, s.assistant, title, metadata, grants, created_at_ms, updated_at_ms
             ))
             FROM (
                 SELECT * FROM session WHERE tenant_id = ? AND session_id < ?
@@ -117,7 +126,7 @@ def sessions(
             SELECT json_group_array(json_array(
                 h.session_id, h.user_id, exclusive_key, status, head, fence, next_position,
                 queued, running_turn_id, awaiting_until_ms, cancel_turn_id, steers_unread,
-                s.user_id, assistant, title, metadata, grants, created_at_ms, updated_at_ms
+                s.user_id, s.assistant, title, metadata, grants, created_at_ms, updated_at_ms
             ))
             FROM (
                 SELECT * FROM session WHERE tenant_id = ? AND user_id = ? AND session_id < ?
