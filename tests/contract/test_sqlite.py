@@ -567,8 +567,12 @@ PLANS = {
         "USING INDEX sqlite_autoindex_session_head_1 (tenant_id=? AND session_id=?)",
     ),
     "due": (
+        lambda it: reads.due_of(it, ACME, now_ms=1, due_max=1, known="[]"),
+        "USING INDEX session_head_due (tenant_id=? AND due_at_ms<?)",
+    ),
+    "tenants with what is due": (
         lambda it: reads.due(it, now_ms=1, due_max=1, assistants=["support"]),
-        "USING INDEX session_head_due (due_at_ms<?)",
+        "USING COVERING INDEX session_head_due (tenant_id>?)",
     ),
     "queued": (
         lambda it: reads.turns(it, KEY, after=0, queued=True, limit=1),

@@ -143,7 +143,7 @@ INSERT INTO public.session_head VALUES ('acme', 'ses_2', 'bob', NULL, 'closed', 
 INSERT INTO public.session_head VALUES ('other', 'ses_3', 'ann', NULL, 'active', 2, 0, 0, 2, 1, NULL, NULL, NULL, 0, NULL, 0, 1000005, 'support');
 INSERT INTO public.session_head VALUES ('acme', 'ses_4', 'ann', NULL, 'active', 6, 1, 0, 2, 0, NULL, NULL, NULL, 0, NULL, 0, NULL, 'support');
 INSERT INTO public.session_head VALUES ('acme', 'ses_5', 'ann', NULL, 'active', 10, 1, 1, 2, 0, 'trn_7', 87400005, NULL, 0, NULL, 0, 87400005, 'support');
-INSERT INTO public.store VALUES (1, 0, '\xb440f0487e29d1542486d8b80454e0f5a01a381bccc2ee389245d2b9959e9ae0', 0);
+INSERT INTO public.store VALUES (1, 0, '\x65da77f74fe67b0763d27c84044c12fe6575e716072bfd404ad542990b93b56a', 0);
 INSERT INTO public.turn VALUES ('acme', 'ses_1', 'trn_1', 2, 1, 'msg_1', 'ann', 'completed', 1, 0, true, NULL, NULL, 0, 0, 0, 0, 1000000, 1000000, 1000005, NULL, NULL, '{"type":"message","text":"where is 7?"}', 'on its way');
 INSERT INTO public.turn VALUES ('acme', 'ses_1', 'trn_2', 9, 2, 'msg_3', 'ann', 'running', 1, 0, false, NULL, NULL, 0, 0, 0, 0, 1000005, 1000005, NULL, NULL, NULL, '{"type":"message","text":"and 8?"}', NULL);
 INSERT INTO public.turn VALUES ('acme', 'ses_1', 'trn_3', 13, 3, 'msg_4', 'ann', 'queued', 0, 0, false, NULL, NULL, 0, 0, 0, 0, 1000005, NULL, NULL, NULL, NULL, '{"type":"message","text":"and 9?"}', NULL);
@@ -169,7 +169,7 @@ CREATE INDEX entry_history ON public.entry USING btree (tenant_id, session_id, s
 CREATE INDEX entry_summary ON public.entry USING btree (tenant_id, session_id, seq) WHERE (kind = 'session.summarized'::text);
 CREATE INDEX session_by_user ON public.session USING btree (tenant_id, user_id, session_id);
 CREATE INDEX session_head_active ON public.session_head USING btree (tenant_id, user_id) WHERE (status = 'active'::text);
-CREATE INDEX session_head_due ON public.session_head USING btree (tenant_id, due_at_ms) WHERE (due_at_ms IS NOT NULL);
+CREATE INDEX session_head_due ON public.session_head USING btree (tenant_id, due_at_ms, session_id) WHERE (due_at_ms IS NOT NULL);
 CREATE UNIQUE INDEX session_head_exclusive ON public.session_head USING btree (tenant_id, exclusive_key) WHERE ((status = 'active'::text) AND (exclusive_key IS NOT NULL));
 CREATE INDEX turn_day ON public.turn USING btree (tenant_id, created_at_ms);
 CREATE UNIQUE INDEX turn_position ON public.turn USING btree (tenant_id, session_id, "position");

@@ -111,7 +111,7 @@ CREATE TABLE store (
         secret BLOB NOT NULL,
         written_at_ms INTEGER NOT NULL
     );
-INSERT INTO "store" VALUES(1,0,X'E671A2EA8E40913565AFF43E2B66399AA76A84A73D9374838F54818F80A12B0D',0);
+INSERT INTO "store" VALUES(1,0,X'3CDE487FAE5F038F0EF0A68673631B8C031895DC8D0FF94A5325E613C0B6C8C2',0);
 CREATE TABLE turn (
         tenant_id TEXT NOT NULL,
         session_id TEXT NOT NULL,
@@ -162,7 +162,7 @@ CREATE INDEX entry_summary ON entry (tenant_id, session_id, seq)
 CREATE UNIQUE INDEX turn_position ON turn (tenant_id, session_id, position);
 CREATE INDEX turn_queued ON turn (tenant_id, session_id, position) WHERE status = 'queued'
     ;
-CREATE INDEX session_head_due ON session_head (tenant_id, due_at_ms)
+CREATE INDEX session_head_due ON session_head (tenant_id, due_at_ms, session_id)
     WHERE due_at_ms IS NOT NULL
     ;
 CREATE INDEX session_head_active ON session_head (tenant_id, user_id)

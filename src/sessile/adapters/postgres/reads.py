@@ -53,13 +53,13 @@ async def sweep(
             SELECT true AS due, d.tenant_id, d.session_id, d.head
             FROM tenants AS t
             CROSS JOIN LATERAL (
-                SELECT first.*, row_number() OVER (ORDER BY first.due_at_ms) AS place
+                SELECT first.*, row_number() OVER (ORDER BY first.due_at_ms, first.session_id) AS place
                 FROM (
                     SELECT h.tenant_id, h.session_id, h.head, h.due_at_ms
                     FROM session_head AS h
                     WHERE h.tenant_id = t.tenant_id AND h.due_at_ms <= (SELECT sessile_now_ms())
                         AND (h.cancel_turn_id IS NOT NULL OR h.assistant = ANY($1))
-                    ORDER BY h.due_at_ms LIMIT $2
+                    ORDER BY h.due_at_ms, h.session_id LIMIT $2
                 ) AS first
             ) AS d
             ORDER BY d.place, d.due_at_ms, d.tenant_id, d.session_id LIMIT $2

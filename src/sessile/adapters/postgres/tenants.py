@@ -23,7 +23,7 @@ class TenantConnection(asyncpg.Connection):
     def telling(self, tenants: Collection[TenantId] | None) -> str:
         """What is to be sent ahead of a statement on rows of these tenants, and of no others.
         None: on the narrow rows of all."""
-        wanted = frozenset(tenants or ())
+        wanted = frozenset(filter(_is_text, tenants or ()))
         sql = ""
         if self.told != wanted:
             literal = keys(sorted(wanted)).replace("'", "''")
@@ -44,6 +44,14 @@ class TenantConnection(asyncpg.Connection):
                 raise
             finally:
                 self.kept = self.told
+
+
+def _is_text(name: str) -> bool:
+    """Else no row can have it, and no statement either, least of all this one."""
+    try:
+        return b"\0" not in name.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 async def app_role(connection: Any) -> str:

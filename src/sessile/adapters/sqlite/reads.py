@@ -12,6 +12,7 @@ from typing import Any
 
 from sessile.adapters.sql.rows import head_of, session_of, turn_of
 from sessile.core.errors import StorageGone
+from sessile.core.fairness import in_turn
 from sessile.core.events import Entry
 from sessile.core.ids import Seq, SessionId, SessionKey, TenantId, TurnId, UserId
 from sessile.core.session import Turn
@@ -33,30 +34,36 @@ def identity(connection: sqlite3.Connection) -> Identity:
 def due(
     connection: sqlite3.Connection, *, now_ms: int, due_max: int, assistants: Collection[str]
 ) -> tuple[SessionKey, ...]:
-    """The index is skipped through from tenant to tenant, and of each the longest due are read: a
-    tenant's first comes before another's second."""
-    following = """
+    """The index is skipped through from tenant to tenant, and of each the longest due are read."""
+    sql = """
         SELECT tenant_id FROM session_head WHERE due_at_ms IS NOT NULL AND tenant_id > ?
         ORDER BY tenant_id LIMIT 1
     """
+    known = json.dumps(list(assistants))
+    found: list[tuple[int, SessionKey]] = []
+    tenant_id = TenantId("")
+    while row := connection.execute(sql, (tenant_id,)).fetchone():
+        tenant_id = row[0]
+        found += due_of(connection, tenant_id, now_ms=now_ms, due_max=due_max, known=known)
+    return in_turn(found)[:due_max]
+
+
+def due_of(
+    connection: sqlite3.Connection, tenant_id: TenantId, *, now_ms: int, due_max: int, known: str
+) -> list[tuple[int, SessionKey]]:
+    """Each with the time it is due at. `known`: the assistants, as JSON."""
     sql = """
-        SELECT json_group_array(json_array(place, due_at_ms, tenant_id, session_id))
+        SELECT json_group_array(json_array(due_at_ms, tenant_id, session_id))
         FROM (
-            SELECT row_number() OVER (ORDER BY due_at_ms) AS place, due_at_ms, tenant_id, session_id
-            FROM session_head
+            SELECT due_at_ms, tenant_id, session_id FROM session_head
             WHERE tenant_id = ? AND due_at_ms <= ? AND (
                 cancel_turn_id IS NOT NULL OR assistant IN (SELECT value FROM json_each(?))
             )
-            ORDER BY due_at_ms LIMIT ?
+            ORDER BY due_at_ms, session_id LIMIT ?
         )
     """
-    known = json.dumps(list(assistants))
-    found: list[Any] = []
-    tenant_id = ""
-    while row := connection.execute(following, (tenant_id,)).fetchone():
-        tenant_id = row[0]
-        found += _page(connection, sql, tenant_id, now_ms, known, due_max)
-    return tuple(SessionKey(row[2], row[3]) for row in sorted(found)[:due_max])
+    rows = _page(connection, sql, tenant_id, now_ms, known, due_max)
+    return [(row[0], SessionKey(row[1], row[2])) for row in rows]
 
 
 def heads(

@@ -19,7 +19,7 @@ BOTH = (
     """,
     "DROP INDEX session_head_due",
     """
-    CREATE INDEX session_head_due ON session_head (tenant_id, due_at_ms)
+    CREATE INDEX session_head_due ON session_head (tenant_id, due_at_ms, session_id)
     WHERE due_at_ms IS NOT NULL
     """,
     """
@@ -27,7 +27,9 @@ BOTH = (
     WHERE status = 'active'
     """,
     "CREATE INDEX turn_waiting ON turn (tenant_id, user_id) WHERE status = 'queued'",
-    "CREATE INDEX turn_day ON turn (tenant_id, created_at_ms)",
+    # The condition keeps it from statements that name turns by their keys: planned while the table
+    # is small, they would walk through all that the tenant has.
+    "CREATE INDEX turn_day ON turn (tenant_id, created_at_ms) WHERE created_at_ms > 0",
 )
 
 
