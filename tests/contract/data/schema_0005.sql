@@ -111,7 +111,7 @@ CREATE TABLE store (
         secret BLOB NOT NULL,
         written_at_ms INTEGER NOT NULL
     );
-INSERT INTO "store" VALUES(1,0,X'3CDE487FAE5F038F0EF0A68673631B8C031895DC8D0FF94A5325E613C0B6C8C2',0);
+INSERT INTO "store" VALUES(1,0,X'D4184C218EF4283E6825F6630722252096BBEB71D2F576DAD1DE6150B4FC87EC',0);
 CREATE TABLE turn (
         tenant_id TEXT NOT NULL,
         session_id TEXT NOT NULL,
@@ -169,5 +169,5 @@ CREATE INDEX session_head_active ON session_head (tenant_id, user_id)
     WHERE status = 'active'
     ;
 CREATE INDEX turn_waiting ON turn (tenant_id, user_id) WHERE status = 'queued';
-CREATE INDEX turn_day ON turn (tenant_id, created_at_ms);
+CREATE INDEX turn_day ON turn (tenant_id, created_at_ms) WHERE created_at_ms > 0;
 COMMIT;

@@ -53,7 +53,8 @@ async def sweep(
             SELECT true AS due, d.tenant_id, d.session_id, d.head
             FROM tenants AS t
             CROSS JOIN LATERAL (
-                SELECT first.*, row_number() OVER (ORDER BY first.due_at_ms, first.session_id) AS place
+                SELECT first.*,
+                    row_number() OVER (ORDER BY first.due_at_ms, first.session_id) AS place
                 FROM (
                     SELECT h.tenant_id, h.session_id, h.head, h.due_at_ms
                     FROM session_head AS h

@@ -62,7 +62,7 @@ async def app_role(connection: Any) -> str:
             WHEN current_setting('server_version_num')::int >= 160000
             THEN pg_has_role(current_user, r.oid, 'SET')
             ELSE pg_has_role(current_user, r.oid, 'MEMBER')
-        END AND has_table_privilege(r.oid, 'session_head', 'UPDATE')
+        END AND has_table_privilege(r.oid, to_regclass('session_head'), 'UPDATE')
         FROM pg_roles AS r WHERE r.rolname = $1
     """
     return APP_ROLE if await connection.fetchval(sql, APP_ROLE) else ""

@@ -12,9 +12,9 @@ SWEEP = "sessile.sweep"
 AUDIT = "sessile.audit"
 """`on`: the owner of the tables may read all rows: `sessile doctor` and `sessile log` do."""
 
-# The sub-select is run once a statement, however many rows are looked at. It stands in a coalesce so
-# that no index is searched by it: a statement that names its rows by their keys is to find them by
-# these, and not to walk through all that the tenant has.
+# The sub-select is run once a statement, however many rows are looked at. It stands in a coalesce
+# so that no index is searched by it: a statement that names its rows by their keys is to find them
+# by these, and not to walk through all that the tenant has.
 OF_TENANTS = f"""
     coalesce(
         tenant_id = ANY ((SELECT nullif(current_setting('{TENANTS}', true), '')::text[])::text[]),

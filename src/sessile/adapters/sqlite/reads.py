@@ -12,8 +12,8 @@ from typing import Any
 
 from sessile.adapters.sql.rows import head_of, session_of, turn_of
 from sessile.core.errors import StorageGone
-from sessile.core.fairness import in_turn
 from sessile.core.events import Entry
+from sessile.core.fairness import in_turn
 from sessile.core.ids import Seq, SessionId, SessionKey, TenantId, TurnId, UserId
 from sessile.core.session import Turn
 from sessile.ports.store import Found, Identity
