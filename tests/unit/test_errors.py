@@ -24,6 +24,7 @@ TOLD = {
     "SessionBusy": ("session_busy", 409, None),
     "SessionClosed": ("session_closed", 409, None),
     "QueueFull": ("queue_full", 429, 5),
+    "LimitReached": ("limit_reached", 429, None),
     "IdempotencyConflict": ("idempotency_conflict", 409, None),
     "TurnNotQueued": ("turn_not_queued", 409, None),
     "TurnEnded": ("turn_ended", 409, None),

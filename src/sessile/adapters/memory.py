@@ -2,10 +2,11 @@
 double. Nothing survives the process."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Self, TypeVar
+from typing import Literal, Self, TypeVar
 
 from sessile.core.attempts import authorised, check_append
 from sessile.core.codec import to_json
@@ -19,7 +20,6 @@ from sessile.core.session import FREE, Lease, Session, SessionHead, Turn, due_at
 from sessile.core.settle import Changes, settle, stepped
 from sessile.core.transcript import TEXT_KINDS
 from sessile.ports.clock import Clock
-from sessile.ports.notifier import Hint
 from sessile.ports.store import Committed, Found, Identity, Sweep
 
 T = TypeVar("T")
@@ -180,6 +180,29 @@ class MemoryStore:
             lambda turn: to_json(turn.input) + (turn.output or ""),
         )
 
+    async def how_many(
+        self,
+        tenant_id: TenantId,
+        what: Literal["sessions", "queue"],
+        *,
+        user_id: UserId | None,
+        most: int,
+    ) -> int:
+        kept = [each for key, each in self._kept.items() if key.tenant_id == tenant_id]
+        if what == "queue":
+            whose = [each.turns[turn_id].by for each in kept for turn_id in each.queue]
+        else:
+            whose = [each.head.user_id for each in kept if each.head.status == "active"]
+        return min(len(whose) if user_id is None else whose.count(user_id), most)
+
+    async def tokens(self, tenant_id: TenantId, *, since_ms: int) -> Mapping[UserId, int]:
+        used = Counter[UserId]()
+        for key, kept in self._kept.items():
+            for turn in kept.turns.values() if key.tenant_id == tenant_id else ():
+                if turn.created_at_ms >= since_ms:
+                    used[turn.by] += turn.progress.tokens_used
+        return used
+
     async def read(
         self,
         key: SessionKey,
@@ -307,26 +330,6 @@ class MemoryStore:
             if place[0] == key.tenant_id and remembered.session_id == key.session_id:
                 del self._remembered[place]
         return Committed(head=None, lease=FREE, session_id=key.session_id, deleted=True)
-
-
-class LocalNotifier:
-    """Hints within one process."""
-
-    def __init__(self) -> None:
-        self._listeners: list[Callable[[Hint], None]] = []
-
-    def publish(self, hint: Hint) -> None:
-        for listener in tuple(self._listeners):
-            listener(hint)
-
-    def listen(self, listener: Callable[[Hint], None]) -> Callable[[], None]:
-        self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
-
-    def follow(
-        self, tenant_id: TenantId, session_id: SessionId | None = None
-    ) -> Callable[[], None]:
-        return lambda: None
 
 
 def _seq(entry: Entry) -> int:

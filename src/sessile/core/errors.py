@@ -9,7 +9,7 @@ class SessileError(Exception):
 
     code: ClassVar[str] = "error"
     status: ClassVar[int] = 500
-    retry_after_seconds: ClassVar[int | None] = None
+    retry_after_seconds: int | None = None
     """When set, the same request may succeed after this time."""
 
     def __init__(self, message: str = "", **details: object) -> None:
@@ -119,6 +119,18 @@ class QueueFull(SessileError):
     code = "queue_full"
     status = 429
     retry_after_seconds = 5
+
+
+class LimitReached(SessileError):
+    """The tenant or the user has as much as it may have. `limit` is the setting's name."""
+
+    code = "limit_reached"
+    status = 429
+
+    def __init__(self, message: str = "", *, limit: str = "", seconds: int = 1) -> None:
+        super().__init__(message, limit=limit)
+        self.limit = limit
+        self.retry_after_seconds = seconds
 
 
 class IdempotencyConflict(SessileError):

@@ -1,6 +1,6 @@
 """One request as every route sees it, and who asks."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -21,16 +21,22 @@ class Exchange:
     request_id: str
     headers: Mapping[bytes, bytes]
     authenticator: Authenticator
+    count: Callable[[Principal], None]
     session_id: SessionId | None = None
+    counted: bool = False
 
     async def principal(self) -> Principal:
-        """Raises Unauthenticated."""
+        """Raises Unauthenticated, and LimitReached; the request counts once, however often who
+        asks is asked for."""
         scheme, _, token = self.headers.get(b"authorization", b"").partition(b" ")
         if scheme.lower() != b"bearer" or not token:
             raise Unauthenticated()
         principal = await self.authenticator.principal(token.decode("latin-1"))
         if principal is None:
             raise Unauthenticated()
+        if not self.counted:
+            self.counted = True
+            self.count(principal)
         return principal
 
 

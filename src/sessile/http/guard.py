@@ -3,12 +3,14 @@ the headers of its reply, its line in the log."""
 
 import logging
 import re
+from collections.abc import Callable
 from itertools import count
 from time import perf_counter
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sessile.core.context import Principal
 from sessile.core.errors import SessileError
 from sessile.http.exchange import Exchange
 from sessile.http.problems import (
@@ -64,9 +66,11 @@ class Guard:
         node: str,
         traffic: Traffic,
         authenticator: Authenticator,
+        count_request: Callable[[Principal], None],
     ) -> None:
         self._app = app
         self._authenticator = authenticator
+        self._count_request = count_request
         self._traffic = traffic
         self._body_bytes_max = settings.body_bytes_max
         self._loopback = settings.local
@@ -84,7 +88,9 @@ class Guard:
             return
         began = perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        asked = Exchange(self._request_id(headers), headers, self._authenticator)
+        asked = Exchange(
+            self._request_id(headers), headers, self._authenticator, self._count_request
+        )
         scope["sessile"] = asked
         request_id = (b"x-request-id", asked.request_id.encode())
         shared = bool(self._origins) and _is_shared(scope, headers)

@@ -55,6 +55,12 @@ class Telemetry:
             ["method", "route"],
             registry=self.registry,
         )
+        self.limited = Counter(
+            "sessile_limited",
+            "Requests that were refused because a limit was reached",
+            ["limit"],
+            registry=self.registry,
+        )
         self._count_hints()
         self.mismatches = Counter(
             "sessile_session_mismatches_must_stay_zero",

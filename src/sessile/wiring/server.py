@@ -28,12 +28,14 @@ from sessile.pusher.projections import Projection, Projections
 from sessile.pusher.relay import Client, PusherRelay
 from sessile.pusher.signing import AppKeys
 from sessile.runtime.announce import Announcer
+from sessile.runtime.answers import Opened, Submitted
 from sessile.runtime.feed import Feed, FeedItem
 from sessile.runtime.gates import Gates
+from sessile.runtime.limits import Limits
 from sessile.runtime.node import Node
 from sessile.runtime.outages import WatchedStore
 from sessile.runtime.reads import Reads
-from sessile.runtime.sessions import Opened, Sessions, Submitted
+from sessile.runtime.sessions import Sessions
 from sessile.runtime.telemetry import Telemetry
 from sessile.runtime.threads import Threads
 from sessile.runtime.workers import Workers
@@ -97,8 +99,15 @@ class Server:
             stack.callback(announcer.close)
             threads = Threads(threads_max=self.settings.tool_threads_max)
             stack.callback(threads.close)
+            self.limits = Limits(
+                store=store,
+                clock=self._clock,
+                settings=self.settings,
+                telemetry=self.telemetry,
+            )
             node = Node(
                 store=WatchedStore(store),
+                limits=self.limits,
                 clock=self._clock,
                 ids=self._ids,
                 settings=self.settings,

@@ -1,10 +1,11 @@
 """What readers ask: each is one statement, and so sees one state of the database."""
 
 from collections.abc import Collection
+from typing import Literal
 
 from asyncpg import Connection
 
-from sessile.adapters.sql.rows import head_of, session_of, turn_of
+from sessile.adapters.sql.rows import COUNTED, head_of, session_of, turn_of
 from sessile.core.errors import StorageGone
 from sessile.core.events import Entry
 from sessile.core.ids import SessionId, SessionKey, TenantId, TurnId, UserId
@@ -224,3 +225,34 @@ async def summary(connection: Connection, key: SessionKey, *, before: int) -> En
     """
     row = await connection.fetchrow(sql, *key, before)
     return None if row is None else Entry(*row)
+
+
+async def how_many(
+    connection: Connection,
+    tenant_id: TenantId,
+    what: Literal["sessions", "queue"],
+    *,
+    user_id: UserId | None,
+    most: int,
+) -> int:
+    table, status = COUNTED[what]
+    whose = "" if user_id is None else "AND user_id = $3"
+    sql = f"""
+        SELECT count(*) FROM (
+            SELECT 1 FROM {table} WHERE tenant_id = $1 AND status = '{status}' {whose} LIMIT $2
+        ) AS counted
+    """  # noqa: S608  no value is in it
+    users = () if user_id is None else (user_id,)
+    counted: int = await connection.fetchval(sql, tenant_id, most, *users)
+    return counted
+
+
+async def tokens(
+    connection: Connection, tenant_id: TenantId, *, since_ms: int
+) -> dict[UserId, int]:
+    sql = """
+        SELECT user_id, sum(tokens_used)::bigint FROM turn
+        WHERE tenant_id = $1 AND created_at_ms >= $2 AND created_at_ms > 0
+        GROUP BY user_id
+    """
+    return {UserId(row[0]): row[1] for row in await connection.fetch(sql, tenant_id, since_ms)}

@@ -2,9 +2,9 @@
 that renews."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import asyncpg
 
@@ -194,6 +194,23 @@ class PostgresStore:
             lambda it: reads.turns(
                 it, key, after=after, queued=queued, limit=limit, bytes_max=bytes_max
             ),
+        )
+
+    async def how_many(
+        self,
+        tenant_id: TenantId,
+        what: Literal["sessions", "queue"],
+        *,
+        user_id: UserId | None,
+        most: int,
+    ) -> int:
+        return await self._read(
+            (tenant_id,), lambda it: reads.how_many(it, tenant_id, what, user_id=user_id, most=most)
+        )
+
+    async def tokens(self, tenant_id: TenantId, *, since_ms: int) -> Mapping[UserId, int]:
+        return await self._read(
+            (tenant_id,), lambda it: reads.tokens(it, tenant_id, since_ms=since_ms)
         )
 
     async def read(

@@ -13,6 +13,9 @@ from sessile.core.session import Awaited, Lease, Session, SessionHead, Turn
 
 Row = Sequence[Any]
 
+COUNTED = {"sessions": ("session_head", "active"), "queue": ("turn", "queued")}
+"""The table and the status of what limits count, each by an index of these alone."""
+
 
 def text_or_none(text: str | None) -> str | None:
     """As the log's bodies have it: NUL and lone surrogates become U+FFFD."""

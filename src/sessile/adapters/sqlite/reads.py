@@ -8,9 +8,9 @@ import json
 import sqlite3
 from collections.abc import Collection, Iterable
 from itertools import accumulate
-from typing import Any
+from typing import Any, Literal
 
-from sessile.adapters.sql.rows import head_of, session_of, turn_of
+from sessile.adapters.sql.rows import COUNTED, head_of, session_of, turn_of
 from sessile.core.errors import StorageGone
 from sessile.core.events import Entry
 from sessile.core.fairness import in_turn
@@ -279,3 +279,34 @@ def _array(sql: str) -> str:
 def _fitting(sizes: Iterable[int], bytes_max: int) -> int:
     """How many of the first rows are within the limit, and one at least."""
     return max(1, sum(upto <= bytes_max for upto in accumulate(sizes)))
+
+
+def how_many(
+    connection: sqlite3.Connection,
+    tenant_id: TenantId,
+    what: Literal["sessions", "queue"],
+    *,
+    user_id: UserId | None,
+    most: int,
+) -> int:
+    table, status = COUNTED[what]
+    whose = "" if user_id is None else "AND user_id = ?"
+    sql = f"""
+        SELECT count(*) FROM (
+            SELECT 1 FROM {table} WHERE tenant_id = ? AND status = '{status}' {whose} LIMIT ?
+        )
+    """  # noqa: S608  no value is in it
+    users = () if user_id is None else (user_id,)
+    counted: int = connection.execute(sql, (tenant_id, *users, most)).fetchone()[0]
+    return counted
+
+
+def tokens(
+    connection: sqlite3.Connection, tenant_id: TenantId, *, since_ms: int
+) -> dict[UserId, int]:
+    sql = """
+        SELECT user_id, sum(tokens_used) FROM turn
+        WHERE tenant_id = ? AND created_at_ms >= ? AND created_at_ms > 0
+        GROUP BY user_id
+    """
+    return {UserId(who): used for who, used in connection.execute(sql, (tenant_id, since_ms))}
