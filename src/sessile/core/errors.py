@@ -128,7 +128,7 @@ class LimitReached(SessileError):
     status = 429
 
     def __init__(self, message: str = "", *, limit: str = "", seconds: int = 1) -> None:
-        super().__init__(message, limit=limit)
+        super().__init__(message, **({"limit": limit} if limit else {}))
         self.limit = limit
         self.retry_after_seconds = seconds
 

@@ -88,10 +88,7 @@ class Guard:
             return
         began = perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        asked = Exchange(
-            self._request_id(headers), headers, self._authenticator, self._count_request
-        )
-        scope["sessile"] = asked
+        scope["sessile"] = asked = self._exchange(headers)
         request_id = (b"x-request-id", asked.request_id.encode())
         shared = bool(self._origins) and _is_shared(scope, headers)
         allowed = shared and headers.get(b"origin", b"").lower() in self._origins
@@ -138,6 +135,10 @@ class Guard:
                 raise
         finally:
             self._told(scope, asked, status, perf_counter() - began)
+
+    def _exchange(self, headers: dict[bytes, bytes]) -> Exchange:
+        request_id = self._request_id(headers)
+        return Exchange(request_id, headers, self._authenticator, self._count_request)
 
     def _request_id(self, headers: dict[bytes, bytes]) -> str:
         given = headers.get(b"x-request-id")

@@ -99,12 +99,7 @@ class Server:
             stack.callback(announcer.close)
             threads = Threads(threads_max=self.settings.tool_threads_max)
             stack.callback(threads.close)
-            self.limits = Limits(
-                store=store,
-                clock=self._clock,
-                settings=self.settings,
-                telemetry=self.telemetry,
-            )
+            self.limits = self._limits(store)
             node = Node(
                 store=WatchedStore(store),
                 limits=self.limits,
@@ -143,6 +138,11 @@ class Server:
             await self._open_channels(stack, notifier)
             self._stack = stack.pop_all()
         return self
+
+    def _limits(self, store: Store) -> Limits:
+        return Limits(
+            store=store, clock=self._clock, settings=self.settings, telemetry=self.telemetry
+        )
 
     async def _open_channels(self, stack: AsyncExitStack, notifier: Notifier) -> None:
         self.hub = await stack.enter_async_context(
