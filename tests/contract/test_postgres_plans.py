@@ -52,7 +52,7 @@ class Explaining:
         return await self.connection.fetchval(sql, *values)
 
     async def _explain(self, sql: str, values: Any) -> None:
-        if sql in ("BEGIN", "COMMIT", "ROLLBACK") or sql in self.plans:
+        if sql.endswith(("BEGIN", "COMMIT", "ROLLBACK", ";")) or sql in self.plans:
             return
         own = await self.connection.fetch(f"EXPLAIN {sql}", *values)
         generic = await self.connection.fetch("SELECT explained($1)", sql)
@@ -176,6 +176,15 @@ READS: dict[str, tuple[Read, str]] = {
         lambda it: reads.sessions(it, ACME, user_id=UserId("u7"), before=None, limit=10),
         "session_by_user",
     ),
+    "sessions counted": (
+        lambda it: reads.how_many(it, ACME, "sessions", user_id=UserId("u7"), most=10),
+        "session_head_active",
+    ),
+    "turns counted": (
+        lambda it: reads.how_many(it, ACME, "queue", user_id=UserId("u7"), most=10),
+        "turn_waiting",
+    ),
+    "tokens": (lambda it: reads.tokens(it, ACME, since_ms=1), "turn_day"),
     "sweep": (
         lambda it: reads.sweep(it, due_max=10, assistants=KNOWN, following=[LONG]),
         "session_head_due",
