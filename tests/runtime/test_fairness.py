@@ -38,12 +38,11 @@ async def test_a_tenant_holds_no_more_slots_than_it_may(house: House) -> None:
 
 @virtual
 async def test_a_lone_tenant_gets_all_done(house: House) -> None:
-    node = await house.node(waits(), turns_concurrent_max=4, turns_concurrent_tenant_max=3)
     until = asyncio.Event()
-    other = await house.node(waits(until), turns_concurrent_max=4, turns_concurrent_tenant_max=3)
-    await node.stop()
+    node = await house.node(waits(until), turns_concurrent_max=4, turns_concurrent_tenant_max=3)
     for _ in range(20):
-        await house.submit(other, await house.open(other))
+        await house.submit(node, await house.open(node))
+    assert node.workers.running == 3
     until.set()
     began = house.now
     await house.quiet()

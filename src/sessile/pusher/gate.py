@@ -20,6 +20,7 @@ from sessile.pusher.hub import Hub
 from sessile.pusher.protocol import Authorize
 from sessile.pusher.signing import AppKeys
 from sessile.pusher.socket import Socket
+from sessile.runtime.limits import Limits
 from sessile.runtime.reads import Reads
 from sessile.settings import Settings
 
@@ -42,6 +43,7 @@ class Gate:
         hub: Hub,
         keys: AppKeys,
         reads: Reads,
+        limits: Limits,
         authenticator: Authenticator,
         clock: Clock,
         settings: Settings,
@@ -49,6 +51,7 @@ class Gate:
         self._hub = hub
         self._keys = keys
         self._reads = reads
+        self._limits = limits
         self._authenticator = authenticator
         self._clock = clock
         self._seconds = settings.access_check_seconds
@@ -58,11 +61,12 @@ class Gate:
     async def sign(self, token: str, socket_id: str, channel: str) -> dict[str, str]:
         """What lets the token's owner join the channel of a session of theirs.
 
-        Raises Unauthenticated, NotSignable, ChannelRefused and SessionNotFound.
+        Raises Unauthenticated, LimitReached, NotSignable, ChannelRefused, SessionNotFound.
         """
         principal = await self._authenticator.principal(token)
         if principal is None:
             raise Unauthenticated()
+        self._limits.count_request(principal)
         until = self._clock.now_ms() // 1000 + admission.GOOD_SECONDS
         data = admission.channel_data(principal, until_seconds=until)
         auth = self._keys.channel_auth(socket_id, channel, data)

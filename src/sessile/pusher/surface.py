@@ -20,6 +20,7 @@ from sessile.pusher.frames import Fault
 from sessile.pusher.gate import Gate
 from sessile.pusher.hub import Hub
 from sessile.pusher.signing import AppKeys
+from sessile.runtime.limits import Limits
 from sessile.runtime.reads import Reads
 from sessile.settings import Settings, is_own_origin
 
@@ -31,6 +32,9 @@ class Served(Protocol):
 
     @property
     def settings(self) -> Settings: ...
+
+    @property
+    def limits(self) -> Limits: ...
 
     @property
     def reads(self) -> Reads: ...
@@ -81,6 +85,7 @@ class Pusher:
             hub=self._served.hub,
             keys=self._keys,
             reads=self._served.reads,
+            limits=self._served.limits,
             authenticator=self._authenticator,
             clock=self._clock,
             settings=self._settings,
