@@ -92,10 +92,10 @@ class Settings:
         0, "Of this node's turns at once, those of one user; 0: all."
     )
     requests_minute_user_max: int = _setting(
-        1_200, "Requests of one user to this node within a minute; 0: no limit."
+        120_000, "Requests of one user to this node within a minute; 0: no limit."
     )
     requests_minute_tenant_max: int = _setting(
-        60_000, "Requests of one tenant to this node within a minute; 0: no limit."
+        600_000, "Requests of one tenant to this node within a minute; 0: no limit."
     )
     sessions_user_max: int = _setting(0, "Active sessions of one user; 0: no limit.")
     sessions_tenant_max: int = _setting(0, "Active sessions of one tenant; 0: no limit.")

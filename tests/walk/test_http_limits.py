@@ -19,7 +19,10 @@ async def test_a_refusal_names_the_limit_and_leaves_nothing(store: str, tmp_path
             assert reply.status_code == 429
             assert reply.headers["retry-after"] == "60"
             problem = reply.json()
-            assert (problem["code"], problem["details"]["limit"]) == ("limit_reached", "sessions_user_max")
+            assert (problem["code"], problem["details"]["limit"]) == (
+                "limit_reached",
+                "sessions_user_max",
+            )
         assert await walk.everything() == before
         again = await walk.alice.post("/v1/sessions", json={}, headers={"idempotency-key": "k"})
         assert again.json()["session_id"] == first.json()["session_id"]
