@@ -231,10 +231,10 @@ async def test_what_a_transaction_was_told_is_told_again_after_its_rollback() ->
         await connection.execute(connection.telling([OTHER]) + "BEGIN")
         await lane._roll_back(connection)
 
-        await connection.tell([ACME])
+        await connection.tell([OTHER])
 
         told = await connection.fetchval("SELECT current_setting('sessile.tenants')")
-        assert told == '{"acme"}'
+        assert told == '{"other"}'
 
 
 # -- deployments
