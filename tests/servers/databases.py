@@ -21,7 +21,9 @@ from sessile.adapters.migrations import migrate_postgres
 _numbers = count(1)
 _free = list[str]()
 
-TABLES = "session_head, session, entry, turn, idempotency"
+TABLES = (
+    "session_head, session, entry, turn, idempotency, account, credential, revocation"
+)
 
 
 @cache
@@ -47,7 +49,7 @@ async def database() -> AsyncIterator[str]:
     try:
         yield _of(name)
     finally:
-        await _execute(_of(name), f"TRUNCATE {TABLES}; UPDATE store SET epoch = 0")
+        await _execute(_of(name), f"TRUNCATE {TABLES}; UPDATE store SET epoch = 0, sign_in = 0")
         _free.append(name)
 
 

@@ -9,7 +9,7 @@ class SessileError(Exception):
 
     code: ClassVar[str] = "error"
     status: ClassVar[int] = 500
-    retry_after_seconds: ClassVar[int | None] = None
+    retry_after_seconds: int | None = None
     """When set, the same request may succeed after this time."""
 
     def __init__(self, message: str = "", **details: object) -> None:
@@ -29,6 +29,25 @@ class Unauthenticated(SessileError):
 
     code = "unauthenticated"
     status = 401
+
+
+class LimitReached(SessileError):
+    """Too much was asked in too short a time; `limit` names the setting."""
+
+    code = "limit_reached"
+    status = 429
+
+    def __init__(self, limit: str, *, retry_after_seconds: int) -> None:
+        super().__init__(limit=limit)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class IssuerAway(SessileError):
+    """The keys of the tokens' issuer are not known now, so that no token of it can be checked."""
+
+    code = "issuer_away"
+    status = 503
+    retry_after_seconds = 5
 
 
 class NotFound(SessileError):
@@ -61,6 +80,12 @@ class Forbidden(SessileError):
 
     code = "forbidden"
     status = 403
+
+
+class RoleRequired(Forbidden):
+    """Your role, or what your credential is good for, does not include this."""
+
+    code = "role_required"
 
 
 class ApprovalAnswered(SessileError):
