@@ -47,9 +47,7 @@ KINDS: dict[str, Callable[[Path], AbstractAsyncContextManager[Credentials]]] = {
 
 
 @pytest.fixture(params=KINDS)
-async def credentials(
-    request: pytest.FixtureRequest, tmp_path: Path
-) -> AsyncIterator[Credentials]:
+async def credentials(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Credentials]:
     async with KINDS[request.param](tmp_path) as credentials:
         yield credentials
 

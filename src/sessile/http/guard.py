@@ -40,7 +40,7 @@ LENGTH_DIGITS_MAX = 18
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 ONCE_ONLY = (
     b"authorization", b"content-encoding", b"content-type", b"host", b"idempotency-key",
-    b"last-event-id", b"origin", b"transfer-encoding",
+    b"last-event-id", b"origin", b"sessile-user", b"transfer-encoding",
 )  # fmt: skip
 SHARED = (("POST", re.compile("/pusher/auth")), ("GET", re.compile("/v1/sessions/[^/]+/events")))
 """What pages of the origins that `pusher_origins` names may ask for too: what it takes to follow a
@@ -85,6 +85,9 @@ class Guard:
         began = perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
         asked = Exchange(self._request_id(headers), headers, self._authenticator)
+        asked.address = (scope.get("client") or ("",))[0]
+        if b"ticket=" in scope["query_string"]:
+            asked.ticket = _taken_ticket(scope)
         scope["sessile"] = asked
         request_id = (b"x-request-id", asked.request_id.encode())
         shared = bool(self._origins) and _is_shared(scope, headers)
@@ -196,6 +199,16 @@ class Guard:
                     "session_id": asked.session_id or _session_id(scope),
                 },
             )
+
+
+def _taken_ticket(scope: Scope) -> str:
+    """Taken out of the query, which servers and proxies write into their logs."""
+    parts: list[bytes] = scope["query_string"].split(b"&")
+    found = [part for part in parts if part.startswith(b"ticket=")]
+    scope["query_string"] = b"&".join(part for part in parts if part not in found)
+    if len(found) > 1:
+        return ""
+    return found[0].removeprefix(b"ticket=").decode("latin-1") if found else ""
 
 
 def _session_id(scope: Scope) -> str | None:

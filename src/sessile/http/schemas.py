@@ -16,6 +16,9 @@ At = Annotated[
 ]
 SessionIdText = Annotated[str, Field(examples=["ses_019aa4f0c1d07b3e8f6a5d4c3b2a1908"])]
 TurnIdText = Annotated[str, Field(examples=["trn_019aa4f0c1d17c02a1b2c3d4e5f60718"])]
+KeyIdText = Annotated[str, Field(examples=["key_6f0d7c1b2a394855a1b2c3d4e5f60718"])]
+Role = Literal["admin", "operator", "service"]
+Scope = Literal["read", "write", "admin"]
 MessageIdText = Annotated[str, Field(examples=["msg_019aa4f0c1d27d13b4a5968778695a4b"])]
 
 
@@ -119,6 +122,29 @@ class TurnOpen(TurnSubmit):
 
 class TurnEdit(_Input):
     input: AnyInput
+
+
+class TokenRequest(_Input):
+    """`tenant`: the one that the server's settings name, where it is not given."""
+
+    tenant: Annotated[str, Field(max_length=200)] | None = None
+    user: Annotated[str, Field(max_length=200)]
+    password: Annotated[str, Field(max_length=1_000)]
+
+
+class TicketRequest(_Input):
+    session_id: SessionIdText
+
+
+class KeyRequest(_Input):
+    """A key acts as `user`, with `roles`; in your own name and with none, where they are not given.
+    `expires_seconds`: how long it is good; null for ever."""
+
+    name: Annotated[str, Field(max_length=200)]
+    scopes: list[Scope]
+    user: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    roles: list[Role] = Field(default_factory=list[Role])
+    expires_seconds: Annotated[int, Field(ge=1, le=10 * 366 * 86_400)] | None = None
 
 
 class Nothing(_Input):
@@ -265,6 +291,63 @@ class ToolPage(Page[ToolVerdict]):
 
 class AssistantPage(Page[Assistant]):
     """All of them, in the server's order."""
+
+
+class Token(_Output):
+    """`token` is shown this once."""
+
+    token: str
+    tenant_id: str
+    user_id: str
+    roles: list[Role]
+    expires_at: At
+
+
+class Ticket(_Output):
+    """Open the session's stream with `?ticket=`, until `expires_at`."""
+
+    ticket: str
+    session_id: SessionIdText
+    expires_at: At
+
+
+class Key(_Output):
+    """`created_by`: the user who made it. `used_at`: to the minute."""
+
+    key_id: KeyIdText
+    name: str
+    user_id: str
+    roles: list[Role]
+    scopes: list[Scope]
+    created_by: str
+    created_at: At
+    expires_at: At | None
+    used_at: At | None
+
+
+class NewKey(Key):
+    """`key` is shown this once."""
+
+    key: str
+
+
+class KeyPage(_Output):
+    """`next` is a key id: pass it as `after`."""
+
+    items: list[Key]
+    next: KeyIdText | None
+
+
+class Me(_Output):
+    """`scopes`: null for all. `signed_in_by`: what you showed; `other` where the program around
+    this server says who is who."""
+
+    tenant_id: str
+    user_id: str
+    roles: list[str]
+    scopes: list[Scope] | None
+    signed_in_by: Literal["dev", "key", "token", "oidc", "other"]
+    expires_at: At | None
 
 
 class SessionPage(_Output):

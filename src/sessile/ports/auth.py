@@ -14,6 +14,14 @@ class Authenticator(Protocol):
         ...
 
 
+class Developers(Authenticator, Protocol):
+    """Who may use a server on their own machine."""
+
+    def knows(self, principal: Principal) -> bool:
+        """Whether there is a token of this one, still."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignedIn:
     """Who asks, and by what. `by`: dev, key, token, oidc, or another where the program that embeds
@@ -32,6 +40,12 @@ class Issuers(Protocol):
     async def read(self, token: str) -> SignedIn | None:
         """Whom a JWT names, if one of the issuers has signed it for this server, and it is good
         now. Raises IssuerAway where no key of its issuer is known."""
+        ...
+
+
+class Attempts(Protocol):
+    def check(self, tenant_id: TenantId, user_id: UserId, address: str) -> None:
+        """Count one more. Raises LimitReached."""
         ...
 
 

@@ -49,17 +49,17 @@ class _Pooled:
         self._busy_seconds = busy_seconds
 
     async def run(
-        self, _tenant_id: TenantId | None, statements: Iterable[Statement]
+        self, tenant_id: TenantId | None, statements: Iterable[Statement]
     ) -> list[list[Row]]:
         asked = list(statements)
 
         async def work(connection: Connection) -> list[list[Row]]:
-            async with connection.transaction():
+            async with connection.transaction(isolation="read_committed", readonly=False):
                 return [list(await connection.fetch(sql, *values)) for sql, values in asked]
 
         return await self._lend(work, again=False)
 
-    async def read(self, _tenant_id: TenantId | None, sql: str, *values: Any) -> list[Row]:
+    async def read(self, tenant_id: TenantId | None, sql: str, *values: Any) -> list[Row]:
         async def work(connection: Connection) -> list[Row]:
             return list(await connection.fetch(sql, *values))
 

@@ -57,9 +57,7 @@ class SqlCredentials:
                     scopes, name, created_by, created_at_ms, expires_at_ms)
                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING 1
             """
-            *_, added = await self._connected.run(
-                each.tenant_id, [_signed_up(), (sql, values)]
-            )
+            *_, added = await self._connected.run(each.tenant_id, [_signed_up(), (sql, values)])
             return bool(added)
         # Whoever changes the password, or takes away what there is of the user, waits for this, or
         # this for them.

@@ -81,12 +81,12 @@ class _Threaded:
         self._file = file
 
     async def run(
-        self, _tenant_id: TenantId | None, statements: Iterable[Statement]
+        self, tenant_id: TenantId | None, statements: Iterable[Statement]
     ) -> list[list[Row]]:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, self._file.run, statements)
 
-    async def read(self, _tenant_id: TenantId | None, sql: str, *values: Any) -> list[Row]:
+    async def read(self, tenant_id: TenantId | None, sql: str, *values: Any) -> list[Row]:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, self._file.read, sql, values)
 
