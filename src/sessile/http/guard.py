@@ -84,11 +84,7 @@ class Guard:
             return
         began = perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        asked = Exchange(self._request_id(headers), headers, self._authenticator)
-        asked.address = (scope.get("client") or ("",))[0]
-        if b"ticket=" in scope["query_string"]:
-            asked.ticket = _taken_ticket(scope)
-        scope["sessile"] = asked
+        asked = scope["sessile"] = self._exchange(scope, headers)
         request_id = (b"x-request-id", asked.request_id.encode())
         shared = bool(self._origins) and _is_shared(scope, headers)
         allowed = shared and headers.get(b"origin", b"").lower() in self._origins
@@ -135,6 +131,13 @@ class Guard:
                 raise
         finally:
             self._told(scope, asked, status, perf_counter() - began)
+
+    def _exchange(self, scope: Scope, headers: dict[bytes, bytes]) -> Exchange:
+        asked = Exchange(self._request_id(headers), headers, self._authenticator)
+        asked.address = (scope.get("client") or ("",))[0]
+        if b"ticket=" in scope["query_string"]:
+            asked.ticket = _taken_ticket(scope)
+        return asked
 
     def _request_id(self, headers: dict[bytes, bytes]) -> str:
         given = headers.get(b"x-request-id")

@@ -7,7 +7,7 @@ from fastapi import FastAPI, Path, Query
 from sessile.core.codec import timestamp
 from sessile.core.errors import InvalidInput
 from sessile.core.ids import SessionId, TenantId, UserId, well_formed
-from sessile.http import schemas
+from sessile.http import identity_schemas as schemas
 from sessile.http.exchange import Caller, Here
 from sessile.http.reply import Reply, json_reply
 from sessile.http.served import BODY_PROBLEMS, Served, declare

@@ -89,6 +89,10 @@ class SignIn:
             raise Unauthenticated()  # its password was changed meanwhile
         return secret, token
 
+    async def is_used(self) -> bool:
+        """Whether anybody was ever given a way in by this database."""
+        return await self._credentials.any()
+
     async def sign_out(self, signed_in: SignedIn) -> None:
         """Raises TokenNotFound where it is by no token of ours."""
         tenant_id = signed_in.principal.tenant_id
