@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import httpx2
-from joserfc.errors import JoseError
+from joserfc.errors import JoseError, UnsupportedAlgorithmError
 from joserfc.jws import JWSRegistry, deserialize_compact
 
 from sessile.adapters.oidc.fetching import FETCH_SECONDS_MAX, check_url
@@ -148,7 +148,15 @@ class OidcIssuers:
 
 
 class _Registry(JWSRegistry):
+    """Of one algorithm. What is advised against for new issuers is taken of those that there are:
+    which ones are, is the server's to say."""
+
     max_header_length = HEADER_BYTES_MAX
+
+    def get_alg(self, name: str) -> Any:
+        if name not in (self.allowed or ()):
+            raise UnsupportedAlgorithmError(name)
+        return self.algorithms[name]
 
 
 def _parts(token: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:

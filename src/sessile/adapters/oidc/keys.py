@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from base64 import urlsafe_b64decode
 from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
@@ -160,9 +161,12 @@ def _imported(published: Mapping[str, Any], algorithm: str) -> Key | None:
     wanted = ("kty", "crv", "x", "y", "n", "e")
     public: dict[str, Any] = {name: published[name] for name in wanted if name in published}
     try:
-        key = kind.import_key(public)
-        if isinstance(key, RSAKey) and key.public_key.key_size not in RSA_BITS:
+        if kind is RSAKey and _bits(public["n"]) not in RSA_BITS:
             return None
+        return kind.import_key(public)
     except (JoseError, ValueError, TypeError, KeyError):
         return None
-    return key
+
+
+def _bits(number: str) -> int:
+    return int.from_bytes(urlsafe_b64decode(number + "=" * (-len(number) % 4))).bit_length()
