@@ -9,12 +9,13 @@ from typing import TypeVar
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from sessile.core.errors import StorageBusy
+from sessile.core.errors import LimitReached
 
 THREADS = 1
 """One takes a processor while it hashes, and the turns want the others."""
 WAITING_MAX = 16
 """With some tenths of a second each."""
+RETRY_AFTER_SECONDS = 2
 TIME_COST, MEMORY_KIB, LANES = 3, 65_536, 1
 """RFC 9106's choice where memory is short, in one lane."""
 T = TypeVar("T")
@@ -55,7 +56,7 @@ class Argon2:
         """Who asked and has left meanwhile is still in the thread, or waits for it: it counts until
         its work is done."""
         if self._waiting >= WAITING_MAX:
-            raise StorageBusy("Too many sign in at once.")
+            raise LimitReached("sign_in_attempts_max", retry_after_seconds=RETRY_AFTER_SECONDS)
         self._waiting += 1
         working = asyncio.get_running_loop().run_in_executor(self._threads, work)
         working.add_done_callback(self._done)

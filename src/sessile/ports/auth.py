@@ -50,7 +50,7 @@ class Attempts(Protocol):
 
 
 class Passwords(Protocol):
-    """Slow on purpose. Raises StorageBusy where too many wait already."""
+    """Slow on purpose. Raises LimitReached where too many wait already."""
 
     async def hashed(self, password: str) -> str: ...
 

@@ -56,8 +56,8 @@ class SignIn:
     ) -> tuple[Secret, Credential]:
         """A token of the user. `tenant_id` None: the one that the settings name.
 
-        Raises Unauthenticated, as soon for an unknown user as for a wrong password; LimitReached,
-        InvalidInput and StorageBusy, whoever it is.
+        Raises Unauthenticated, as soon for an unknown user as for a wrong password; LimitReached
+        and InvalidInput, whoever it is.
         """
         who = Principal(
             tenant_id=TenantId(self._settings.sign_in_tenant) if tenant_id is None else tenant_id,
