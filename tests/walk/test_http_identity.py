@@ -3,10 +3,12 @@
 import asyncio
 import json
 import re
+from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import httpx2
 import pytest
@@ -310,11 +312,20 @@ async def test_a_text_that_was_changed_anywhere_opens_nothing(walk: Walk) -> Non
             problem(await robot.get("/v1/me"), 401, "unauthenticated")
 
 
+async def test_who_knows_a_keys_id_does_not_have_its_secret(walk: Walk) -> None:
+    key = await new_key(walk)
+    digits = key["key"].rpartition("_")[2]
+    assert key["key_id"] == f"key_{digits[:32]}"
+
+    forged = key["key"][:-72] + "0" * 64
+    forged += f"{crc32(forged.encode()):08x}"
+
+    async with bearer(walk, forged) as robot:
+        problem(await robot.get("/v1/me"), 401, "unauthenticated")
+
+
 async def test_a_key_of_one_tenant_is_not_anothers_by_its_name(walk: Walk) -> None:
     """The tenant is in the text, and it is part of what is hashed."""
-    from base64 import urlsafe_b64encode
-    from zlib import crc32
-
     key = (await new_key(walk))["key"]
     name = urlsafe_b64encode(b"other").rstrip(b"=").decode()
     forged = f"sk_{name}_{key.rpartition('_')[2][:-8]}"

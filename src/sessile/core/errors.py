@@ -36,8 +36,9 @@ class LimitReached(SessileError):
 
     code = "limit_reached"
     status = 429
+    retry_after_seconds = 1
 
-    def __init__(self, limit: str, *, retry_after_seconds: int) -> None:
+    def __init__(self, limit: str = "", *, retry_after_seconds: int = 1) -> None:
         super().__init__(limit=limit)
         self.retry_after_seconds = retry_after_seconds
 

@@ -47,11 +47,14 @@ def channel_data(
     principal: Principal,
     *,
     until_seconds: int,
-    made_from: SignedIn,
-    acting_for: UserId | None,
+    made_from: SignedIn | None = None,
+    acting_for: UserId | None = None,
 ) -> str:
     """What is signed along. `user_id` is also the name that a presence channel shows; the rest is
     shown to nobody, and opens nothing."""
+    source = None
+    if made_from is not None and made_from.by != "other":
+        source = tickets.packed(made_from, acting_for)
     scopes = None if principal.scopes is None else sorted(principal.scopes)
     return to_json(
         {
@@ -61,7 +64,7 @@ def channel_data(
             "scopes": scopes,
             "only": principal.only,
             "until": until_seconds,
-            "from": None if made_from.by == "other" else tickets.packed(made_from, acting_for),
+            "from": source,
         }
     )
 
