@@ -6,6 +6,7 @@ import re
 from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -18,7 +19,7 @@ from tests.walk.test_http_refusals import problem, same_but_for_its_id
 from tests.walk.wire import asking, in_time
 
 from sessile.adapters.passwords import Argon2
-from sessile.core.ids import TenantId, UserId
+from sessile.core.ids import SessionId, TenantId, UserId
 from sessile.ports.credentials import Account
 
 PASSWORD = "correct horse battery"
@@ -432,6 +433,23 @@ async def test_a_ticket_is_for_a_session_of_ones_own(walk: Walk) -> None:
     for client, status in ((walk.bob, 404), (walk.nobody, 401), (walk.admin, 201)):
         reply = await client.post("/v1/tickets", json={"session_id": session_id})
         assert reply.status_code == status
+        if status != 201:
+            absent = await client.post("/v1/tickets", json={"session_id": "ses_" + "0" * 32})
+            assert same_but_for_its_id(reply) == same_but_for_its_id(absent)
+
+
+async def test_who_holds_a_ticket_sees_one_session_through_a_list(walk: Walk) -> None:
+    own, _ = await walk.opened(), await walk.opened()
+    foreign = (await walk.admin.post("/v1/sessions", json={})).json()["session_id"]
+    reads, alice = walk.server.reads, walk.principal("alice")
+
+    async def listed(only: str) -> list[str]:
+        who = replace(alice, only=SessionId(only))
+        return [found.head.key.session_id for found in await reads.sessions(who, limit=9)]
+
+    assert await listed(own) == [own]
+    assert await listed(foreign) == []
+    assert await listed("ses_none") == []
 
 
 async def test_a_ticket_that_was_changed_anywhere_opens_nothing(walk: Walk) -> None:

@@ -1,6 +1,7 @@
 """JWTs of an issuer: who is let in, and that nobody else is, whatever a token or an issuer says."""
 
 import json
+import warnings
 from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -82,6 +83,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "another purpose": {"header": {"typ": "logout+jwt"}},
     "a type that is no text": {"header": {"typ": None, "crit": ["b64"], "b64": False}},
     "something critical": {"header": {"crit": ["exp"], "exp": 1}},
+    "something critical that is known": {"header": {"crit": ["kid"]}},
     "no key": {"header": {"kid": None}},
     "an unknown key": {"header": {"kid": "k9"}},
 }
@@ -273,6 +275,16 @@ async def test_what_an_issuer_publishes_is_not_trusted_to_be_well_formed(
 
             assert reply.status_code in (401, 503)
             assert (await walk.alice.get("/v1/me")).status_code == 200
+
+
+async def test_a_key_that_can_be_computed_signs_nothing(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        short = RSAKey.generate_key(1024, {"kid": "k1", "alg": "RS256"})
+    async with issuing() as issuer:
+        issuer.keys["k1"] = short
+        async with trusting(issuer, tmp_path) as walk:
+            problem(await me(walk, issuer.token(NOW)), 401, "unauthenticated")
 
 
 async def test_of_two_keys_of_one_id_none_is_used(tmp_path: Path) -> None:
