@@ -34,6 +34,7 @@ CORE_CALLS_FORBIDDEN = frozenset({"eval", "exec", "input", "open", "print"})
 BIRTHPLACES = {
     "src/sessile/adapters/system.py": "the id source",
     "src/sessile/adapters/dev_tokens.py": "secrets of tokens, which are no ids",
+    "src/sessile/adapters/key_texts.py": "secrets of keys and tokens, and the ids in them",
     "src/sessile/demo/banking.py": "the secret of the bank's tokens, which is no id",
     "src/sessile/adapters/pusher_app.py": "the secret of the Pusher app, which is no id",
 }

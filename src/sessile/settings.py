@@ -21,6 +21,10 @@ def _setting(default: Any, about: str) -> Any:
     return field(default=default, metadata={"about": about})
 
 
+class WrongSetting(ValueError):
+    """A setting that does not fit what it is for; the message begins with its name."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Read once at start-up and passed on; nothing else reads the environment."""
@@ -125,6 +129,30 @@ class Settings:
     pusher_channels_max: int = _setting(100, "Channels of one WebSocket.")
     pusher_buffer_chars_max: int = _setting(1_048_576, "Characters that wait for a slow WebSocket.")
 
+    token_seconds_max: float = _setting(43_200.0, "How long a built-in user stays signed in.")
+    ticket_seconds_max: float = _setting(60.0, "How long a ticket opens its session's stream.")
+    sign_in_tenant: str = _setting("main", "The tenant of who signs in and names none.")
+    sign_in_attempts_max: int = _setting(
+        10, "Sign-ins a minute of one user from one address; ten times as many of each alone."
+    )
+    oidc_issuer: str = _setting("", "Issuers whose JWTs are taken; commas between them.")
+    oidc_audience: str = _setting("", "What names this server in their aud; commas between.")
+    oidc_jwks_url: str = _setting(
+        "", "Where the issuers' keys are, in their order; empty: each says it itself."
+    )
+    oidc_algorithms: str = _setting("RS256,ES256,EdDSA", "By which they sign; commas between.")
+    oidc_tenant: str = _setting("", "The tenant of all their users; empty: the claim says it.")
+    oidc_tenant_claim: str = _setting("tenant", "The claim that names the tenant.")
+    oidc_user_claim: str = _setting("sub", "The claim that names the user.")
+    oidc_roles_claim: str = _setting("roles", "The claim that names roles; dots lead into it.")
+    oidc_roles: str = _setting(
+        "", "Their roles that are roles here: NAME=admin,NAME=operator,NAME=service."
+    )
+    oidc_leeway_seconds: float = _setting(30.0, "How far their clocks may be from this one.")
+    oidc_keys_seconds_max: float = _setting(
+        86_400.0, "How long an issuer's keys are kept while it is away."
+    )
+
     @property
     def local(self) -> bool:
         """This machine alone can reach the server."""
@@ -160,6 +188,11 @@ class Settings:
         """Those of `pusher_origins`, as browsers send them."""
         names = (each.strip().lower().encode() for each in self.pusher_origins.split(","))
         return frozenset(name for name in names if name)
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """What stands between commas."""
+    return tuple(filter(None, (each.strip() for each in text.split(","))))
 
 
 def without_password(url: str) -> str:

@@ -246,7 +246,7 @@ async def test_the_nodes_that_run_are_counted(check: Check, dsn: str) -> None:
 
     assert enough["nodes"]["faults"] == []
     (fault,) = too_few["nodes"]["faults"]
-    assert fault["what"].startswith("2 nodes need 24 connections")
+    assert fault["what"].startswith("2 nodes need 28 connections")
 
 
 async def test_beside_nodes_that_write_nothing_is_wrong(

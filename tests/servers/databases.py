@@ -25,7 +25,7 @@ APP_ROLE = """
     DO $$ BEGIN CREATE ROLE sessile_app NOLOGIN;
     EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$
 """
-TABLES = "session_head, session, entry, turn, idempotency"
+TABLES = "session_head, session, entry, turn, idempotency, account, credential, revocation"
 
 
 @cache
@@ -51,7 +51,7 @@ async def database() -> AsyncIterator[str]:
     try:
         yield _of(name)
     finally:
-        await _execute(_of(name), f"TRUNCATE {TABLES}; UPDATE store SET epoch = 0")
+        await _execute(_of(name), f"TRUNCATE {TABLES}; UPDATE store SET epoch = 0, sign_in = 0")
         _free.append(name)
 
 

@@ -101,6 +101,7 @@ def _reached(view: View, principal: Principal) -> SessionHead:
     head = view.head
     if head is None or not principal.may_reach(head.key, head.user_id):
         raise SessionNotFound()
+    principal.check_scope("write")
     return head
 
 
@@ -118,6 +119,7 @@ def _repeat(view: View, once: Once | None) -> Decision | None:
 
 
 def _open(view: View, command: OpenSession) -> Decision:
+    command.principal.check_scope("write")
     if repeat := _repeat(view, command.once):
         return repeat
     first = command.first

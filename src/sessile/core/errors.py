@@ -31,6 +31,14 @@ class Unauthenticated(SessileError):
     status = 401
 
 
+class IssuerAway(SessileError):
+    """The keys of the tokens' issuer are not known now, so that no token of it can be checked."""
+
+    code = "issuer_away"
+    status = 503
+    retry_after_seconds = 5
+
+
 class NotFound(SessileError):
     """There is no such thing, or it is not yours: the two are the same answer."""
 
@@ -61,6 +69,12 @@ class Forbidden(SessileError):
 
     code = "forbidden"
     status = 403
+
+
+class RoleRequired(Forbidden):
+    """Your role, or what your credential is good for, does not include this."""
+
+    code = "role_required"
 
 
 class ApprovalAnswered(SessileError):

@@ -15,7 +15,7 @@ Seq = NewType("Seq", int)
 Fence = NewType("Fence", int)
 """Raised by one at each start of a turn's attempt; a write that names an older one is refused."""
 
-_FORM = re.compile(r"(ses|trn|msg|call)_[A-Za-z0-9_-]{1,64}")
+_FORM = re.compile(r"(ses|trn|msg|call|key)_[A-Za-z0-9_-]{1,64}")
 
 
 class SessionKey(NamedTuple):

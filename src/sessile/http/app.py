@@ -21,6 +21,7 @@ from sessile.http.exchange import exchange
 from sessile.http.gates import GateRoutes
 from sessile.http.guard import Guard
 from sessile.http.health import HealthRoutes
+from sessile.http.identity import IdentityRoutes, MeRoutes
 from sessile.http.problems import (
     ERRORS_MAX,
     MESSAGES,
@@ -38,6 +39,7 @@ from sessile.http.stream import Streams
 from sessile.http.traffic import Traffic
 from sessile.http.turns import TurnRoutes
 from sessile.ports.auth import Authenticator
+from sessile.runtime.identity import Identity
 
 DESCRIPTION = """\
 A session server for AI agents: every message, tool call and progress event lands in the session
@@ -53,6 +55,7 @@ TAGS = [
     {"name": "sessions", "description": "A conversation: one append-only log, and what it tells."},
     {"name": "turns", "description": "What is said to a session, and all that follows from it."},
     {"name": "gates", "description": "What a session is granted, and calls that wait for a yes."},
+    {"name": "identity", "description": "Who you are, and what lets you in."},
     {"name": "events", "description": "The log as it grows."},
     {"name": "node", "description": "How this server is."},
 ]
@@ -93,6 +96,9 @@ class App:
             TurnRoutes(served).declare(self.routes)
             GateRoutes(served).declare(self.routes)
             EventRoutes(served, self._streams).declare(self.routes)
+            MeRoutes().declare(self.routes)
+            if isinstance(authenticator, Identity):
+                IdentityRoutes(served, authenticator).declare(self.routes)
             for router in served.routers:
                 self.routes.include_router(router)
         self.routes.add_exception_handler(HTTPException, _of_http)

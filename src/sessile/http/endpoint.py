@@ -25,10 +25,11 @@ NUMBERS = {
     float: re.compile(r"-?[0-9]{1,100}(\.[0-9]{1,100})?", re.ASCII),
 }
 """What a number is in a query: Python would read `1_0`, ` 1` and `1.0` as well."""
-NOBODYS: Mapping[str, tuple[str, SessionId | TurnId | CallId]] = {
+NOBODYS: Mapping[str, tuple[str, str]] = {
     "session_id": ("ses", NOBODYS_SESSION),
     "turn_id": ("trn", TurnId("trn_")),
     "call_id": ("call", CallId("call_")),
+    "key_id": ("key", "key_"),
 }
 """An id of another form names nothing: it is asked for under a name that nothing has, so that
 the answer is the same, and takes as long, as for any other id that does not exist."""
@@ -57,6 +58,7 @@ class Endpoint:
     def __init__(self, function: Callable[..., Awaitable[Any]]) -> None:
         self._function = function
         self._caller = self._here = self._body = ""
+        self._takes_tickets = False
         self._body_model: type[BaseModel] | None = None
         self._body_optional = False
         self._ids: list[str] = []
@@ -76,6 +78,8 @@ class Endpoint:
                 self._here = name
             case params.Path():
                 self._ids.append(name)
+            case params.Query() if name == "ticket":
+                self._takes_tickets = True
             case params.Query():
                 place = mark.alias or name
                 self._query[place] = _Parameter(name, place, TypeAdapter(hint), _number(hint))
@@ -97,10 +101,13 @@ class Endpoint:
 
     async def _arguments(self, scope: Scope, receive: Receive, asked: Exchange) -> dict[str, Any]:
         arguments: dict[str, Any] = {}
+        asked.takes_tickets = self._takes_tickets
         if self._caller:
             arguments[self._caller] = await asked.principal()
         if self._here:
             arguments[self._here] = asked
+        if asked.ticket and not self._takes_tickets:
+            raise InvalidFields([("ticket", "There is no such parameter")])
         path: dict[str, str] = scope["path_params"]
         for name in self._ids:
             prefix, nobodys = NOBODYS[name]

@@ -42,7 +42,7 @@ LENGTH_DIGITS_MAX = 18
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 ONCE_ONLY = (
     b"authorization", b"content-encoding", b"content-type", b"host", b"idempotency-key",
-    b"last-event-id", b"origin", b"transfer-encoding",
+    b"last-event-id", b"origin", b"sessile-user", b"transfer-encoding",
 )  # fmt: skip
 SHARED = (("POST", re.compile("/pusher/auth")), ("GET", re.compile("/v1/sessions/[^/]+/events")))
 """What pages of the origins that `pusher_origins` names may ask for too: what it takes to follow a
@@ -88,7 +88,7 @@ class Guard:
             return
         began = perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        scope["sessile"] = asked = self._exchange(headers)
+        asked = scope["sessile"] = self._exchange(scope, headers)
         request_id = (b"x-request-id", asked.request_id.encode())
         shared = bool(self._origins) and _is_shared(scope, headers)
         allowed = shared and headers.get(b"origin", b"").lower() in self._origins
@@ -136,9 +136,13 @@ class Guard:
         finally:
             self._told(scope, asked, status, perf_counter() - began)
 
-    def _exchange(self, headers: dict[bytes, bytes]) -> Exchange:
+    def _exchange(self, scope: Scope, headers: dict[bytes, bytes]) -> Exchange:
         request_id = self._request_id(headers)
-        return Exchange(request_id, headers, self._authenticator, self._count_request)
+        asked = Exchange(request_id, headers, self._authenticator, self._count_request)
+        asked.address = (scope.get("client") or ("",))[0]
+        if b"ticket=" in scope["query_string"]:
+            asked.ticket = _taken_ticket(scope)
+        return asked
 
     def _request_id(self, headers: dict[bytes, bytes]) -> str:
         given = headers.get(b"x-request-id")
@@ -203,6 +207,16 @@ class Guard:
                     "session_id": asked.session_id or _session_id(scope),
                 },
             )
+
+
+def _taken_ticket(scope: Scope) -> str:
+    """Taken out of the query, which servers and proxies write into their logs."""
+    parts: list[bytes] = scope["query_string"].split(b"&")
+    found = [part for part in parts if part.startswith(b"ticket=")]
+    scope["query_string"] = b"&".join(part for part in parts if part not in found)
+    if len(found) > 1:
+        return ""
+    return found[0].removeprefix(b"ticket=").decode("latin-1") if found else ""
 
 
 def _session_id(scope: Scope) -> str | None:

@@ -62,6 +62,10 @@ class Reads:
         self, principal: Principal, *, before: SessionId | None = None, limit: int
     ) -> tuple[Found, ...]:
         """The caller's sessions, the youngest first; an admin's are all of its tenant."""
+        if principal.only is not None:
+            only = await self._store.find(session_key(principal, principal.only))
+            own = only is not None and principal.may_reach(only.head.key, only.head.user_id)
+            return (only,) if only is not None and own and before is None else ()
         user_id = None if "admin" in principal.roles else principal.user_id
         return await self._store.sessions(
             principal.tenant_id, user_id=user_id, before=before, limit=self._page(limit)

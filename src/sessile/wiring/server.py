@@ -1,10 +1,7 @@
 """The server, put together: settings and assistants in."""
 
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import (
-    AbstractAsyncContextManager,
-    AsyncExitStack,
-)
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import TYPE_CHECKING, Any, Self
 
 from sessile.adapters.cursor_file import open_cursors
@@ -40,6 +37,7 @@ from sessile.runtime.telemetry import Telemetry
 from sessile.runtime.threads import Threads
 from sessile.runtime.workers import Workers
 from sessile.settings import Settings
+from sessile.wiring.identity import new_identity, open_sign_in
 from sessile.wiring.stores import MissingExtra, open_notifier, open_store
 
 if TYPE_CHECKING:
@@ -71,6 +69,8 @@ class Server:
         self._clock = SystemClock() if clock is None else clock
         self._ids = Uuid7Ids(now_ms=self._clock.now_ms) if ids is None else ids
         self._open_store = open_store if store is None else store
+        self._is_own = store is None
+        self.identity = new_identity(self._clock)
         self._stack = AsyncExitStack()
         self._routers: list[Any] = []
         self._projections = Projections()
@@ -133,6 +133,9 @@ class Server:
                 notifier=notifier,
                 reads=self.reads,
                 default_assistant=self._default,
+            )
+            self.sign_in = await stack.enter_async_context(
+                open_sign_in(self.identity, identity, self.settings, self._clock, kept=self._is_own)
             )
             await stack.enter_async_context(self.workers)
             await self._open_channels(stack, notifier)
@@ -235,13 +238,16 @@ class Server:
     def app(self, authenticator: Authenticator | None = None) -> "App":
         """The HTTP surface, an ASGI application. The server must be open while it is served.
 
-        Without an authenticator, development tokens: see `dev_tokens`.
+        Without an authenticator, whom the settings and the database let in, and while this machine
+        alone can reach the server, development tokens: see `dev_tokens`.
         """
         from sessile.console.surface import Console  # noqa: PLC0415
         from sessile.http.app import create_app  # noqa: PLC0415
         from sessile.pusher.surface import Pusher  # noqa: PLC0415
 
-        known = dev_tokens(self.settings) if authenticator is None else authenticator
+        if authenticator is None and self.settings.local and self.settings.role != "turns":
+            self.identity.let_in(dev_tokens(self.settings))
+        known = self.identity if authenticator is None else authenticator
         node = self.node_id.rpartition("_")[2]
         if self.settings.role == "turns":
             return create_app(self, known, node=node)

@@ -1,9 +1,32 @@
 CREATE FUNCTION public.sessile_now_ms() RETURNS bigint
     LANGUAGE sql PARALLEL SAFE
     AS $$ SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint $$;
+CREATE TABLE public.account (
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    user_id text NOT NULL COLLATE pg_catalog."C",
+    roles text NOT NULL,
+    password_hash text NOT NULL,
+    created_at_ms bigint NOT NULL
+);
+ALTER TABLE ONLY public.account FORCE ROW LEVEL SECURITY;
 CREATE TABLE public.alembic_version (
     version_num character varying(32) NOT NULL
 );
+CREATE TABLE public.credential (
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    credential_id text NOT NULL COLLATE pg_catalog."C",
+    kind text NOT NULL,
+    secret_hash text NOT NULL,
+    user_id text NOT NULL COLLATE pg_catalog."C",
+    roles text NOT NULL,
+    scopes text,
+    name text NOT NULL,
+    created_by text NOT NULL,
+    created_at_ms bigint NOT NULL,
+    expires_at_ms bigint,
+    used_at_ms bigint
+);
+ALTER TABLE ONLY public.credential FORCE ROW LEVEL SECURITY;
 CREATE TABLE public.entry (
     tenant_id text NOT NULL COLLATE pg_catalog."C",
     session_id text NOT NULL COLLATE pg_catalog."C",
@@ -26,6 +49,12 @@ CREATE TABLE public.idempotency (
     at_ms bigint NOT NULL
 );
 ALTER TABLE ONLY public.idempotency FORCE ROW LEVEL SECURITY;
+CREATE TABLE public.revocation (
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    user_id text NOT NULL COLLATE pg_catalog."C",
+    at_ms bigint NOT NULL
+);
+ALTER TABLE ONLY public.revocation FORCE ROW LEVEL SECURITY;
 CREATE TABLE public.session (
     tenant_id text NOT NULL COLLATE pg_catalog."C",
     session_id text NOT NULL COLLATE pg_catalog."C",
@@ -65,6 +94,7 @@ CREATE TABLE public.store (
     epoch bigint NOT NULL,
     secret bytea NOT NULL,
     written_at_ms bigint NOT NULL,
+    sign_in integer DEFAULT 0 NOT NULL,
     CONSTRAINT store_one_check CHECK ((one = 1))
 );
 CREATE TABLE public.turn (
@@ -143,7 +173,7 @@ INSERT INTO public.session_head VALUES ('acme', 'ses_2', 'bob', NULL, 'closed', 
 INSERT INTO public.session_head VALUES ('other', 'ses_3', 'ann', NULL, 'active', 2, 0, 0, 2, 1, NULL, NULL, NULL, 0, NULL, 0, 1000005, 'support');
 INSERT INTO public.session_head VALUES ('acme', 'ses_4', 'ann', NULL, 'active', 6, 1, 0, 2, 0, NULL, NULL, NULL, 0, NULL, 0, NULL, 'support');
 INSERT INTO public.session_head VALUES ('acme', 'ses_5', 'ann', NULL, 'active', 10, 1, 1, 2, 0, 'trn_7', 87400005, NULL, 0, NULL, 0, 87400005, 'support');
-INSERT INTO public.store VALUES (1, 0, '\x37da0fe5d6b59e6f4078feb1282150afb85a3beb802903eb892148544da4165b', 0);
+INSERT INTO public.store VALUES (1, 0, '\x82d2225dff5e7ccbfedcb1cbe6c5121d4a9e8cbe3b2d3d07e11a3fcb975766e1', 0, 0);
 INSERT INTO public.turn VALUES ('acme', 'ses_1', 'trn_1', 2, 1, 'msg_1', 'ann', 'completed', 1, 0, true, NULL, NULL, 0, 0, 0, 0, 1000000, 1000000, 1000005, NULL, NULL, '{"type":"message","text":"where is 7?"}', 'on its way');
 INSERT INTO public.turn VALUES ('acme', 'ses_1', 'trn_2', 9, 2, 'msg_3', 'ann', 'running', 1, 0, false, NULL, NULL, 0, 0, 0, 0, 1000005, 1000005, NULL, NULL, NULL, '{"type":"message","text":"and 8?"}', NULL);
 INSERT INTO public.turn VALUES ('acme', 'ses_1', 'trn_3', 13, 3, 'msg_4', 'ann', 'queued', 0, 0, false, NULL, NULL, 0, 0, 0, 0, 1000005, NULL, NULL, NULL, NULL, '{"type":"message","text":"and 9?"}', NULL);
@@ -151,12 +181,18 @@ INSERT INTO public.turn VALUES ('acme', 'ses_1', 'trn_4', 14, 4, 'msg_5', 'ann',
 INSERT INTO public.turn VALUES ('other', 'ses_3', 'trn_5', 2, 1, 'msg_6', 'ann', 'queued', 0, 0, false, NULL, NULL, 0, 0, 0, 0, 1000005, NULL, NULL, NULL, NULL, '{"type":"message","text":"q"}', NULL);
 INSERT INTO public.turn VALUES ('acme', 'ses_4', 'trn_6', 2, 1, 'msg_7', 'ann', 'failed', 1, 0, false, NULL, NULL, 0, 0, 0, 0, 1000005, 1000005, 1000005, '{"code":"model_error","message":"no","retry":true}', NULL, '{"type":"message","text":"x"}', 'done');
 INSERT INTO public.turn VALUES ('acme', 'ses_5', 'trn_7', 3, 1, 'msg_8', 'ann', 'awaiting', 1, 0, true, NULL, NULL, 0, 0, 0, 0, 1000005, 1000005, NULL, NULL, '{"calls":[{"call_id":"call_1","message_id":"msg_9","name":"orders.refund","arguments":{"order":7},"parent_call_id":null},{"call_id":"call_2","message_id":"msg_10","name":"orders.refund","arguments":{"order":7},"parent_call_id":null},{"call_id":"call_3","message_id":"msg_11","name":"orders.note","arguments":{"order":7},"parent_call_id":null}],"call_ids":["call_1","call_2"],"answers":{"call_1":"granted"},"output":"so far","since_ms":1000005,"waited_ms":0,"open_message_id":null}', '{"type":"message","text":"my money"}', NULL);
+ALTER TABLE ONLY public.account
+    ADD CONSTRAINT account_pkey PRIMARY KEY (tenant_id, user_id);
 ALTER TABLE ONLY public.alembic_version
     ADD CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num);
+ALTER TABLE ONLY public.credential
+    ADD CONSTRAINT credential_pkey PRIMARY KEY (tenant_id, credential_id);
 ALTER TABLE ONLY public.entry
     ADD CONSTRAINT entry_pkey PRIMARY KEY (tenant_id, session_id, seq);
 ALTER TABLE ONLY public.idempotency
     ADD CONSTRAINT idempotency_pkey PRIMARY KEY (tenant_id, scope, user_id, key);
+ALTER TABLE ONLY public.revocation
+    ADD CONSTRAINT revocation_pkey PRIMARY KEY (tenant_id, user_id);
 ALTER TABLE ONLY public.session_head
     ADD CONSTRAINT session_head_pkey PRIMARY KEY (tenant_id, session_id);
 ALTER TABLE ONLY public.session
@@ -165,6 +201,7 @@ ALTER TABLE ONLY public.store
     ADD CONSTRAINT store_pkey PRIMARY KEY (one);
 ALTER TABLE ONLY public.turn
     ADD CONSTRAINT turn_pkey PRIMARY KEY (tenant_id, session_id, turn_id);
+CREATE INDEX credential_by_user ON public.credential USING btree (tenant_id, user_id);
 CREATE INDEX entry_history ON public.entry USING btree (tenant_id, session_id, seq) WHERE (kind = ANY (ARRAY['message.added'::text, 'tool.completed'::text, 'tool.failed'::text, 'tool.interrupted'::text, 'tool.refused'::text, 'session.summarized'::text]));
 CREATE INDEX entry_summary ON public.entry USING btree (tenant_id, session_id, seq) WHERE (kind = 'session.summarized'::text);
 CREATE INDEX session_by_user ON public.session USING btree (tenant_id, user_id, session_id);
@@ -175,26 +212,38 @@ CREATE INDEX turn_day ON public.turn USING btree (tenant_id, created_at_ms) WHER
 CREATE UNIQUE INDEX turn_position ON public.turn USING btree (tenant_id, session_id, "position");
 CREATE INDEX turn_queued ON public.turn USING btree (tenant_id, session_id, "position") WHERE (status = 'queued'::text);
 CREATE INDEX turn_waiting ON public.turn USING btree (tenant_id, user_id) WHERE (status = 'queued'::text);
+ALTER TABLE public.account ENABLE ROW LEVEL SECURITY;
+CREATE POLICY audit ON public.account FOR SELECT TO sessile USING (( SELECT (current_setting('sessile.audit'::text, true) = 'on'::text)));
+CREATE POLICY audit ON public.credential FOR SELECT TO sessile USING (( SELECT (current_setting('sessile.audit'::text, true) = 'on'::text)));
 CREATE POLICY audit ON public.entry FOR SELECT TO sessile USING (( SELECT (current_setting('sessile.audit'::text, true) = 'on'::text)));
 CREATE POLICY audit ON public.idempotency FOR SELECT TO sessile USING (( SELECT (current_setting('sessile.audit'::text, true) = 'on'::text)));
+CREATE POLICY audit ON public.revocation FOR SELECT TO sessile USING (( SELECT (current_setting('sessile.audit'::text, true) = 'on'::text)));
 CREATE POLICY audit ON public.session FOR SELECT TO sessile USING (( SELECT (current_setting('sessile.audit'::text, true) = 'on'::text)));
 CREATE POLICY audit ON public.session_head FOR SELECT TO sessile USING (( SELECT (current_setting('sessile.audit'::text, true) = 'on'::text)));
 CREATE POLICY audit ON public.turn FOR SELECT TO sessile USING (( SELECT (current_setting('sessile.audit'::text, true) = 'on'::text)));
+ALTER TABLE public.credential ENABLE ROW LEVEL SECURITY;
 ALTER TABLE public.entry ENABLE ROW LEVEL SECURITY;
 ALTER TABLE public.idempotency ENABLE ROW LEVEL SECURITY;
+ALTER TABLE public.revocation ENABLE ROW LEVEL SECURITY;
 ALTER TABLE public.session ENABLE ROW LEVEL SECURITY;
 ALTER TABLE public.session_head ENABLE ROW LEVEL SECURITY;
 CREATE POLICY sweep ON public.session_head FOR SELECT USING (( SELECT (current_setting('sessile.sweep'::text, true) = 'on'::text)));
+CREATE POLICY tenants ON public.account USING (COALESCE((tenant_id = ANY (( SELECT (NULLIF(current_setting('sessile.tenants'::text, true), ''::text))::text[] AS "nullif")::text[])), false)) WITH CHECK (COALESCE((tenant_id = ANY (( SELECT (NULLIF(current_setting('sessile.tenants'::text, true), ''::text))::text[] AS "nullif")::text[])), false));
+CREATE POLICY tenants ON public.credential USING (COALESCE((tenant_id = ANY (( SELECT (NULLIF(current_setting('sessile.tenants'::text, true), ''::text))::text[] AS "nullif")::text[])), false)) WITH CHECK (COALESCE((tenant_id = ANY (( SELECT (NULLIF(current_setting('sessile.tenants'::text, true), ''::text))::text[] AS "nullif")::text[])), false));
 CREATE POLICY tenants ON public.entry USING (COALESCE((tenant_id = ANY (( SELECT (NULLIF(current_setting('sessile.tenants'::text, true), ''::text))::text[] AS "nullif")::text[])), false)) WITH CHECK (COALESCE((tenant_id = ANY (( SELECT (NULLIF(current_setting('sessile.tenants'::text, true), ''::text))::text[] AS "nullif")::text[])), false));
 CREATE POLICY tenants ON public.idempotency USING (COALESCE((tenant_id = ANY (( SELECT (NULLIF(current_setting('sessile.tenants'::text, true), ''::text))::text[] AS "nullif")::text[])), false)) WITH CHECK (COALESCE((tenant_id = ANY (( SELECT (NULLIF(current_setting('sessile.tenants'::text, true), ''::text))::text[] AS "nullif")::text[])), false));
+CREATE POLICY tenants ON public.revocation USING (COALESCE((tenant_id = ANY (( SELECT (NULLIF(current_setting('sessile.tenants'::text, true), ''::text))::text[] AS "nullif")::text[])), false)) WITH CHECK (COALESCE((tenant_id = ANY (( SELECT (NULLIF(current_setting('sessile.tenants'::text, true), ''::text))::text[] AS "nullif")::text[])), false));
 CREATE POLICY tenants ON public.session USING (COALESCE((tenant_id = ANY (( SELECT (NULLIF(current_setting('sessile.tenants'::text, true), ''::text))::text[] AS "nullif")::text[])), false)) WITH CHECK (COALESCE((tenant_id = ANY (( SELECT (NULLIF(current_setting('sessile.tenants'::text, true), ''::text))::text[] AS "nullif")::text[])), false));
 CREATE POLICY tenants ON public.session_head USING (COALESCE((tenant_id = ANY (( SELECT (NULLIF(current_setting('sessile.tenants'::text, true), ''::text))::text[] AS "nullif")::text[])), false)) WITH CHECK (COALESCE((tenant_id = ANY (( SELECT (NULLIF(current_setting('sessile.tenants'::text, true), ''::text))::text[] AS "nullif")::text[])), false));
 CREATE POLICY tenants ON public.turn USING (COALESCE((tenant_id = ANY (( SELECT (NULLIF(current_setting('sessile.tenants'::text, true), ''::text))::text[] AS "nullif")::text[])), false)) WITH CHECK (COALESCE((tenant_id = ANY (( SELECT (NULLIF(current_setting('sessile.tenants'::text, true), ''::text))::text[] AS "nullif")::text[])), false));
 ALTER TABLE public.turn ENABLE ROW LEVEL SECURITY;
 GRANT USAGE ON SCHEMA public TO sessile_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.account TO sessile_app;
 GRANT SELECT ON TABLE public.alembic_version TO sessile_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.credential TO sessile_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.entry TO sessile_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.idempotency TO sessile_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.revocation TO sessile_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.session TO sessile_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.session_head TO sessile_app;
 GRANT SELECT ON TABLE public.store TO sessile_app;

@@ -1,9 +1,32 @@
 BEGIN TRANSACTION;
+CREATE TABLE account (
+        tenant_id TEXT NOT NULL,
+        user_id TEXT NOT NULL,
+        roles TEXT NOT NULL,
+        password_hash TEXT NOT NULL,
+        created_at_ms INTEGER NOT NULL,
+        PRIMARY KEY (tenant_id, user_id)
+    );
 CREATE TABLE alembic_version (
 	version_num VARCHAR(32) NOT NULL,
 	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
 INSERT INTO "alembic_version" VALUES('0005');
+CREATE TABLE credential (
+        tenant_id TEXT NOT NULL,
+        credential_id TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        secret_hash TEXT NOT NULL,
+        user_id TEXT NOT NULL,
+        roles TEXT NOT NULL,
+        scopes TEXT,
+        name TEXT NOT NULL,
+        created_by TEXT NOT NULL,
+        created_at_ms INTEGER NOT NULL,
+        expires_at_ms INTEGER,
+        used_at_ms INTEGER,
+        PRIMARY KEY (tenant_id, credential_id)
+    );
 CREATE TABLE entry (
         tenant_id TEXT NOT NULL,
         session_id TEXT NOT NULL,
@@ -63,6 +86,12 @@ CREATE TABLE idempotency (
     );
 INSERT INTO "idempotency" VALUES('acme','open','ann','k0','body','ses_1',NULL,1,1000000);
 INSERT INTO "idempotency" VALUES('acme','ses_1','ann','k1','body','ses_1','trn_3',0,1000005);
+CREATE TABLE revocation (
+        tenant_id TEXT NOT NULL,
+        user_id TEXT NOT NULL,
+        at_ms INTEGER NOT NULL,
+        PRIMARY KEY (tenant_id, user_id)
+    );
 CREATE TABLE session (
         tenant_id TEXT NOT NULL,
         session_id TEXT NOT NULL,
@@ -110,8 +139,8 @@ CREATE TABLE store (
         epoch INTEGER NOT NULL,
         secret BLOB NOT NULL,
         written_at_ms INTEGER NOT NULL
-    );
-INSERT INTO "store" VALUES(1,0,X'D4184C218EF4283E6825F6630722252096BBEB71D2F576DAD1DE6150B4FC87EC',0);
+    , sign_in INTEGER NOT NULL DEFAULT 0);
+INSERT INTO "store" VALUES(1,0,X'B0C02B7C504DFB9940ECA471F249E4D156E725173EBF85CDF66DF0F7D6149C87',0,0);
 CREATE TABLE turn (
         tenant_id TEXT NOT NULL,
         session_id TEXT NOT NULL,
@@ -162,6 +191,7 @@ CREATE INDEX entry_summary ON entry (tenant_id, session_id, seq)
 CREATE UNIQUE INDEX turn_position ON turn (tenant_id, session_id, position);
 CREATE INDEX turn_queued ON turn (tenant_id, session_id, position) WHERE status = 'queued'
     ;
+CREATE INDEX credential_by_user ON credential (tenant_id, user_id);
 CREATE INDEX session_head_due ON session_head (tenant_id, due_at_ms, session_id)
     WHERE due_at_ms IS NOT NULL
     ;

@@ -2,14 +2,16 @@
 
 from asyncpg import Connection
 
+from sessile.adapters.postgres.credentials import CREDENTIALS_MAX
 from sessile.adapters.postgres.lanes import LANES
 from sessile.adapters.postgres.store import READERS_MAX
 from sessile.adapters.postgres.tenants import app_role
 from sessile.adapters.sql.tenancy import APP_ROLE
 from sessile.core.audit import Check
 
-NODE_CONNECTIONS = LANES + 1 + READERS_MAX + 1 + 2
-"""Of one node at most: its lanes and the one aside, reads, renewals, and two for NOTIFY."""
+NODE_CONNECTIONS = LANES + 1 + READERS_MAX + CREDENTIALS_MAX + 1 + 2
+"""Of one node at most: its lanes and the one aside, reads, those who sign in, renewals, and two for
+NOTIFY."""
 DEAD_ROWS_MAX = 10_000
 """So many are left between two vacuums of a small table that is written to all the time."""
 
@@ -158,7 +160,10 @@ async def _indexes(connection: Connection) -> Check:
         JOIN pg_class AS c ON c.oid = i.indrelid
         WHERE c.relnamespace = (
             SELECT relnamespace FROM pg_class WHERE oid = to_regclass('session_head')
-        ) AND c.relname IN ('session_head', 'session', 'entry', 'turn', 'idempotency')
+        ) AND c.relname IN (
+            'session_head', 'session', 'entry', 'turn', 'idempotency', 'account', 'credential',
+            'revocation'
+        )
         ORDER BY 1
     """
     for index, valid in await connection.fetch(sql):

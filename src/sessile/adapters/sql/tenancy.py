@@ -94,7 +94,7 @@ BEGIN
     END IF;
     IF to_regrole('{APP_ROLE}') IS NOT NULL THEN
         EXECUTE format('GRANT USAGE ON SCHEMA %I TO {APP_ROLE}', place);
-        GRANT SELECT, UPDATE (written_at_ms) ON store TO {APP_ROLE};
+        GRANT SELECT, UPDATE (written_at_ms, sign_in) ON store TO {APP_ROLE};
         GRANT SELECT ON alembic_version TO {APP_ROLE};
     END IF;
 END

@@ -6,6 +6,7 @@ import { OpenSession } from "./session.js";
 import { Outbox } from "./outbox.js";
 import { SessionHead } from "./head.js";
 import { Sessions } from "./sessions.js";
+import { SignIn, useMe, Who } from "./sign.js";
 import { applyTheme, setTheme, theme, THEMES } from "./theme.js";
 import { html, mount, useEffect, useErrorBoundary, useMemo, useReducer, useState } from "./ui.js";
 import "./words/app.js";
@@ -85,37 +86,8 @@ function Page() {
     setRefused(false);
     setToken(given);
   };
-  if (!token) return html`<${SignIn} refused=${refused} enter=${enter} />`;
+  if (!token) return html`<${SignIn} refused=${refused} enter=${enter} settings=${html`<${Settings} />`} />`;
   return html`<${Console} key=${token} api=${api} leave=${() => enter("")} />`;
-}
-
-function SignIn({ refused, enter }) {
-  const [given, setGiven] = useState("");
-  const submit = (event) => {
-    event.preventDefault();
-    if (given.trim()) enter(given.trim());
-  };
-  useEffect(() => {
-    document.title = `${t("sign.title")} · Sessile`;
-  });
-  const [before, file] = t("sign.hint").split("`sessile serve`");
-  return html`<div class="sign-in">
-    <header class="sign-top"><${Settings} /></header>
-    <main class="sign-card">
-      <h1><span class="mark" aria-hidden="true"></span> Sessile</h1>
-      ${refused && html`<div class="alert" role="alert"><p>${t("sign.refused")}</p></div>`}
-      <form onSubmit=${submit}>
-        <label>${t("sign.token")}
-          <input type="password" name="token" autocomplete="off" spellcheck=${false} required autofocus
-            value=${given} onInput=${(event) => setGiven(event.currentTarget.value)} />
-        </label>
-        <button type="submit" class="primary">${t("sign.in")}</button>
-      </form>
-      <p class="hint">${before}<code>sessile serve</code>${file}</p>
-      <pre class="hint-code">awk '$4 == "admin" {print $1}' sessile-data/dev-tokens</pre>
-      <p class="hint">${t("sign.kept")}</p>
-    </main>
-  </div>`;
 }
 
 function Settings() {
@@ -159,6 +131,12 @@ function Console({ api, leave }) {
     return () => removeEventListener("beforeunload", ask);
   }, []);
   const open = useSession(api, at.session_id, outboxes);
+  const me = useMe(api);
+  const signOut = async () => {
+    // What was given for a password ends here; another token is its owner's to keep.
+    if (me?.signed_in_by === "token") await api.del("/v1/tokens/current").catch(() => {});
+    leave();
+  };
   const dismiss = (event) => event.key === "Escape" && setMenu(false);
   return html`<div class="page" data-view=${at.view} data-menu=${menu ? "open" : "closed"} onKeyDown=${dismiss}>
     <a class="skip" href="#main" onClick=${toMain}>${t("app.skip")}</a>
@@ -168,9 +146,10 @@ function Console({ api, leave }) {
       <a class="brand" href="#/"><span class="mark" aria-hidden="true"></span> Sessile</a>
       <span class="grow"></span>
       <a class="top-link" href="#/health" aria-current=${at.view === "health" ? "page" : null}>${t("app.health")}</a>
+      <${Who} me=${me} />
       <${Settings} />
       <button type="button" class="quiet icon-button" aria-label=${t("app.sign_out")} title=${t("app.sign_out")}
-        onClick=${leave}><${Icon} name="leave" /></button>
+        onClick=${signOut}><${Icon} name="leave" /></button>
     </header>
     <${Sessions} api=${api} session_id=${at.session_id} open=${open} />
     <div class="scrim" onClick=${() => setMenu(false)}></div>

@@ -6,7 +6,7 @@ from alembic import op
 from sessile.adapters.sql.tenancy import SECURE
 
 revision = "0005"
-down_revision = "0001"
+down_revision = "0002"
 
 # The assistant stands in the narrow row too, so that who sweeps need not see the wide one.
 BOTH = (
