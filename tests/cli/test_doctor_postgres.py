@@ -101,7 +101,7 @@ def test_what_two_nodes_left_is_as_the_log_says(check: Check, dsn: str) -> None:
     assert [each["faults"] for each in found.values() if each["faults"]] == []
     counted = {name: each["checked"] for name, each in found.items()}
     assert counted | {"nodes": 1, "bodies": 1, "ids": 1} == {
-        "durable": 3, "nodes": 1, "tables": 2, "indexes": 12, "schema": 1, "lookups": 13, "ids": 1,
+        "durable": 3, "nodes": 1, "tables": 2, "indexes": 16, "schema": 1, "lookups": 17, "ids": 1,
         "orphans": 2, "exclusive": 2, "leases": 0, "due": 0, "bodies": 1, "seq": 2, "head": 2,
         "session": 2,
         "turns": 4, "ends": 4, "calls": 4, "closed": 0, "tokens": 0,
@@ -234,9 +234,9 @@ async def test_the_nodes_that_run_are_counted(check: Check, dsn: str) -> None:
     async with PostgresStore(dsn, lease_ms=12_000), PostgresStore(dsn, lease_ms=12_000):
         name = dsn.rpartition("/")[2]
         limit = f"ALTER DATABASE {name} CONNECTION LIMIT"
-        await asyncio.to_thread(fetch, dsn, f"{limit} 24", "SELECT 1")
+        await asyncio.to_thread(fetch, dsn, f"{limit} 28", "SELECT 1")
         enough = await asyncio.to_thread(check, dsn)
-        await asyncio.to_thread(fetch, dsn, f"{limit} 23", "SELECT 1")
+        await asyncio.to_thread(fetch, dsn, f"{limit} 27", "SELECT 1")
         too_few = await asyncio.to_thread(check, dsn)
 
     assert enough["nodes"]["faults"] == []
