@@ -62,7 +62,11 @@ def _server(target: str | None, settings: Settings, given: Mapping[str, Any]) ->
 def _listening(host: str, port: int) -> socket.socket:
     if port > PORT_MAX:
         raise CommandFailed(f"--port: {port} is no port; the last one is {PORT_MAX}")
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise CommandFailed(f"--host: there is no such address as {host} here") from error
+    family, kind, protocol, _, address = found[0]
     listening = socket.socket(family, kind, protocol)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

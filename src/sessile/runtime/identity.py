@@ -57,12 +57,13 @@ class Identity:
         """`ticket_key` signs tickets. Meanwhile it is written, beside the requests, when keys are
         used."""
         self._credentials, self._ticket_key, self._issuers = credentials, ticket_key, issuers
-        async with asyncio.TaskGroup() as tasks:
-            writing = tasks.create_task(self._write_used(), name="keys used")
-            try:
-                yield
-            finally:
-                writing.cancel()
+        tasks = await asyncio.TaskGroup().__aenter__()
+        writing = tasks.create_task(self._write_used(), name="keys used")
+        try:
+            yield
+        finally:
+            writing.cancel()
+            await tasks.__aexit__(None, None, None)  # what ends the server is told as it is
 
     async def principal(self, token: str) -> Principal | None:
         if self._developers is not None:

@@ -51,13 +51,14 @@ async def open_issuers(settings: Settings, clock: Clock) -> AsyncGenerator["Oidc
             for name, url in zip(names, urls, strict=True)
         }
         issuers = OidcIssuers(settings, clock, keys)
-        async with asyncio.TaskGroup() as tasks:
-            fetching = [tasks.create_task(each.run(), name="oidc keys") for each in keys.values()]
-            try:
-                yield issuers
-            finally:
-                for task in fetching:
-                    task.cancel()
+        tasks = await asyncio.TaskGroup().__aenter__()
+        fetching = [tasks.create_task(each.run(), name="oidc keys") for each in keys.values()]
+        try:
+            yield issuers
+        finally:
+            for task in fetching:
+                task.cancel()
+            await tasks.__aexit__(None, None, None)  # what ends the server is told as it is
 
 
 class OidcIssuers:

@@ -116,11 +116,11 @@ class Keys:
             keys = _by_id(await fetched(self._client, url))
             if not keys:
                 raise NotFetched(f"{url} has no key in it")
-        except NotFetched as error:
+        except Exception as error:  # noqa: BLE001  # whatever an issuer does, the server goes on
             if not self._away:
                 logger.warning(
                     "an issuer's keys could not be fetched; the last ones are kept",
-                    extra={"issuer": self._issuer, "why": str(error)},
+                    extra={"issuer": self._issuer, "why": str(error) or type(error).__name__},
                 )
             self._away = True
         else:
