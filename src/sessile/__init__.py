@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from sessile.ports.auth import Authenticator
     from sessile.ports.intents import Classifier, IntentGuess, IntentSpec
     from sessile.ports.store import Found
+    from sessile.runtime.answers import Opened, Submitted
     from sessile.runtime.feed import Ended, Grown, Reset
     from sessile.runtime.reads import Page, Reads
-    from sessile.runtime.sessions import Opened, Sessions, Submitted
+    from sessile.runtime.sessions import Sessions
     from sessile.settings import Settings
     from sessile.wiring import Server
 

@@ -9,6 +9,11 @@ from math import inf
 from pathlib import Path
 from typing import Any, Self
 
+ZERO_ALLOWED = frozenset(
+    f"{what}_{whose}_max"
+    for what in ("turns_concurrent", "requests_minute", "sessions", "queue", "tokens_day")
+    for whose in ("user", "tenant")
+) | {"port"}
 TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -83,6 +88,30 @@ class Settings:
     access_check_seconds: float = _setting(4.0, "How often a stream's access is checked again.")
     slow_reader_seconds_max: float = _setting(30.0, "How long a stream waits for its reader.")
     streams_max: int = _setting(5_000, "Event streams open at once on this node.")
+
+    turns_concurrent_tenant_max: int = _setting(
+        28, "Of this node's turns at once, those of one tenant; 0: all."
+    )
+    turns_concurrent_user_max: int = _setting(
+        0, "Of this node's turns at once, those of one user; 0: all."
+    )
+    requests_minute_user_max: int = _setting(
+        120_000, "Requests of one user to this node within a minute; 0: no limit."
+    )
+    requests_minute_tenant_max: int = _setting(
+        600_000, "Requests of one tenant to this node within a minute; 0: no limit."
+    )
+    sessions_user_max: int = _setting(0, "Active sessions of one user; 0: no limit.")
+    sessions_tenant_max: int = _setting(0, "Active sessions of one tenant; 0: no limit.")
+    queue_user_max: int = _setting(0, "Turns of one user that may wait; 0: no limit.")
+    queue_tenant_max: int = _setting(0, "Turns of one tenant that may wait; 0: no limit.")
+    tokens_day_user_max: int = _setting(
+        0, "Tokens that a user's turns of one day (UTC) may use; 0: no limit."
+    )
+    tokens_day_tenant_max: int = _setting(
+        0, "Tokens that a tenant's turns of one day (UTC) may use; 0: no limit."
+    )
+    limits_file: str = _setting("", "A TOML file with limits for single tenants; empty: none.")
 
     pusher_app_id: str = _setting("1", "Pusher Channels: the app's id, in digits.")
     pusher_key: str = _setting("", "The app's key; empty: the one in the file pusher-app.")
@@ -199,7 +228,8 @@ def _converted(settings: Settings, name: str, value: Any) -> Any:
         converted = kind(value)
     except ValueError:
         raise ValueError(f"{name}: {value!r} is not {_article(kind)}") from None
-    if kind in (int, float) and not (0 < converted < inf or (converted == 0 and name == "port")):
+    zero = name in ZERO_ALLOWED and converted == 0
+    if kind in (int, float) and not (0 < converted < inf or zero):
         raise ValueError(f"{name}: must be more than 0 and finite, not {value}")
     return converted
 

@@ -55,7 +55,8 @@ async def clocked(
                 TRUNCATE test_clock;
                 INSERT INTO test_clock VALUES (0);
                 CREATE OR REPLACE FUNCTION sessile_now_ms() RETURNS bigint LANGUAGE sql STABLE
-                AS 'SELECT now_ms FROM test_clock'
+                AS 'SELECT now_ms FROM test_clock';
+                GRANT SELECT ON test_clock TO sessile_app
                 """
             )
             yield Clocked(store, clock, connection)  # type: ignore[misc]

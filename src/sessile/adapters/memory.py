@@ -2,10 +2,11 @@
 double. Nothing survives the process."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Self, TypeVar
+from typing import Literal, Self, TypeVar
 
 from sessile.core.attempts import authorised, check_append
 from sessile.core.codec import to_json
@@ -13,12 +14,12 @@ from sessile.core.commands import Command, Decision, Named, Remembered, View, na
 from sessile.core.context import Holding
 from sessile.core.decide import decide
 from sessile.core.events import Entry, Event, SessionSummarized
+from sessile.core.fairness import in_turn
 from sessile.core.ids import NodeId, SessionId, SessionKey, TenantId, TurnId, UserId
 from sessile.core.session import FREE, Lease, Session, SessionHead, Turn, due_at_ms
 from sessile.core.settle import Changes, settle, stepped
 from sessile.core.transcript import TEXT_KINDS
 from sessile.ports.clock import Clock
-from sessile.ports.notifier import Hint
 from sessile.ports.store import Committed, Found, Identity, Sweep
 
 T = TypeVar("T")
@@ -123,7 +124,7 @@ class MemoryStore:
             if due_at_ms <= now_ms and self._concerns(key, assistants)
         ]
         heads = {key: self._kept[key].head.head for key in following if key in self._kept}
-        return Sweep(due=tuple(key for _, key in sorted(due)[:due_max]), heads=heads)
+        return Sweep(due=in_turn(due)[:due_max], heads=heads)
 
     def _concerns(self, key: SessionKey, assistants: Collection[str]) -> bool:
         kept = self._kept[key]
@@ -178,6 +179,29 @@ class MemoryStore:
             bytes_max,
             lambda turn: to_json(turn.input) + (turn.output or ""),
         )
+
+    async def how_many(
+        self,
+        tenant_id: TenantId,
+        what: Literal["sessions", "queue"],
+        *,
+        user_id: UserId | None,
+        most: int,
+    ) -> int:
+        kept = [each for key, each in self._kept.items() if key.tenant_id == tenant_id]
+        if what == "queue":
+            whose = [each.turns[turn_id].by for each in kept for turn_id in each.queue]
+        else:
+            whose = [each.head.user_id for each in kept if each.head.status == "active"]
+        return min(len(whose) if user_id is None else whose.count(user_id), most)
+
+    async def tokens(self, tenant_id: TenantId, *, since_ms: int) -> Mapping[UserId, int]:
+        used = Counter[UserId]()
+        for key, kept in self._kept.items():
+            for turn in kept.turns.values() if key.tenant_id == tenant_id else ():
+                if turn.created_at_ms >= since_ms:
+                    used[turn.by] += turn.progress.tokens_used
+        return used
 
     async def read(
         self,
@@ -306,26 +330,6 @@ class MemoryStore:
             if place[0] == key.tenant_id and remembered.session_id == key.session_id:
                 del self._remembered[place]
         return Committed(head=None, lease=FREE, session_id=key.session_id, deleted=True)
-
-
-class LocalNotifier:
-    """Hints within one process."""
-
-    def __init__(self) -> None:
-        self._listeners: list[Callable[[Hint], None]] = []
-
-    def publish(self, hint: Hint) -> None:
-        for listener in tuple(self._listeners):
-            listener(hint)
-
-    def listen(self, listener: Callable[[Hint], None]) -> Callable[[], None]:
-        self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
-
-    def follow(
-        self, tenant_id: TenantId, session_id: SessionId | None = None
-    ) -> Callable[[], None]:
-        return lambda: None
 
 
 def _seq(entry: Entry) -> int:

@@ -56,7 +56,7 @@ class Argon2:
         """Who asked and has left meanwhile is still in the thread, or waits for it: it counts until
         its work is done."""
         if self._waiting >= WAITING_MAX:
-            raise LimitReached("sign_in_attempts_max", retry_after_seconds=RETRY_AFTER_SECONDS)
+            raise LimitReached(limit="sign_in_attempts_max", seconds=RETRY_AFTER_SECONDS)
         self._waiting += 1
         working = asyncio.get_running_loop().run_in_executor(self._threads, work)
         working.add_done_callback(self._done)

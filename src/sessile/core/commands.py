@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, assert_never
 
 from sessile.core.context import Holding, Principal
-from sessile.core.errors import AssistantNotHere, InvalidInput
+from sessile.core.errors import AssistantNotHere, InvalidInput, LimitReached
 from sessile.core.events import (
     Event,
     JsonObject,
@@ -70,7 +70,8 @@ class Press:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmitTurn:
     """`runner`: starts the turn at once if the session is free and it knows the assistant; else,
-    and where it is `None`, the turn is queued only."""
+    and where it is `None`, the turn is queued only. `limited`: why it is refused unless it repeats
+    one that was accepted."""
 
     principal: Principal
     turn_id: TurnId
@@ -80,13 +81,14 @@ class SubmitTurn:
     queue_max: int
     runner: Runner | None = None
     once: Once | None = None
+    limited: LimitReached | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenSession:
     """`inherited`: what a fork copies, after `forked` says from where. `first`: submitted in the
     same transaction, to the session that was opened or found; its answer is remembered by the
-    `once` of the open."""
+    `once` of the open. `limited`: why none is made, if there is none yet."""
 
     principal: Principal
     assistant: str
@@ -97,6 +99,7 @@ class OpenSession:
     inherited: tuple[Event, ...] = ()
     first: SubmitTurn | None = None
     once: Once | None = None
+    limited: LimitReached | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

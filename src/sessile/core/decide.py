@@ -130,6 +130,8 @@ def _open(view: View, command: OpenSession) -> Decision:
         # A retry whose first try was applied: the id was minted before that.
         turn_id = None if first is None else first.turn_id
         return Decision(repeated=True, created=True, turn_id=turn_id)
+    if refusal := command.limited or (first and first.limited):
+        raise refusal
     opened = SessionOpened(
         user_id=command.principal.user_id,
         assistant=command.assistant,
@@ -165,6 +167,8 @@ def _submit(view: View, command: SubmitTurn) -> Decision:
         return Decision(repeated=True, turn_id=command.turn_id)
     if head.status == "closed":
         raise SessionClosed()
+    if command.limited is not None:
+        raise command.limited
     given = _read(command.input, view.assistant)
     running = head.running_turn_id
     busy = running is not None or head.queued > 0

@@ -31,18 +31,6 @@ class Unauthenticated(SessileError):
     status = 401
 
 
-class LimitReached(SessileError):
-    """Too much was asked in too short a time; `limit` names the setting."""
-
-    code = "limit_reached"
-    status = 429
-    retry_after_seconds = 1
-
-    def __init__(self, limit: str = "", *, retry_after_seconds: int = 1) -> None:
-        super().__init__(limit=limit)
-        self.retry_after_seconds = retry_after_seconds
-
-
 class IssuerAway(SessileError):
     """The keys of the tokens' issuer are not known now, so that no token of it can be checked."""
 
@@ -145,6 +133,18 @@ class QueueFull(SessileError):
     code = "queue_full"
     status = 429
     retry_after_seconds = 5
+
+
+class LimitReached(SessileError):
+    """The tenant or the user has as much as it may have. `limit` is the setting's name."""
+
+    code = "limit_reached"
+    status = 429
+
+    def __init__(self, message: str = "", *, limit: str = "", seconds: int = 1) -> None:
+        super().__init__(message, **({"limit": limit} if limit else {}))
+        self.limit = limit
+        self.retry_after_seconds = seconds
 
 
 class IdempotencyConflict(SessileError):

@@ -13,6 +13,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sessile.core.codec import to_json
+from sessile.core.context import Principal
 from sessile.core.errors import SessileError
 from sessile.http.assistants import AssistantRoutes
 from sessile.http.events import EventRoutes
@@ -112,7 +113,11 @@ class App:
             authenticator=authenticator,
             node=node,
             traffic=Traffic(served.telemetry),
+            count_request=self._count_request,
         )
+
+    def _count_request(self, principal: Principal) -> None:
+        self._served.limits.count_request(principal)  # there once the server is open
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._guarded(scope, receive, send)

@@ -1,6 +1,6 @@
 """One request as every route sees it, and who asks."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -23,7 +23,9 @@ class Exchange:
     request_id: str
     headers: Mapping[bytes, bytes]
     authenticator: Authenticator
+    count: Callable[[Principal], None]
     session_id: SessionId | None = None
+    counted: bool = False
     address: str = ""
     ticket: str = ""
     takes_tickets: bool = False
@@ -38,8 +40,13 @@ class Exchange:
         return self._asking
 
     async def principal(self) -> Principal:
-        """Raises Unauthenticated, RoleRequired, InvalidInput."""
-        return await self.asking.principal()
+        """Raises Unauthenticated, RoleRequired, InvalidInput, and LimitReached; the request counts
+        once, however often who asks is asked for."""
+        principal = await self.asking.principal()
+        if not self.counted:
+            self.counted = True
+            self.count(principal)
+        return principal
 
 
 def exchange(scope: Scope) -> Exchange:

@@ -3,12 +3,14 @@ the headers of its reply, its line in the log."""
 
 import logging
 import re
+from collections.abc import Callable
 from itertools import count
 from time import perf_counter
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sessile.core.context import Principal
 from sessile.core.errors import SessileError
 from sessile.http.exchange import Exchange
 from sessile.http.problems import (
@@ -64,9 +66,11 @@ class Guard:
         node: str,
         traffic: Traffic,
         authenticator: Authenticator,
+        count_request: Callable[[Principal], None],
     ) -> None:
         self._app = app
         self._authenticator = authenticator
+        self._count_request = count_request
         self._traffic = traffic
         self._body_bytes_max = settings.body_bytes_max
         self._loopback = settings.local
@@ -133,7 +137,8 @@ class Guard:
             self._told(scope, asked, status, perf_counter() - began)
 
     def _exchange(self, scope: Scope, headers: dict[bytes, bytes]) -> Exchange:
-        asked = Exchange(self._request_id(headers), headers, self._authenticator)
+        request_id = self._request_id(headers)
+        asked = Exchange(request_id, headers, self._authenticator, self._count_request)
         asked.address = (scope.get("client") or ("",))[0]
         if b"ticket=" in scope["query_string"]:
             asked.ticket = _taken_ticket(scope)

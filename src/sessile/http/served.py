@@ -11,6 +11,7 @@ from sessile.http.schemas import Problem
 from sessile.ports.agent import Agent
 from sessile.runtime.feed import Feed
 from sessile.runtime.gates import Gates
+from sessile.runtime.limits import Limits
 from sessile.runtime.reads import Reads
 from sessile.runtime.sessions import Sessions
 from sessile.runtime.sign_in import SignIn
@@ -30,6 +31,9 @@ class Served(Protocol):
 
     @property
     def telemetry(self) -> Telemetry: ...
+
+    @property
+    def limits(self) -> Limits: ...
 
     @property
     def sessions(self) -> Sessions: ...

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from sessile.core.commands import Command
 from sessile.core.context import Holding
@@ -46,7 +46,8 @@ class Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
-    """`due`: sessions with a turn that can run, longest due first. `heads`: of the sessions
+    """`due`: sessions with a turn that can run. Each tenant's first comes before any tenant's
+    second; among these, and within a tenant, the longest due comes first. `heads`: of the sessions
     asked about, the last seq of each that exists."""
 
     due: tuple[SessionKey, ...]
@@ -144,6 +145,22 @@ class Store(Protocol):
     ) -> tuple[Turn, ...]:
         """The session's turns by position, from the one behind `after` on; `queued`: only those
         that wait. `bytes_max` bounds their inputs and outputs, but for the first one's."""
+        ...
+
+    async def how_many(
+        self,
+        tenant_id: TenantId,
+        what: Literal["sessions", "queue"],
+        *,
+        user_id: UserId | None,
+        most: int,
+    ) -> int:
+        """How many active sessions, or turns that wait, the tenant has, or one user in it: no more
+        than `most` are counted."""
+        ...
+
+    async def tokens(self, tenant_id: TenantId, *, since_ms: int) -> Mapping[UserId, int]:
+        """What the turns that were accepted since then have used so far, by whose they are."""
         ...
 
     async def read(

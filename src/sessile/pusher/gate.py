@@ -29,6 +29,7 @@ from sessile.pusher.signing import AppKeys
 from sessile.pusher.socket import Socket
 from sessile.runtime.asking import Asking
 from sessile.runtime.identity import Identity
+from sessile.runtime.limits import Limits
 from sessile.runtime.reads import Reads
 from sessile.settings import Settings
 
@@ -51,6 +52,7 @@ class Gate:
         hub: Hub,
         keys: AppKeys,
         reads: Reads,
+        limits: Limits,
         authenticator: Authenticator,
         clock: Clock,
         settings: Settings,
@@ -58,6 +60,7 @@ class Gate:
         self._hub = hub
         self._keys = keys
         self._reads = reads
+        self._limits = limits
         self._authenticator = authenticator
         self._clock = clock
         self._seconds = settings.access_check_seconds
@@ -67,9 +70,11 @@ class Gate:
     async def sign(self, asking: Asking, socket_id: str, channel: str) -> dict[str, str]:
         """What lets who asks join the channel of a session of theirs.
 
-        Raises Unauthenticated, RoleRequired, NotSignable, ChannelRefused and SessionNotFound.
+        Raises Unauthenticated, RoleRequired, LimitReached, NotSignable, ChannelRefused and
+        SessionNotFound.
         """
         principal = await asking.principal()
+        self._limits.count_request(principal)
         data = admission.channel_data(
             principal,
             until_seconds=self._clock.now_ms() // 1000 + admission.GOOD_SECONDS,

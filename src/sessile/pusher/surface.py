@@ -21,6 +21,7 @@ from sessile.pusher.gate import Gate
 from sessile.pusher.hub import Hub
 from sessile.pusher.signing import AppKeys
 from sessile.runtime.asking import Asking
+from sessile.runtime.limits import Limits
 from sessile.runtime.reads import Reads
 from sessile.settings import Settings, is_own_origin
 
@@ -32,6 +33,9 @@ class Served(Protocol):
 
     @property
     def settings(self) -> Settings: ...
+
+    @property
+    def limits(self) -> Limits: ...
 
     @property
     def reads(self) -> Reads: ...
@@ -82,6 +86,7 @@ class Pusher:
             hub=self._served.hub,
             keys=self._keys,
             reads=self._served.reads,
+            limits=self._served.limits,
             authenticator=self._authenticator,
             clock=self._clock,
             settings=self._settings,

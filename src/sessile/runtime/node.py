@@ -12,6 +12,7 @@ from sessile.ports.agent import Agent
 from sessile.ports.clock import Clock, IdSource
 from sessile.ports.store import Committed
 from sessile.runtime.guests import Guests
+from sessile.runtime.limits import Limits
 from sessile.runtime.outages import WatchedStore
 from sessile.runtime.telemetry import Telemetry
 from sessile.runtime.threads import Threads
@@ -29,6 +30,7 @@ class Node:
     agents: Mapping[str, Agent]
     telemetry: Telemetry
     threads: Threads
+    limits: Limits
     runner: Runner
     publish: Callable[[Committed], None]
     guests: Guests = field(default_factory=Guests)

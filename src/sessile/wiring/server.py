@@ -25,12 +25,14 @@ from sessile.pusher.projections import Projection, Projections
 from sessile.pusher.relay import Client, PusherRelay
 from sessile.pusher.signing import AppKeys
 from sessile.runtime.announce import Announcer
+from sessile.runtime.answers import Opened, Submitted
 from sessile.runtime.feed import Feed, FeedItem
 from sessile.runtime.gates import Gates
+from sessile.runtime.limits import Limits
 from sessile.runtime.node import Node
 from sessile.runtime.outages import WatchedStore
 from sessile.runtime.reads import Reads
-from sessile.runtime.sessions import Opened, Sessions, Submitted
+from sessile.runtime.sessions import Sessions
 from sessile.runtime.telemetry import Telemetry
 from sessile.runtime.threads import Threads
 from sessile.runtime.workers import Workers
@@ -97,8 +99,10 @@ class Server:
             stack.callback(announcer.close)
             threads = Threads(threads_max=self.settings.tool_threads_max)
             stack.callback(threads.close)
+            self.limits = self._limits(store)
             node = Node(
                 store=WatchedStore(store),
+                limits=self.limits,
                 clock=self._clock,
                 ids=self._ids,
                 settings=self.settings,
@@ -137,6 +141,11 @@ class Server:
             await self._open_channels(stack, notifier)
             self._stack = stack.pop_all()
         return self
+
+    def _limits(self, store: Store) -> Limits:
+        return Limits(
+            store=store, clock=self._clock, settings=self.settings, telemetry=self.telemetry
+        )
 
     async def _open_channels(self, stack: AsyncExitStack, notifier: Notifier) -> None:
         self.hub = await stack.enter_async_context(

@@ -6,7 +6,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from typing import TYPE_CHECKING
 
 from sessile.adapters.hints import signing_key
-from sessile.adapters.memory import LocalNotifier, MemoryStore
+from sessile.adapters.local_notifier import LocalNotifier
+from sessile.adapters.memory import MemoryStore
 from sessile.adapters.migrations import HEAD, revision
 from sessile.adapters.system import SystemClock, new_secret
 from sessile.core.ids import NodeId

@@ -9,6 +9,7 @@ import asyncpg
 from asyncpg import Connection
 
 from sessile.adapters.postgres.connections import Connector, Patience, is_passing, is_unseen, told
+from sessile.adapters.postgres.tenants import TenantConnection
 from sessile.adapters.sql.credentials import SqlCredentials, Statement
 from sessile.adapters.sql.rows import Row
 from sessile.core.ids import TenantId
@@ -27,13 +28,16 @@ async def open_credentials(
     """Those of the database, which is at the newest revision. `lease_ms`, `busy_seconds`: as a
     PostgresStore takes them."""
     patience = Patience(lease_ms)
+    connector = await Connector(dsn, patience).in_role()
     pool = await asyncpg.create_pool(
         dsn,
+        connection_class=TenantConnection,
+        reset=_nothing,
         min_size=0,
         max_size=CREDENTIALS_MAX,
         command_timeout=patience.client_seconds,
         timeout=patience.client_seconds,
-        server_settings=Connector(dsn, patience).settings("sign-in", lock_ms=patience.lock_ms),
+        server_settings=connector.settings("sign-in", lock_ms=patience.lock_ms),
     )
     try:
         yield SqlCredentials(_Pooled(pool, busy_seconds))
@@ -57,15 +61,17 @@ class _Pooled:
             async with connection.transaction(isolation="read_committed", readonly=False):
                 return [list(await connection.fetch(sql, *values)) for sql, values in asked]
 
-        return await self._lend(work, again=False)
+        return await self._lend(tenant_id, work, again=False)
 
     async def read(self, tenant_id: TenantId | None, sql: str, *values: Any) -> list[Row]:
         async def work(connection: Connection) -> list[Row]:
             return list(await connection.fetch(sql, *values))
 
-        return await self._lend(work, again=True)
+        return await self._lend(tenant_id, work, again=True)
 
-    async def _lend(self, work: Callable[[Any], Awaitable[T]], *, again: bool) -> T:
+    async def _lend(
+        self, tenant_id: TenantId | None, work: Callable[[Any], Awaitable[T]], *, again: bool
+    ) -> T:
         """As long as the database may come back; what may have been written is not asked twice."""
         loop = asyncio.get_running_loop()
         end = loop.time() + self._busy_seconds
@@ -73,9 +79,14 @@ class _Pooled:
             try:
                 left = max(end - loop.time(), RETRY_SECONDS)
                 async with self._pool.acquire(timeout=left) as connection:
+                    await connection.tell(() if tenant_id is None else (tenant_id,))
                     return await work(connection)
             except Exception as error:
                 over = not is_passing(error) or loop.time() > end
                 if over or (is_unseen(error) and not again):
                     raise told(error, UNREAD) from error
             await asyncio.sleep(RETRY_SECONDS)
+
+
+async def _nothing(_connection: Any) -> None:
+    """What a connection was told stays: it is told again where that differs."""

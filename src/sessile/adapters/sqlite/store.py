@@ -2,12 +2,12 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Self, TypeVar
+from typing import Literal, Self, TypeVar
 
 from sessile.adapters.migrations import migrate
 from sessile.adapters.sql.jobs import Appended, Asked
@@ -156,6 +156,21 @@ class SqliteStore:
                 it, key, after=after, queued=queued, limit=limit, bytes_max=bytes_max
             )
         )
+
+    async def how_many(
+        self,
+        tenant_id: TenantId,
+        what: Literal["sessions", "queue"],
+        *,
+        user_id: UserId | None,
+        most: int,
+    ) -> int:
+        return await self._read(
+            lambda it: reads.how_many(it, tenant_id, what, user_id=user_id, most=most)
+        )
+
+    async def tokens(self, tenant_id: TenantId, *, since_ms: int) -> Mapping[UserId, int]:
+        return await self._read(lambda it: reads.tokens(it, tenant_id, since_ms=since_ms))
 
     async def read(
         self,

@@ -118,7 +118,7 @@ class Transaction:
                 h.user_id, exclusive_key, status, head, fence, next_position, queued,
                 running_turn_id, awaiting_until_ms, cancel_turn_id, steers_unread,
                 lease_owner, lease_until_ms, step,
-                s.user_id, assistant, title, metadata, grants, created_at_ms, updated_at_ms,
+                s.user_id, s.assistant, title, metadata, grants, created_at_ms, updated_at_ms,
                 due_at_ms
             ))
             FROM (VALUES (?, ?)) AS wanted
