@@ -12,7 +12,6 @@ TOLD = {
     "SessileError": ("error", 500, None),
     "InvalidInput": ("invalid_input", 422, None),
     "Unauthenticated": ("unauthenticated", 401, None),
-    "LimitReached": ("limit_reached", 429, None),
     "IssuerAway": ("issuer_away", 503, 5),
     "NotFound": ("not_found", 404, None),
     "SessionNotFound": ("session_not_found", 404, None),

@@ -125,7 +125,7 @@ async def test_a_password_is_hashed_whoever_is_asked_for(
     """What takes the time is done once, for an unknown user as for a wrong password."""
     await add_user(walk)
     await sign_in(walk, password="first")
-    passwords, _ = await walk.server.sign_in._tools()
+    passwords = await walk.server.sign_in._hasher()
     verify, hashed = passwords._hasher.verify, list[bool]()  # type: ignore[attr-defined]
 
     class Counting:

@@ -25,6 +25,7 @@ class Exchange:
     authenticator: Authenticator
     count: Callable[[Principal], None]
     session_id: SessionId | None = None
+    counted: bool = False
     address: str = ""
     ticket: str = ""
     takes_tickets: bool = False

@@ -43,12 +43,6 @@ class Issuers(Protocol):
         ...
 
 
-class Attempts(Protocol):
-    def check(self, tenant_id: TenantId, user_id: UserId, address: str) -> None:
-        """Count one more. Raises LimitReached."""
-        ...
-
-
 class Passwords(Protocol):
     """Slow on purpose. Raises LimitReached where too many wait already."""
 

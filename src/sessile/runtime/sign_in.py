@@ -6,9 +6,10 @@ from collections.abc import Callable, Collection
 from sessile.core.context import ROLES, SCOPES, Principal
 from sessile.core.errors import InvalidInput, NotFound, RoleRequired, Unauthenticated
 from sessile.core.ids import TenantId, UserId
-from sessile.ports.auth import Attempts, Passwords, Secret, Secrets, SignedIn
+from sessile.ports.auth import Passwords, Secret, Secrets, SignedIn
 from sessile.ports.clock import Clock
 from sessile.ports.credentials import Account, Credential, Credentials
+from sessile.runtime.attempts import SignInAttempts
 from sessile.runtime.identity import Identity
 from sessile.settings import Settings
 
@@ -29,7 +30,7 @@ class TokenNotFound(NotFound):
 
 
 class SignIn:
-    """`passwords` and `attempts` are made when they are first needed, in a thread."""
+    """`passwords` are made when they are first needed, in a thread: most servers never do."""
 
     def __init__(
         self,
@@ -40,15 +41,15 @@ class SignIn:
         clock: Clock,
         settings: Settings,
         passwords: Callable[[], Passwords],
-        attempts: Callable[[], Attempts],
     ) -> None:
         self._credentials = credentials
         self._identity = identity
         self._secrets = secrets
         self._clock = clock
         self._settings = settings
-        self._make = (passwords, attempts)
-        self._made: tuple[Passwords, Attempts] | None = None
+        self._make = passwords
+        self._passwords: Passwords | None = None
+        self._attempts = SignInAttempts(clock, attempts_max=settings.sign_in_attempts_max)
         self._making = asyncio.Lock()
 
     async def sign_in(
@@ -63,8 +64,8 @@ class SignIn:
             tenant_id=TenantId(self._settings.sign_in_tenant) if tenant_id is None else tenant_id,
             user_id=user_id,
         )
-        passwords, attempts = await self._tools()
-        attempts.check(who.tenant_id, who.user_id, address)
+        passwords = await self._hasher()
+        self._attempts.check(who.tenant_id, who.user_id, address)
         account = await self._credentials.account(who.tenant_id, who.user_id)
         known = None if account is None else account.password_hash
         if not await passwords.matches(known, password):
@@ -158,14 +159,12 @@ class SignIn:
             raise KeyNotFound()
         self._identity.forget()
 
-    async def _tools(self) -> tuple[Passwords, Attempts]:
-        """Most servers never need them, and they take a tenth of a second to import."""
-        if self._made is None:
-            passwords, attempts = self._make
+    async def _hasher(self) -> Passwords:
+        if self._passwords is None:
             async with self._making:
-                if self._made is None:
-                    self._made = await asyncio.to_thread(lambda: (passwords(), attempts()))
-        return self._made
+                if self._passwords is None:
+                    self._passwords = await asyncio.to_thread(self._make)
+        return self._passwords
 
     async def _renewed(self, account: Account, new: str) -> Account:
         """With a hash as one is made now. Of two that sign in at once, one renews it."""

@@ -7,7 +7,7 @@ from functools import partial
 from sessile.adapters.key_texts import KeyTexts
 from sessile.adapters.memory_credentials import MemoryCredentials
 from sessile.adapters.system import SystemClock
-from sessile.ports.auth import Attempts, Issuers, Passwords
+from sessile.ports.auth import Issuers, Passwords
 from sessile.ports.clock import Clock
 from sessile.ports.credentials import Credentials
 from sessile.ports.store import Identity as Database
@@ -72,7 +72,6 @@ async def open_sign_in(
             clock=clock,
             settings=settings,
             passwords=partial(_passwords, stack),
-            attempts=partial(_attempts, settings, clock),
         )
 
 
@@ -95,7 +94,6 @@ async def open_accounts(settings: Settings) -> AsyncGenerator[tuple[Accounts, Si
                     clock=clock,
                     settings=settings,
                     passwords=lambda: passwords,
-                    attempts=partial(_attempts, settings, clock),
                 ),
             )
     finally:
@@ -108,9 +106,3 @@ def _passwords(stack: AsyncExitStack) -> Passwords:
     passwords = Argon2()
     stack.callback(passwords.close)
     return passwords
-
-
-def _attempts(settings: Settings, clock: Clock) -> Attempts:
-    from sessile.adapters.attempts import SignInAttempts  # noqa: PLC0415
-
-    return SignInAttempts(clock, attempts_max=settings.sign_in_attempts_max)

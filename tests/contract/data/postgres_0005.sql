@@ -173,7 +173,7 @@ INSERT INTO public.session_head VALUES ('acme', 'ses_2', 'bob', NULL, 'closed', 
 INSERT INTO public.session_head VALUES ('other', 'ses_3', 'ann', NULL, 'active', 2, 0, 0, 2, 1, NULL, NULL, NULL, 0, NULL, 0, 1000005, 'support');
 INSERT INTO public.session_head VALUES ('acme', 'ses_4', 'ann', NULL, 'active', 6, 1, 0, 2, 0, NULL, NULL, NULL, 0, NULL, 0, NULL, 'support');
 INSERT INTO public.session_head VALUES ('acme', 'ses_5', 'ann', NULL, 'active', 10, 1, 1, 2, 0, 'trn_7', 87400005, NULL, 0, NULL, 0, 87400005, 'support');
-INSERT INTO public.store VALUES (1, 0, '\x82d2225dff5e7ccbfedcb1cbe6c5121d4a9e8cbe3b2d3d07e11a3fcb975766e1', 0, 0);
+INSERT INTO public.store VALUES (1, 0, '\x91e41735247b2ba03978a408590bf6ed65b4b43430a9422127e608517cb762e4', 0, 0);
 INSERT INTO public.turn VALUES ('acme', 'ses_1', 'trn_1', 2, 1, 'msg_1', 'ann', 'completed', 1, 0, true, NULL, NULL, 0, 0, 0, 0, 1000000, 1000000, 1000005, NULL, NULL, '{"type":"message","text":"where is 7?"}', 'on its way');
 INSERT INTO public.turn VALUES ('acme', 'ses_1', 'trn_2', 9, 2, 'msg_3', 'ann', 'running', 1, 0, false, NULL, NULL, 0, 0, 0, 0, 1000005, 1000005, NULL, NULL, NULL, '{"type":"message","text":"and 8?"}', NULL);
 INSERT INTO public.turn VALUES ('acme', 'ses_1', 'trn_3', 13, 3, 'msg_4', 'ann', 'queued', 0, 0, false, NULL, NULL, 0, 0, 0, 0, 1000005, NULL, NULL, NULL, NULL, '{"type":"message","text":"and 9?"}', NULL);
@@ -248,4 +248,5 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.session TO sessile_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.session_head TO sessile_app;
 GRANT SELECT ON TABLE public.store TO sessile_app;
 GRANT UPDATE(written_at_ms) ON TABLE public.store TO sessile_app;
+GRANT UPDATE(sign_in) ON TABLE public.store TO sessile_app;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.turn TO sessile_app;

@@ -27,10 +27,7 @@ async def open_credentials(
     """Those of the database, which is at the newest revision. `lease_ms`, `busy_seconds`: as a
     PostgresStore takes them."""
     patience = Patience(lease_ms)
-    try:
-        connector = await Connector(dsn, patience).in_role()
-    except Exception as error:
-        raise told(error, UNREAD) from error
+    connector = await Connector(dsn, patience).in_role()
     pool = await asyncpg.create_pool(
         dsn,
         connection_class=TenantConnection,
@@ -64,16 +61,18 @@ class _Pooled:
             async with connection.transaction(isolation="read_committed", readonly=False):
                 return [list(await connection.fetch(sql, *values)) for sql, values in asked]
 
-        return await self._lend(work, again=False)
+        return await self._lend(tenant_id, work, again=False)
 
     async def read(self, tenant_id: TenantId | None, sql: str, *values: Any) -> list[Row]:
         async def work(connection: TenantConnection) -> list[Row]:
             await connection.tell(_only(tenant_id))
             return list(await connection.fetch(sql, *values))
 
-        return await self._lend(work, again=True)
+        return await self._lend(tenant_id, work, again=True)
 
-    async def _lend(self, work: Callable[[Any], Awaitable[T]], *, again: bool) -> T:
+    async def _lend(
+        self, tenant_id: TenantId | None, work: Callable[[Any], Awaitable[T]], *, again: bool
+    ) -> T:
         """As long as the database may come back; what may have been written is not asked twice."""
         loop = asyncio.get_running_loop()
         end = loop.time() + self._busy_seconds
@@ -81,6 +80,7 @@ class _Pooled:
             try:
                 left = max(end - loop.time(), RETRY_SECONDS)
                 async with self._pool.acquire(timeout=left) as connection:
+                    await connection.tell(() if tenant_id is None else (tenant_id,))
                     return await work(connection)
             except Exception as error:
                 over = not is_passing(error) or loop.time() > end
@@ -89,9 +89,5 @@ class _Pooled:
             await asyncio.sleep(RETRY_SECONDS)
 
 
-def _only(tenant_id: TenantId | None) -> tuple[TenantId, ...]:
-    return () if tenant_id is None else (tenant_id,)
-
-
 async def _nothing(_connection: Any) -> None:
-    """What a connection was told stays told."""
+    """What a connection was told stays: it is told again where that differs."""

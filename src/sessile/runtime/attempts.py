@@ -1,15 +1,11 @@
 """How often a password may be tried, on this node: of a user from an address, of either alone."""
 
 import ipaddress
-from math import ceil
-
-from limits import RateLimitItemPerMinute
-from limits.storage import MemoryStorage
-from limits.strategies import FixedWindowRateLimiter
 
 from sessile.core.errors import LimitReached
 from sessile.core.ids import TenantId, UserId
 from sessile.ports.clock import Clock
+from sessile.runtime.rates import Rates
 
 ALONE = 10
 """So many times as often may a user be tried from anywhere, or anybody from one address: a guesser
@@ -17,26 +13,25 @@ does not lock a user out so soon, nor does a house its people behind one address
 
 
 class SignInAttempts:
-    """A `ports.auth.Attempts`. What it counts is forgotten after a minute."""
+    """What it counts is forgotten after two minutes."""
 
     def __init__(self, clock: Clock, *, attempts_max: int) -> None:
         self._clock = clock
-        self._limiter = FixedWindowRateLimiter(MemoryStorage())
-        self._both = RateLimitItemPerMinute(attempts_max)
-        self._alone = RateLimitItemPerMinute(attempts_max * ALONE)
+        self._rates = Rates()
+        self._most = attempts_max
 
     def check(self, tenant_id: TenantId, user_id: UserId, address: str) -> None:
+        """Count one more. Raises LimitReached."""
         place = _network(address)
-        counted = (
-            (self._both, ("both", tenant_id, user_id, place)),
-            (self._alone, ("user", tenant_id, user_id)),
-            (self._alone, ("address", place)),
+        counted: tuple[tuple[int, tuple[str, ...]], ...] = (
+            (self._most, ("both", tenant_id, user_id, place)),
+            (self._most * ALONE, ("user", tenant_id, user_id)),
+            (self._most * ALONE, ("address", place)),
         )
-        for item, names in counted:
-            if not self._limiter.hit(item, *names):
-                until = self._limiter.get_window_stats(item, *names).reset_time
-                left = max(1, ceil(until - self._clock.now_ms() / 1000))
-                raise LimitReached(limit="sign_in_attempts_max", seconds=left)
+        for most, key in counted:
+            seconds = self._rates.hit(key, most=most, now_ms=self._clock.now_ms())
+            if seconds:
+                raise LimitReached(limit="sign_in_attempts_max", seconds=seconds)
 
 
 def _network(address: str) -> str:
