@@ -20,6 +20,7 @@ from sessile.core.commands import (
     Decision,
     DeleteSession,
     EditTurn,
+    ExpireSession,
     FinishTurn,
     Once,
     OpenSession,
@@ -58,6 +59,7 @@ from sessile.core.events import (
     TurnSteered,
 )
 from sessile.core.events import SessionClosed as SessionClosedEvent
+from sessile.core.forks import check_origin
 from sessile.core.ids import Fence, TurnId
 from sessile.core.session import SessionHead, Turn
 
@@ -84,6 +86,8 @@ def decide(view: View, command: Command) -> Decision:
         case DeleteSession():
             _reached(view, command.principal)
             return Decision(deleted=True)
+        case ExpireSession():
+            return _expire(view, command)
         case StartTurn():
             return start(view, command)
         case ReleaseTurn():
@@ -128,6 +132,8 @@ def _open(view: View, command: OpenSession) -> Decision:
         # A retry whose first try was applied: the id was minted before that.
         turn_id = None if first is None else first.turn_id
         return Decision(repeated=True, created=True, turn_id=turn_id)
+    if command.origin_seen is not None:
+        check_origin(view, command)
     opened = SessionOpened(
         user_id=command.principal.user_id,
         assistant=command.assistant,
@@ -152,6 +158,14 @@ def _open(view: View, command: OpenSession) -> Decision:
         before=events,
     )
     return accepted._replace(created=True)
+
+
+def _expire(view: View, command: ExpireSession) -> Decision:
+    head = _reached(view, command.principal)
+    busy = head.running_turn_id is not None or head.queued > 0
+    if busy or head.head != command.head:
+        return Decision(repeated=True)
+    return Decision(deleted=True)
 
 
 def _submit(view: View, command: SubmitTurn) -> Decision:
