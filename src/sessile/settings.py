@@ -5,11 +5,16 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from math import inf
 from pathlib import Path
 from typing import Any, Self
 
 TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+ZERO = frozenset({"port", "retention_days", "deltas_retention_days"})
+"""Settings whose 0 is no limit of nothing."""
 
 
 def _setting(default: Any, about: str) -> Any:
@@ -96,6 +101,32 @@ class Settings:
     pusher_channels_max: int = _setting(100, "Channels of one WebSocket.")
     pusher_buffer_chars_max: int = _setting(1_048_576, "Characters that wait for a slow WebSocket.")
 
+    retention_days: float = _setting(
+        0.0, "Sessions in which nothing was done for so long are deleted; 0: never."
+    )
+    retention_tenants: str = _setting(
+        "", "The same for some tenants, as acme=30,beta=0; the others have retention_days."
+    )
+    deltas_retention_days: float = _setting(
+        0.0, "Deltas of turns that ended so long ago are folded; 0: never."
+    )
+    housekeeping_seconds: float = _setting(
+        60.0, "How often one node looks for what is to be erased, or is too old."
+    )
+
+    @property
+    def retention(self) -> bool:
+        """Whether sessions of any tenant are ever too old."""
+        return self.retention_days > 0 or any(self._retention_tenants.values())
+
+    def retention_of(self, tenant_id: str) -> float:
+        """In days; 0 for ever."""
+        return self._retention_tenants.get(tenant_id, self.retention_days)
+
+    @property
+    def _retention_tenants(self) -> Mapping[str, float]:
+        return days_by_tenant(self.retention_tenants)
+
     @property
     def local(self) -> bool:
         """This machine alone can reach the server."""
@@ -133,6 +164,21 @@ class Settings:
         return frozenset(name for name in names if name)
 
 
+@cache
+def days_by_tenant(text: str) -> Mapping[str, float]:
+    """Of `retention_tenants`. Raises ValueError."""
+    found: dict[str, float] = {}
+    for each in filter(None, (part.strip() for part in text.split(","))):
+        tenant_id, _, days = each.rpartition("=")
+        try:
+            found[tenant_id.strip()] = float(days)
+        except ValueError:
+            raise ValueError(f"retention_tenants: {each!r} is not TENANT=DAYS") from None
+        if not tenant_id.strip() or not 0 <= found[tenant_id.strip()] < inf:
+            raise ValueError(f"retention_tenants: {each!r} is not TENANT=DAYS")
+    return found
+
+
 def without_password(url: str) -> str:
     """An address as it may be shown, well-formed or not: a password may hold any character."""
     url = re.sub(r"(?<=://)([^@:]*):.*@", r"\1:…@", url, flags=re.DOTALL)
@@ -166,7 +212,9 @@ def _converted(settings: Settings, name: str, value: Any) -> Any:
         converted = kind(value)
     except ValueError:
         raise ValueError(f"{name}: {value!r} is not {_article(kind)}") from None
-    if kind in (int, float) and not (0 < converted < inf or (converted == 0 and name == "port")):
+    if name == "retention_tenants":
+        days_by_tenant(value)
+    if kind in (int, float) and not (0 < converted < inf or (converted == 0 and name in ZERO)):
         raise ValueError(f"{name}: must be more than 0 and finite, not {value}")
     return converted
 

@@ -30,6 +30,8 @@ from sessile.ports.store import Store
 from sessile.runtime.announce import Announcer
 from sessile.runtime.feed import Ended, Feed, Grown
 from sessile.runtime.gates import Gates
+from sessile.runtime.house import Housekeeper
+from sessile.runtime.keeping import Keeping
 from sessile.runtime.node import Node
 from sessile.runtime.outages import WatchedStore
 from sessile.runtime.reads import Reads
@@ -190,6 +192,10 @@ class Rig:
         self.workers = Workers(node=node, notifier=notifier, feed=self.feed)
         self.reads = Reads(node=node)
         self.gates = Gates(node=node, reads=self.reads)
+        self.house = Housekeeper(node=node, keeping=lambda: self.keeping, credentials=())
+        self.keeping = Keeping(
+            node=node, reads=self.reads, notifier=notifier, erase=self.house.ring
+        )
         self.sessions = Sessions(
             node=node,
             workers=self.workers,

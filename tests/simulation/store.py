@@ -35,6 +35,7 @@ class Recorder:
         self.turns = store.turns
         self.read = store.read
         self.summary = store.summary
+        self.records = store.records
         self.renew, self.identity, self.probe = store.renew, store.identity, store.probe
 
     async def transact(self, key: SessionKey, command: Command) -> Committed:
@@ -98,6 +99,7 @@ class DicedStore:
         weather: Weather,
     ) -> None:
         self._store = store
+        self.records = store.records
         self._loop = loop
         self._chance = chance
         self.weather = weather

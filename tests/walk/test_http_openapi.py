@@ -135,7 +135,8 @@ async def test_every_method_of_a_documented_path_is_routed(
 ) -> None:
     for method, path, _ in operations(document):
         if path.startswith("/v1"):
-            url = path.format(session_id="ses_1", turn_id="trn_1", call_id="call_1")
+            named = {"message_id": "msg_1", "user_id": "ann"}
+            url = path.format(session_id="ses_1", turn_id="trn_1", call_id="call_1", **named)
             reply = await walk.nobody.request(method, url)
             assert reply.status_code == 401, (method, path)
 

@@ -17,6 +17,7 @@ from sessile.core.events import (
     MessageAdded,
     SessionClosed,
     SessionEvent,
+    SessionForked,
     SessionOpened,
     SessionRedacted,
     ToolEvent,
@@ -114,6 +115,12 @@ class SessionChecks:
         )
     )
 
+    voided: Check = field(
+        default_factory=lambda: Check(
+            "voided", "what is void in a log was voided by an entry of it", "sessions"
+        )
+    )
+
     @property
     def all(self) -> tuple[Check, ...]:
         return tuple(getattr(self, each.name) for each in fields(self))
@@ -184,6 +191,9 @@ class Audit:
         self._ended: set[TurnId] = set()
         self._closed: _Closed | None = None
         self._reliable = True
+        self._voids: Seq | None = None
+        """The first entry that is void, and no entry behind it says why."""
+        self._fork = False
 
     def take(self, entries: Iterable[Entry]) -> tuple[Turn, ...]:
         """Fold a page of the log. Answers the turns that ended in it, to be compared."""
@@ -223,6 +233,9 @@ class Audit:
             checks.closed.checked += 1
             if self._reliable and not self._closed.whole:
                 checks.closed.fault("what was begun behind its end is not whole", self._key)
+        checks.voided.checked += 1
+        if self._voids is not None:
+            checks.voided.fault(f"entry {self._voids} is void, and none says why", self._key)
         if self._reliable and (different := _different(self._head, head)):
             checks.head.fault(different, self._key)
         if self._session is None:
@@ -241,6 +254,7 @@ class Audit:
         event = decode(entry)
         self._number(entry, event)
         self._behind_the_end(entry, event)
+        self._void(entry, event)
         self._head = replace(evolve(self._head, (event,)), head=entry.seq)
         if (turn_id := turn_of(event)) is not None:
             return tuple(self._of_turn(turn_id, entry, event))
@@ -256,6 +270,16 @@ class Audit:
             self._checks.seq.fault(f"entry {entry.seq} stands where {expected} is due", self._key)
         if (entry.seq == 1) != isinstance(event, SessionOpened):
             self._checks.seq.fault(f"entry {entry.seq} is {event.kind}", self._key)
+
+    def _void(self, entry: Entry, event: Event) -> None:
+        """A copy in a fork may be void from its beginning."""
+        if isinstance(event, SessionForked):
+            self._fork = True
+        elif isinstance(event, SessionRedacted):
+            self._voids = None
+        elif getattr(event, "redacted", False) and self._voids is None:
+            copied = self._fork and entry.turn_id is None
+            self._voids = None if copied else entry.seq
 
     def _behind_the_end(self, entry: Entry, event: Event) -> None:
         before, closed = self._head, self._closed

@@ -69,6 +69,13 @@ class Forbidden(SessileError):
     status = 403
 
 
+class RoleRequired(SessileError):
+    """This is for callers with a role that you do not have."""
+
+    code = "role_required"
+    status = 403
+
+
 class ApprovalAnswered(SessileError):
     """The call was answered before, and otherwise."""
 

@@ -20,6 +20,7 @@ from sessile.http.exchange import exchange
 from sessile.http.gates import GateRoutes
 from sessile.http.guard import Guard
 from sessile.http.health import HealthRoutes
+from sessile.http.keeping import KeepingRoutes
 from sessile.http.problems import (
     ERRORS_MAX,
     MESSAGES,
@@ -52,6 +53,7 @@ TAGS = [
     {"name": "sessions", "description": "A conversation: one append-only log, and what it tells."},
     {"name": "turns", "description": "What is said to a session, and all that follows from it."},
     {"name": "gates", "description": "What a session is granted, and calls that wait for a yes."},
+    {"name": "keeping", "description": "What is removed, and what is remembered of it."},
     {"name": "events", "description": "The log as it grows."},
     {"name": "node", "description": "How this server is."},
 ]
@@ -91,6 +93,7 @@ class App:
             SessionRoutes(served).declare(self.routes)
             TurnRoutes(served).declare(self.routes)
             GateRoutes(served).declare(self.routes)
+            KeepingRoutes(served).declare(self.routes)
             EventRoutes(served, self._streams).declare(self.routes)
             for router in served.routers:
                 self.routes.include_router(router)

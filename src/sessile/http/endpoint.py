@@ -13,7 +13,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.types import Receive, Scope, Send
 
 from sessile.core.errors import SessileError
-from sessile.core.ids import CallId, SessionId, TurnId, well_formed
+from sessile.core.ids import CallId, MessageId, SessionId, TurnId, well_formed
 from sessile.http.bodies import check_media_type, parse_json, read_body
 from sessile.http.exchange import Exchange, caller, exchange, here
 from sessile.http.problems import InvalidFields, SessionMismatch, problem
@@ -25,10 +25,11 @@ NUMBERS = {
     float: re.compile(r"-?[0-9]{1,100}(\.[0-9]{1,100})?", re.ASCII),
 }
 """What a number is in a query: Python would read `1_0`, ` 1` and `1.0` as well."""
-NOBODYS: Mapping[str, tuple[str, SessionId | TurnId | CallId]] = {
+NOBODYS: Mapping[str, tuple[str, SessionId | TurnId | CallId | MessageId]] = {
     "session_id": ("ses", NOBODYS_SESSION),
     "turn_id": ("trn", TurnId("trn_")),
     "call_id": ("call", CallId("call_")),
+    "message_id": ("msg", MessageId("msg_")),
 }
 """An id of another form names nothing: it is asked for under a name that nothing has, so that
 the answer is the same, and takes as long, as for any other id that does not exist."""
@@ -103,6 +104,9 @@ class Endpoint:
             arguments[self._here] = asked
         path: dict[str, str] = scope["path_params"]
         for name in self._ids:
+            if name not in NOBODYS:  # a name that somebody else gave
+                arguments[name] = path[name]
+                continue
             prefix, nobodys = NOBODYS[name]
             arguments[name] = path[name] if well_formed(path[name], prefix=prefix) else nobodys
         asked.session_id = arguments.get("session_id")

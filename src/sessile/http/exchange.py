@@ -10,7 +10,7 @@ from starlette.types import Scope
 
 from sessile.core.context import Principal
 from sessile.core.errors import Unauthenticated
-from sessile.core.ids import SessionId, TurnId
+from sessile.core.ids import MessageId, SessionId, TurnId, UserId
 from sessile.ports.auth import Authenticator
 
 
@@ -56,4 +56,6 @@ Here = Annotated[Exchange, Depends(here)]
 Caller = Annotated[Principal, Depends(caller)]
 """Whoever asks: a parameter of any route, your own too. 401 without valid credentials."""
 SessionPath = Annotated[SessionId, Path(description="The session's id.")]
+MessagePath = Annotated[MessageId, Path(description="The message's id.")]
+UserPath = Annotated[UserId, Path(description="A user's id; `me`: your own.")]
 TurnPath = Annotated[TurnId, Path(description="The turn's id.")]

@@ -11,6 +11,7 @@ from sessile.http.schemas import Problem
 from sessile.ports.agent import Agent
 from sessile.runtime.feed import Feed
 from sessile.runtime.gates import Gates
+from sessile.runtime.keeping import Keeping
 from sessile.runtime.reads import Reads
 from sessile.runtime.sessions import Sessions
 from sessile.runtime.telemetry import Telemetry
@@ -35,6 +36,9 @@ class Served(Protocol):
 
     @property
     def gates(self) -> Gates: ...
+
+    @property
+    def keeping(self) -> Keeping: ...
 
     @property
     def reads(self) -> Reads: ...

@@ -36,6 +36,7 @@ class WatchedStore:
         self.turns = store.turns
         self.read = store.read
         self.summary = store.summary
+        self.records = store.records
 
     async def transact(self, key: SessionKey, command: Command) -> Committed:
         try:

@@ -30,6 +30,8 @@ from sessile.pusher.signing import AppKeys
 from sessile.runtime.announce import Announcer
 from sessile.runtime.feed import Feed, FeedItem
 from sessile.runtime.gates import Gates
+from sessile.runtime.house import EraseCredentials, Housekeeper
+from sessile.runtime.keeping import Keeping
 from sessile.runtime.node import Node
 from sessile.runtime.outages import WatchedStore
 from sessile.runtime.reads import Reads
@@ -73,6 +75,7 @@ class Server:
         self._routers: list[Any] = []
         self._projections = Projections()
         self._relays: list[tuple[Client, frozenset[TenantId]]] = []
+        self._credentials: list[EraseCredentials] = []
         self.node_id = new_node_id()
         """As in `turn.started`, in the ids of requests and in this process's log."""
 
@@ -119,8 +122,12 @@ class Server:
                 telemetry=self.telemetry,
             )
             stack.callback(self.feed.close)
-            self.workers = Workers(node=node, notifier=notifier, feed=self.feed)
             self.reads = Reads(node=node)
+            house = Housekeeper(
+                node=node, keeping=lambda: self.keeping, credentials=self._credentials
+            )
+            self.keeping = Keeping(node=node, reads=self.reads, notifier=notifier, erase=house.ring)
+            self.workers = Workers(node=node, notifier=notifier, feed=self.feed)
             self.gates = Gates(node=node, reads=self.reads)
             self.sessions = Sessions(
                 node=node,
@@ -131,6 +138,7 @@ class Server:
                 default_assistant=self._default,
             )
             await stack.enter_async_context(self.workers)
+            await stack.enter_async_context(house)
             await self._open_channels(stack, notifier)
             self._stack = stack.pop_all()
         return self
@@ -266,6 +274,11 @@ class Server:
             if twice := wanted & relayed:
                 raise ValueError(f"relayed already: {', '.join(sorted(twice))}")
         self._relays.append((client, wanted))
+
+    def erases(self, credentials: EraseCredentials) -> None:
+        """Call this too for each user that is erased, before the user's sessions go: it removes
+        what you keep of the user. It may be called again."""
+        self._credentials.append(credentials)
 
     def mount(self, router: Any) -> None:
         """Add a FastAPI router of your own to the HTTP surface, before it is served.
