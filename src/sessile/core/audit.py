@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from sessile.core.closing import Closed
 from sessile.core.codec import decode, turn_of
 from sessile.core.events import (
     TERMINAL_KINDS,
@@ -24,10 +25,6 @@ from sessile.core.events import (
     ToolOutcome,
     ToolStarted,
     TurnAwaiting,
-    TurnCancelled,
-    TurnProgress,
-    TurnQueued,
-    TurnStarted,
 )
 from sessile.core.ids import CallId, Seq, SessionId, SessionKey, TenantId, TurnId, UserId
 from sessile.core.session import (
@@ -136,49 +133,6 @@ class _Open:
     parents: dict[CallId, CallId | None] = field(default_factory=dict[CallId, CallId | None])
 
 
-@dataclass(slots=True)
-class _Closed:
-    """What may follow `session.closed`: attempts that take the running turn over once it was
-    lost, then what is written with its end, the end, and what was steered into it and never
-    read: each such input as a turn that is cancelled."""
-
-    running: TurnId | None
-    ending: bool = False
-    unread: int = 0
-    requeued: TurnId | None = None
-
-    @property
-    def whole(self) -> bool:
-        """What may not be left half done is not."""
-        return not self.ending and not self.unread and self.requeued is None
-
-    def allows(self, event: Event, *, steers_unread: int) -> bool:
-        """`steers_unread`: by the head before this event."""
-        match event:
-            case LogCompacted() | SessionRedacted():
-                return True
-            case TurnQueued() if self.unread:
-                self.unread -= 1
-                half_done, self.requeued = self.requeued, event.turn_id
-                return half_done is None and event.when_busy == "steer"
-            case TurnCancelled() if event.turn_id == self.requeued:
-                self.requeued = None
-                return True
-            case _:
-                return self._ends(event, steers_unread)
-
-    def _ends(self, event: Event, steers_unread: int) -> bool:
-        if self.running is None or turn_of(event) != self.running:
-            return False
-        if isinstance(event, TurnStarted):
-            return event.attempt > 1 and not self.ending
-        if event.kind in TERMINAL_KINDS:
-            self.running, self.ending, self.unread = None, False, steers_unread
-            return True
-        self.ending = True
-        return not event.kind.startswith("turn.") or isinstance(event, TurnProgress)
-
-
 class Audit:
     """One session's log, folded entry by entry; what does not fit goes to the checks."""
 
@@ -189,7 +143,7 @@ class Audit:
         self._session: Session | None = None
         self._open: dict[TurnId, _Open] = {}
         self._ended: set[TurnId] = set()
-        self._closed: _Closed | None = None
+        self._closed: Closed | None = None
         self._reliable = True
         self._voids: Seq | None = None
         """The first entry that is void, and no entry behind it says why."""
@@ -285,7 +239,7 @@ class Audit:
         before, closed = self._head, self._closed
         if closed is None:
             if isinstance(event, SessionClosed):
-                self._closed = _Closed(before.running_turn_id)
+                self._closed = Closed(before.running_turn_id)
             return
         allowed = closed.allows(event, steers_unread=before.steers_unread)
         if self._reliable and not allowed:

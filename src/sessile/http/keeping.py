@@ -40,10 +40,10 @@ class KeepingRoutes:
         redact = "/v1/sessions/{session_id}/messages/{message_id}/redact"
         problems = (*SESSION_PROBLEMS, *BODY_PROBLEMS, 409)
         add("POST", redact, self.redact_message, 200, schemas.Redaction, *problems)
-        asked, problems = schemas.Erasure, (401, 403, 404, 422, 503)
-        add("DELETE", "/v1/users/{user_id}", self.erase_user, 202, asked, *problems)
+        asked, refusals = schemas.Erasure, (401, 403, 404, 422, 503)
+        add("DELETE", "/v1/users/{user_id}", self.erase_user, 202, asked, *refusals)
         at = "/v1/users/{user_id}/erasure"
-        add("GET", at, self.get_erasure, 200, asked, *problems)
+        add("GET", at, self.get_erasure, 200, asked, *refusals)
         add("GET", "/v1/audit", self.list_audit, 200, schemas.AuditPage, 401, 403, 422, 503)
 
     async def redact_message(

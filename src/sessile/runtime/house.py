@@ -46,7 +46,7 @@ class Housekeeper:
         self._node = node
         self._records = node.store.records
         self._keeping = keeping
-        self._credentials = tuple(credentials)
+        self._credentials = credentials
         self._rung = asyncio.Event()
         self._tasks = asyncio.TaskGroup()
         self._loop: asyncio.Task[None] | None = None
