@@ -123,10 +123,12 @@ class Server:
             )
             stack.callback(self.feed.close)
             self.reads = Reads(node=node)
-            house = Housekeeper(
+            self.house = Housekeeper(
                 node=node, keeping=lambda: self.keeping, credentials=self._credentials
             )
-            self.keeping = Keeping(node=node, reads=self.reads, notifier=notifier, erase=house.ring)
+            self.keeping = Keeping(
+                node=node, reads=self.reads, notifier=notifier, erase=self.house.ring
+            )
             self.workers = Workers(node=node, notifier=notifier, feed=self.feed)
             self.gates = Gates(node=node, reads=self.reads)
             self.sessions = Sessions(
@@ -138,7 +140,7 @@ class Server:
                 default_assistant=self._default,
             )
             await stack.enter_async_context(self.workers)
-            await stack.enter_async_context(house)
+            await stack.enter_async_context(self.house)
             await self._open_channels(stack, notifier)
             self._stack = stack.pop_all()
         return self
