@@ -165,25 +165,23 @@ async def test_an_erasure_that_a_crash_cut_off_is_finished_by_another_node(
     for _ in range(5):
         await world.said(one, CANARY)
     records, erased = world.store.records, world.store.records.erased
-    parts: list[int] = []
+    parts, died = list[int](), asyncio.Event()
 
     async def dies(*given: Any, **named: Any) -> None:
         parts.append(named["sessions"])
         await erased(*given, **named)
         if len(parts) == 2:
+            died.set()
             raise RuntimeError("the node is gone")
 
     monkeypatch.setattr(records, "erased", dies)
     note = await one.keeping.erase_user(ANN, ANN.user_id)
     async with in_time():
-        while len(parts) < 2:  # noqa: ASYNC110
-            await asyncio.sleep(0)
+        await died.wait()
     assert len(await there(one, ANN)) == 1
     assert (await one.keeping.erasure(ROOT, ANN.user_id)).done_at_ms is None
 
-    async with in_time():
-        while not await other.house.run():  # noqa: ASYNC110
-            await asyncio.sleep(0)
+    assert await other.house.run()
 
     assert not await there(one, ANN)
     done = await one.keeping.erasure(ROOT, note.user_id)
@@ -199,12 +197,10 @@ async def test_a_turn_that_runs_when_its_user_is_erased_is_stopped_and_writes_no
     await world.began.wait()
 
     await server.keeping.erase_user(ROOT, ANN.user_id)
-    async with in_time():
-        while (await server.keeping.erasure(ROOT, ANN.user_id)).done_at_ms is None:  # noqa: ASYNC110
-            await asyncio.sleep(0)
-        while server.workers.running:  # noqa: ASYNC110
-            await asyncio.sleep(0)
+    assert await server.house.run()
+    await server.workers.drain()
 
+    assert (await server.keeping.erasure(ROOT, ANN.user_id)).done_at_ms is not None
     assert not await there(server, ANN)
 
 

@@ -123,12 +123,7 @@ class Server:
             )
             stack.callback(self.feed.close)
             self.reads = Reads(node=node)
-            self.house = Housekeeper(
-                node=node, keeping=lambda: self.keeping, credentials=self._credentials
-            )
-            self.keeping = Keeping(
-                node=node, reads=self.reads, notifier=notifier, erase=self.house.ring
-            )
+            self._keep(node, notifier)
             self.workers = Workers(node=node, notifier=notifier, feed=self.feed)
             self.gates = Gates(node=node, reads=self.reads)
             self.sessions = Sessions(
@@ -144,6 +139,14 @@ class Server:
             await self._open_channels(stack, notifier)
             self._stack = stack.pop_all()
         return self
+
+    def _keep(self, node: Node, notifier: Notifier) -> None:
+        self.house = Housekeeper(
+            node=node, keeping=lambda: self.keeping, credentials=self._credentials
+        )
+        self.keeping = Keeping(
+            node=node, reads=self.reads, notifier=notifier, erase=self.house.ring
+        )
 
     async def _open_channels(self, stack: AsyncExitStack, notifier: Notifier) -> None:
         self.hub = await stack.enter_async_context(
