@@ -1,5 +1,6 @@
 """What is kept besides the logs, and what is voided of them: the same promises of every store."""
 
+import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -277,6 +278,7 @@ async def test_summaries_behind_it_are_void_and_what_they_stood_for_is_told_agai
     await desk.finish(held, closing=[late])
 
     await redact(desk, key, user_message(submitted))
+    await desk.finish(await desk.run(key, "on and on"))
 
     for most in (1, 2, 100):
         history = await read_history(desk.store, key, entries_max=most)
@@ -434,6 +436,22 @@ async def test_the_session_goes_on_behind_it(desk: Desk) -> None:
     await desk.finish(await desk.run(key, "more"))
 
     assert "canary" not in await everywhere(desk, key)
+
+
+async def test_what_is_asked_at_the_same_moment_finds_it_as_it_is(desk: Desk) -> None:
+    key = await desk.open(title=CANARY)
+    submitted = await desk.submit(key, CANARY)
+    await desk.finish(holding(submitted))
+
+    await asyncio.gather(
+        desk.update(key, metadata={"before": 1}),
+        redact(desk, key, user_message(submitted)),
+        desk.update(key, metadata={"after": 1}),
+        desk.submit(key, "next", run=False),
+    )
+
+    assert "canary" not in await everywhere(desk, key)
+    assert (await desk.look(key)).session.metadata == {"before": 1, "after": 1}
 
 
 # -- audit

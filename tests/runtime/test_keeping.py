@@ -233,7 +233,7 @@ async def test_a_late_reader_is_not_told_what_a_node_still_has_in_memory(world: 
 
         await redacted_elsewhere(world, session_id)
 
-        async with server.feed.subscribe(ANN, session_id, after=0) as late:
+        async with server.feed.subscribe(ANN, session_id, after=1) as late:
             heard_late = await read_all(late.read)
         told = await read_all(first.read)
     assert CANARY not in str(heard_late)
