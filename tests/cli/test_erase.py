@@ -28,7 +28,7 @@ async def test_a_user_of_a_file_is_erased(run: Callable[..., Ran], tmp_path: Pat
 
     ran = await asyncio.to_thread(run, "erase", "acme", "ann", "--data-dir", str(tmp_path))
 
-    assert ran == Ran(0, "ann of acme: erased, 3 sessions\n", "")
+    assert (ran.code, ran.out) == (0, "ann of acme: erased, 3 sessions\n")
     with closing(sqlite3.connect(tmp_path / "sessile.db")) as file:
         assert file.execute("SELECT user_id FROM session").fetchall() == [("bob",)]
         acts = file.execute("SELECT actor, action FROM audit ORDER BY audit_id").fetchall()
