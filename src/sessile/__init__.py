@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sessile.ports.store import Found
     from sessile.runtime.answers import Opened, Submitted
     from sessile.runtime.feed import Ended, Grown, Reset
+    from sessile.runtime.keeping import Keeping
     from sessile.runtime.reads import Page, Reads
     from sessile.runtime.sessions import Sessions
     from sessile.settings import Settings
@@ -48,6 +49,7 @@ _HOMES = {
     "Intent": "sessile.kit.replies",
     "IntentGuess": "sessile.ports.intents",
     "IntentSpec": "sessile.ports.intents",
+    "Keeping": "sessile.runtime.keeping",
     "Message": "sessile.core.transcript",
     "MessageEnd": "sessile.ports.agent",
     "NearestExamples": "sessile.kit.intents",
@@ -93,6 +95,7 @@ __all__ = [
     "Intent",
     "IntentGuess",
     "IntentSpec",
+    "Keeping",
     "Message",
     "MessageEnd",
     "NearestExamples",

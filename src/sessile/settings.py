@@ -5,6 +5,7 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from math import inf
 from pathlib import Path
 from typing import Any, Self
@@ -15,6 +16,9 @@ ZERO_ALLOWED = frozenset(
     for whose in ("user", "tenant")
 ) | {"port"}
 TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+"""Settings whose 0 is no limit of nothing."""
 
 
 def _setting(default: Any, about: str) -> Any:
@@ -153,6 +157,32 @@ class Settings:
         86_400.0, "How long an issuer's keys are kept while it is away."
     )
 
+    retention_days: float = _setting(
+        0.0, "Sessions in which nothing was done for so long are deleted; 0: never."
+    )
+    retention_tenants: str = _setting(
+        "", "The same for some tenants, as acme=30,beta=0; the others have retention_days."
+    )
+    deltas_retention_days: float = _setting(
+        0.0, "Deltas of turns that ended so long ago are folded; 0: never."
+    )
+    housekeeping_seconds: float = _setting(
+        60.0, "How often one node looks for what is to be erased, or is too old."
+    )
+
+    @property
+    def retention(self) -> bool:
+        """Whether sessions of any tenant are ever too old."""
+        return self.retention_days > 0 or any(self._retention_tenants.values())
+
+    def retention_of(self, tenant_id: str) -> float:
+        """In days; 0 for ever."""
+        return self._retention_tenants.get(tenant_id, self.retention_days)
+
+    @property
+    def _retention_tenants(self) -> Mapping[str, float]:
+        return days_by_tenant(self.retention_tenants)
+
     @property
     def local(self) -> bool:
         """This machine alone can reach the server."""
@@ -195,6 +225,21 @@ def listed(text: str) -> tuple[str, ...]:
     return tuple(filter(None, (each.strip() for each in text.split(","))))
 
 
+@cache
+def days_by_tenant(text: str) -> Mapping[str, float]:
+    """Of `retention_tenants`. Raises ValueError."""
+    found: dict[str, float] = {}
+    for each in filter(None, (part.strip() for part in text.split(","))):
+        tenant_id, _, days = each.rpartition("=")
+        try:
+            found[tenant_id.strip()] = float(days)
+        except ValueError:
+            raise ValueError(f"retention_tenants: {each!r} is not TENANT=DAYS") from None
+        if not tenant_id.strip() or not 0 <= found[tenant_id.strip()] < inf:
+            raise ValueError(f"retention_tenants: {each!r} is not TENANT=DAYS")
+    return found
+
+
 def without_password(url: str) -> str:
     """An address as it may be shown, well-formed or not: a password may hold any character."""
     url = re.sub(r"(?<=://)([^@:]*):.*@", r"\1:…@", url, flags=re.DOTALL)
@@ -228,6 +273,8 @@ def _converted(settings: Settings, name: str, value: Any) -> Any:
         converted = kind(value)
     except ValueError:
         raise ValueError(f"{name}: {value!r} is not {_article(kind)}") from None
+    if name == "retention_tenants":
+        days_by_tenant(value)
     zero = name in ZERO_ALLOWED and converted == 0
     if kind in (int, float) and not (0 < converted < inf or zero):
         raise ValueError(f"{name}: must be more than 0 and finite, not {value}")

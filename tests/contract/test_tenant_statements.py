@@ -20,6 +20,11 @@ EXEMPT = {
     ("postgres/reads.py", "sweep"): "finds what is due of all tenants, by the narrow row",
     ("sqlite/reads.py", "due"): "skips from tenant to tenant to find what is due",
     ("sqlite/store.py", "_open"): "a server that starts lets go of all leases",
+    ("sql/keeping.py", "aged"): "goes from tenant to tenant, and asks each for its own",
+    (
+        "sql/keeping.py",
+        "erasures",
+    ): "finds what is to be erased, of all tenants, where none is named",
     ("sql/archive.py", "keys"): "the operator's `sessile log` finds a session by its id",
     ("sql/checks.py", "LOGS"): "doctor",
     ("sql/checks.py", "_ids"): "doctor",

@@ -58,6 +58,7 @@ class Gate:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.records = store.records
         self._holds: list[Hold] = []
         self._late: set[asyncio.Task[Any]] = set()
         self.calls: list[tuple[str, object]] = []
@@ -226,6 +227,7 @@ class Twice:
         self.how_many, self.tokens = store.how_many, store.tokens
         self.read = store.read
         self.summary = store.summary
+        self.records = store.records
 
     async def transact(self, key: SessionKey, command: Command) -> Committed:
         committed = await self._store.transact(key, command)
@@ -248,6 +250,7 @@ class Fills:
         self.error: type[Exception] = StorageFull
         self.asked = 0
         self.find, self.read, self.summary = store.find, store.read, store.summary
+        self.records = store.records
         self.identity, self.probe = store.identity, self._unless_full(store.probe)
         self.sessions, self.turns, self.sweep = store.sessions, store.turns, store.sweep
         self.how_many, self.tokens = store.how_many, store.tokens

@@ -31,6 +31,8 @@ from sessile.runtime.announce import Announcer
 from sessile.runtime.answers import Submitted
 from sessile.runtime.feed import Ended, Feed, Grown
 from sessile.runtime.gates import Gates
+from sessile.runtime.house import Housekeeper
+from sessile.runtime.keeping import Keeping
 from sessile.runtime.limits import Limits
 from sessile.runtime.node import Node
 from sessile.runtime.outages import WatchedStore
@@ -194,6 +196,10 @@ class Rig:
         self.workers = Workers(node=node, notifier=notifier, feed=self.feed)
         self.reads = Reads(node=node)
         self.gates = Gates(node=node, reads=self.reads)
+        self.house = Housekeeper(node=node, keeping=lambda: self.keeping, credentials=())
+        self.keeping = Keeping(
+            node=node, reads=self.reads, notifier=notifier, erase=self.house.ring
+        )
         self.sessions = Sessions(
             node=node,
             workers=self.workers,

@@ -25,7 +25,10 @@ APP_ROLE = """
     DO $$ BEGIN CREATE ROLE sessile_app NOLOGIN;
     EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$
 """
-TABLES = "session_head, session, entry, turn, idempotency, account, credential, revocation"
+TABLES = (
+    "session_head, session, entry, turn, idempotency, account, credential, revocation,"
+    " audit, fork, erasure, compaction, chore"
+)
 
 
 @cache

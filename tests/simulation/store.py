@@ -36,6 +36,7 @@ class Recorder:
         self.how_many, self.tokens = store.how_many, store.tokens
         self.read = store.read
         self.summary = store.summary
+        self.records = store.records
         self.renew, self.identity, self.probe = store.renew, store.identity, store.probe
 
     async def transact(self, key: SessionKey, command: Command) -> Committed:
@@ -99,6 +100,7 @@ class DicedStore:
         weather: Weather,
     ) -> None:
         self._store = store
+        self.records = store.records
         self._loop = loop
         self._chance = chance
         self.weather = weather

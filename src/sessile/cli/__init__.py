@@ -1,4 +1,4 @@
-"""The command line: serve, chat, log, users, keys, migrate, restored, doctor.
+"""The command line: serve, chat, log, users, keys, migrate, restored, erase, doctor.
 
 A command imports what it needs when it runs, so that `--help` is quick.
 """
@@ -262,6 +262,25 @@ def restored(*, data_dir: DataDirOption = None, store_url: StoreUrlOption = None
     from sessile.cli.restored import restored as run  # noqa: PLC0415
 
     run(database(data_dir, store_url))
+
+
+@app.command()
+def erase(
+    tenant: Annotated[str, typer.Argument(metavar="TENANT", show_default=False)],
+    user: Annotated[str, typer.Argument(metavar="USER", show_default=False)],
+    *,
+    data_dir: DataDirOption = None,
+    store_url: StoreUrlOption = None,
+) -> None:
+    """Remove everything of a user: sessions, forks of them, keys and credentials.
+
+    Nodes may go on using a PostgreSQL database meanwhile. Of a server on
+    SQLite that runs, ask it: DELETE /v1/users/USER. What is cut off is gone
+    on with, by the next node that starts.
+    """
+    from sessile.cli.erase import erase as run  # noqa: PLC0415
+
+    run(database(data_dir, store_url), tenant, user)
 
 
 @app.command()

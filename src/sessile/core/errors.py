@@ -58,6 +58,12 @@ class TurnNotFound(NotFound):
     code = "turn_not_found"
 
 
+class MessageNotFound(NotFound):
+    """There is no such message in this session."""
+
+    code = "message_not_found"
+
+
 class CallNotFound(NotFound):
     """No call of that id waits for an approval in this session."""
 
@@ -172,6 +178,20 @@ class TurnNotEnded(SessileError):
     """The turn has not ended yet; a fork is cut at one that has."""
 
     code = "turn_not_ended"
+    status = 409
+
+
+class StillInUse(SessileError):
+    """The message's turn has not ended, or another runs that has read it: cancel it first."""
+
+    code = "message_in_use"
+    status = 409
+
+
+class OriginMoved(SessileError):
+    """The session that is forked has grown meanwhile; read what came, and ask again."""
+
+    code = "origin_moved"
     status = 409
 
 

@@ -22,6 +22,7 @@ from sessile.http.gates import GateRoutes
 from sessile.http.guard import Guard
 from sessile.http.health import HealthRoutes
 from sessile.http.identity import IdentityRoutes, MeRoutes
+from sessile.http.keeping import KeepingRoutes
 from sessile.http.problems import (
     ERRORS_MAX,
     MESSAGES,
@@ -56,6 +57,7 @@ TAGS = [
     {"name": "turns", "description": "What is said to a session, and all that follows from it."},
     {"name": "gates", "description": "What a session is granted, and calls that wait for a yes."},
     {"name": "identity", "description": "Who you are, and what lets you in."},
+    {"name": "keeping", "description": "What is removed, and what is remembered of it."},
     {"name": "events", "description": "The log as it grows."},
     {"name": "node", "description": "How this server is."},
 ]
@@ -95,6 +97,7 @@ class App:
             SessionRoutes(served).declare(self.routes)
             TurnRoutes(served).declare(self.routes)
             GateRoutes(served).declare(self.routes)
+            KeepingRoutes(served).declare(self.routes)
             EventRoutes(served, self._streams).declare(self.routes)
             MeRoutes().declare(self.routes)
             if isinstance(authenticator, Identity):

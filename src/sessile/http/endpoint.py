@@ -13,7 +13,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.types import Receive, Scope, Send
 
 from sessile.core.errors import SessileError
-from sessile.core.ids import CallId, SessionId, TurnId, well_formed
+from sessile.core.ids import CallId, MessageId, SessionId, TurnId, well_formed
 from sessile.http.bodies import check_media_type, parse_json, read_body
 from sessile.http.exchange import Exchange, caller, exchange, here
 from sessile.http.problems import InvalidFields, SessionMismatch, problem
@@ -29,6 +29,7 @@ NOBODYS: Mapping[str, tuple[str, str]] = {
     "session_id": ("ses", NOBODYS_SESSION),
     "turn_id": ("trn", TurnId("trn_")),
     "call_id": ("call", CallId("call_")),
+    "message_id": ("msg", MessageId("msg_")),
     "key_id": ("key", "key_"),
 }
 """An id of another form names nothing: it is asked for under a name that nothing has, so that
@@ -110,6 +111,9 @@ class Endpoint:
             raise InvalidFields([("ticket", "There is no such parameter")])
         path: dict[str, str] = scope["path_params"]
         for name in self._ids:
+            if name not in NOBODYS:  # a name that somebody else gave
+                arguments[name] = path[name]
+                continue
             prefix, nobodys = NOBODYS[name]
             arguments[name] = path[name] if well_formed(path[name], prefix=prefix) else nobodys
         asked.session_id = arguments.get("session_id")

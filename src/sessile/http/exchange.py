@@ -9,7 +9,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.types import Scope
 
 from sessile.core.context import Principal
-from sessile.core.ids import SessionId, TurnId
+from sessile.core.ids import MessageId, SessionId, TurnId, UserId
 from sessile.ports.auth import Authenticator
 from sessile.runtime.asking import Asking
 
@@ -25,7 +25,6 @@ class Exchange:
     authenticator: Authenticator
     count: Callable[[Principal], None]
     session_id: SessionId | None = None
-    counted: bool = False
     address: str = ""
     ticket: str = ""
     takes_tickets: bool = False
@@ -72,4 +71,6 @@ Here = Annotated[Exchange, Depends(here)]
 Caller = Annotated[Principal, Depends(caller)]
 """Whoever asks: a parameter of any route, your own too. 401 without valid credentials."""
 SessionPath = Annotated[SessionId, Path(description="The session's id.")]
+MessagePath = Annotated[MessageId, Path(description="The message's id.")]
+UserPath = Annotated[UserId, Path(description="A user's id; `me`: your own.")]
 TurnPath = Annotated[TurnId, Path(description="The turn's id.")]

@@ -121,6 +121,12 @@ class TurnEdit(Input):
     input: AnyInput
 
 
+class Redact(Input):
+    """`reason`: a code of yours, as `personal_data`; no text, for it stays."""
+
+    reason: Annotated[str, Field(max_length=40, pattern=r"^[a-z0-9_.-]*$")] = ""
+
+
 class Nothing(Input):
     """No body, or an empty object."""
 
@@ -228,6 +234,40 @@ class Context(Output):
     last_summary_seq: int | None
 
 
+class RedactedIn(Output):
+    session_id: SessionIdText
+    seq: int = Field(description="Of the entry that says so.")
+
+
+class Redaction(Output):
+    """`sessions`: where something was voided; none, where nothing was left."""
+
+    message_id: MessageIdText
+    sessions: list[RedactedIn]
+
+
+class Erasure(Output):
+    """`sessions`: so many are gone so far."""
+
+    user_id: str
+    status: Literal["running", "done"]
+    sessions: int
+    asked_at: At
+    done_at: At | None
+
+
+class AuditRecord(Output):
+    """Who did what to what. No message's text is in it."""
+
+    audit_id: str
+    at: At
+    actor: str
+    action: str = Field(examples=["session.deleted"])
+    subject: str
+    request_id: str
+    details: dict[str, Any]
+
+
 class Snapshot(Output):
     """Data of the `reset` event: forget what you have, and go on from this state."""
 
@@ -272,6 +312,13 @@ class SessionPage(Output):
 
     items: list[Session]
     next: SessionIdText | None
+
+
+class AuditPage(Output):
+    """The newest first. `next` is an audit id: pass it as `before`."""
+
+    items: list[AuditRecord]
+    next: str | None
 
 
 class FieldFault(Output):

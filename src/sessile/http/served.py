@@ -11,6 +11,7 @@ from sessile.http.schemas import Problem
 from sessile.ports.agent import Agent
 from sessile.runtime.feed import Feed
 from sessile.runtime.gates import Gates
+from sessile.runtime.keeping import Keeping
 from sessile.runtime.limits import Limits
 from sessile.runtime.reads import Reads
 from sessile.runtime.sessions import Sessions
@@ -40,6 +41,9 @@ class Served(Protocol):
 
     @property
     def gates(self) -> Gates: ...
+
+    @property
+    def keeping(self) -> Keeping: ...
 
     @property
     def reads(self) -> Reads: ...

@@ -38,6 +38,7 @@ class WatchedStore:
         self.tokens = store.tokens
         self.read = store.read
         self.summary = store.summary
+        self.records = store.records
 
     async def transact(self, key: SessionKey, command: Command) -> Committed:
         try:

@@ -181,6 +181,14 @@ class Reads:
                 yield entry
             before = entries[-1].seq
 
+    async def behind(self, key: SessionKey, *, after: int) -> AsyncIterator[Entry]:
+        """The log behind `after`, as far as it goes now. Raises SessionNotFound."""
+        found = await self._store.find(key)
+        if found is None:
+            raise SessionNotFound()
+        async for entry in self.forwards(key, after=after, upto=found.head.head):
+            yield entry
+
     async def forwards(self, key: SessionKey, *, after: int = 0, upto: int) -> AsyncIterator[Entry]:
         """The log behind `after`, and no further than `upto`. Raises SessionNotFound where it is
         gone before that."""

@@ -8,7 +8,6 @@ from sessile.core.commands import (
     CancelTurn,
     CloseSession,
     Command,
-    DeleteSession,
     EditTurn,
     OpenSession,
     Press,
@@ -19,6 +18,7 @@ from sessile.core.context import Principal
 from sessile.core.errors import (
     InvalidInput,
     LimitReached,
+    OriginMoved,
     TurnNotEnded,
     TurnNotFound,
     UnknownAssistant,
@@ -28,13 +28,13 @@ from sessile.core.events import (
     SessionForked,
     WhenBusy,
 )
-from sessile.core.ids import Seq, SessionId, SessionKey, TurnId
+from sessile.core.ids import SessionId, SessionKey, TurnId
 from sessile.core.session import Turn
-from sessile.ports.notifier import Hint, Notifier
+from sessile.ports.notifier import Notifier
 from sessile.ports.store import Committed, Found
 from sessile.runtime.announce import Announcer, Waiter, rests
 from sessile.runtime.answers import Opened, Submitted
-from sessile.runtime.forks import end_of, inherited
+from sessile.runtime.forks import FORK_TRIES, end_of, inherited, unvoided
 from sessile.runtime.inputs import (
     checked_metadata,
     checked_title,
@@ -127,15 +127,17 @@ class Sessions:
         """A new session with what was said up to the end of this turn: no queue, no grant, no
         exclusive key.
 
-        Raises TurnNotFound, TurnNotEnded, TooLarge.
+        Raises TurnNotFound, TurnNotEnded, TooLarge; OriginMoved where something of it was voided
+        meanwhile.
         """
         found = await self._reads.found(principal, session_id, turn_id)
         if found.turn is None:
             raise TurnNotFound()
         if not found.turn.ended:
             raise TurnNotEnded(status=found.turn.status)
-        key, most = found.head.key, self._node.settings.fork_entries_max
-        log = self._reads.forwards(key, after=found.turn.seq, upto=found.head.head)
+        key, seen = found.head.key, found.head.head
+        most = self._node.settings.fork_entries_max
+        log = self._reads.forwards(key, after=found.turn.seq, upto=seen)
         cut = await end_of(log, turn_id)
         said = await inherited(self._reads.backwards(key, before=cut), entries_max=most)
         command = OpenSession(
@@ -146,10 +148,17 @@ class Sessions:
             else found.session.title,
             metadata=found.session.metadata,
             forked=SessionForked(from_session_id=session_id, from_turn_id=turn_id, from_seq=cut),
+            origin_seen=seen,
             inherited=said,
             limited=await self._limits.on_open(principal),
         )
-        return await self._opened(principal, command)
+        for _ in range(FORK_TRIES):
+            try:
+                return await self._opened(principal, command)
+            except OriginMoved:
+                seen = await unvoided(self._reads.behind(key, after=seen), after=seen)
+                command = replace(command, origin_seen=seen)
+        raise OriginMoved(head=seen)
 
     async def submit(
         self,
@@ -217,12 +226,6 @@ class Sessions:
         """For good: what is queued is cancelled, what runs is stopped."""
         await self._transact(principal, session_id, CloseSession(principal=principal))
         return await self._reads.found(principal, session_id)
-
-    async def delete(self, principal: Principal, session_id: SessionId) -> None:
-        """Every row of the session; its readers end."""
-        committed = await self._transact(principal, session_id, DeleteSession(principal=principal))
-        key = SessionKey(principal.tenant_id, committed.session_id)
-        self._notifier.publish(Hint(key=key, head=Seq(0), deleted=True))
 
     async def wait(
         self, principal: Principal, session_id: SessionId, turn_id: TurnId, *, seconds: float

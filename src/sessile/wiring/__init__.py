@@ -2,6 +2,7 @@
 adapters."""
 
 from sessile.adapters.dev_tokens import DevTokens
+from sessile.wiring.erase import erase_user
 from sessile.wiring.identity import open_accounts
 from sessile.wiring.server import Server, dev_tokens, pusher_keys, runnable
 from sessile.wiring.stores import MissingExtra, made, migrate, open_archive, open_store, raise_epoch
@@ -11,6 +12,7 @@ __all__ = [
     "MissingExtra",
     "Server",
     "dev_tokens",
+    "erase_user",
     "made",
     "migrate",
     "open_accounts",

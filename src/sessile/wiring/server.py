@@ -28,6 +28,8 @@ from sessile.runtime.announce import Announcer
 from sessile.runtime.answers import Opened, Submitted
 from sessile.runtime.feed import Feed, FeedItem
 from sessile.runtime.gates import Gates
+from sessile.runtime.house import EraseCredentials, Housekeeper
+from sessile.runtime.keeping import Keeping
 from sessile.runtime.limits import Limits
 from sessile.runtime.node import Node
 from sessile.runtime.outages import WatchedStore
@@ -75,6 +77,7 @@ class Server:
         self._routers: list[Any] = []
         self._projections = Projections()
         self._relays: list[tuple[Client, frozenset[TenantId]]] = []
+        self._credentials: list[EraseCredentials] = []
         self.node_id = new_node_id()
         """As in `turn.started`, in the ids of requests and in this process's log."""
 
@@ -87,13 +90,9 @@ class Server:
             store = await stack.enter_async_context(self._open_store(self.settings, self._clock))
             identity = await store.identity()
             self.epoch = identity.epoch
+            foreign = self.telemetry.hints_foreign.inc
             notifier = await stack.enter_async_context(
-                open_notifier(
-                    self.settings,
-                    self.node_id,
-                    identity,
-                    count_foreign=self.telemetry.hints_foreign.inc,
-                )
+                open_notifier(self.settings, self.node_id, identity, count_foreign=foreign)
             )
             announcer = Announcer(notifier=notifier, telemetry=self.telemetry)
             stack.callback(announcer.close)
@@ -109,11 +108,7 @@ class Server:
                 agents=self._agents,
                 telemetry=self.telemetry,
                 threads=threads,
-                runner=Runner(
-                    node=self.node_id,
-                    lease_ms=int(self.settings.lease_ttl_seconds * 1000),
-                    assistants=frozenset(self._agents),
-                ),
+                runner=self._runner(),
                 publish=announcer.publish,
             )
             self.feed = Feed(
@@ -123,8 +118,9 @@ class Server:
                 telemetry=self.telemetry,
             )
             stack.callback(self.feed.close)
-            self.workers = Workers(node=node, notifier=notifier, feed=self.feed)
             self.reads = Reads(node=node)
+            self._keep(node, notifier)
+            self.workers = Workers(node=node, notifier=notifier, feed=self.feed)
             self.gates = Gates(node=node, reads=self.reads)
             self.sessions = Sessions(
                 node=node,
@@ -138,13 +134,29 @@ class Server:
                 open_sign_in(self.identity, identity, self.settings, self._clock, kept=self._is_own)
             )
             await stack.enter_async_context(self.workers)
+            await stack.enter_async_context(self.house)
             await self._open_channels(stack, notifier)
             self._stack = stack.pop_all()
         return self
 
+    def _runner(self) -> Runner:
+        return Runner(
+            node=self.node_id,
+            lease_ms=int(self.settings.lease_ttl_seconds * 1000),
+            assistants=frozenset(self._agents),
+        )
+
     def _limits(self, store: Store) -> Limits:
         return Limits(
             store=store, clock=self._clock, settings=self.settings, telemetry=self.telemetry
+        )
+
+    def _keep(self, node: Node, notifier: Notifier) -> None:
+        self.house = Housekeeper(
+            node=node, keeping=lambda: self.keeping, credentials=self._credentials
+        )
+        self.keeping = Keeping(
+            node=node, reads=self.reads, notifier=notifier, erase=self.house.ring
         )
 
     async def _open_channels(self, stack: AsyncExitStack, notifier: Notifier) -> None:
@@ -281,6 +293,11 @@ class Server:
             if twice := wanted & relayed:
                 raise ValueError(f"relayed already: {', '.join(sorted(twice))}")
         self._relays.append((client, wanted))
+
+    def erases(self, credentials: EraseCredentials) -> None:
+        """Call this too for each user that is erased, before the user's sessions go: it removes
+        what you keep of the user. It may be called again."""
+        self._credentials.append(credentials)
 
     def mount(self, router: Any) -> None:
         """Add a FastAPI router of your own to the HTTP surface, before it is served.

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import asyncpg
+from asyncpg import Connection
 
 from sessile.adapters.postgres.connections import Connector, Patience, is_passing, is_unseen, told
 from sessile.adapters.postgres.tenants import TenantConnection
@@ -56,16 +57,14 @@ class _Pooled:
     ) -> list[list[Row]]:
         asked = list(statements)
 
-        async def work(connection: TenantConnection) -> list[list[Row]]:
-            await connection.tell(_only(tenant_id))
+        async def work(connection: Connection) -> list[list[Row]]:
             async with connection.transaction(isolation="read_committed", readonly=False):
                 return [list(await connection.fetch(sql, *values)) for sql, values in asked]
 
         return await self._lend(tenant_id, work, again=False)
 
     async def read(self, tenant_id: TenantId | None, sql: str, *values: Any) -> list[Row]:
-        async def work(connection: TenantConnection) -> list[Row]:
-            await connection.tell(_only(tenant_id))
+        async def work(connection: Connection) -> list[Row]:
             return list(await connection.fetch(sql, *values))
 
         return await self._lend(tenant_id, work, again=True)

@@ -20,8 +20,11 @@ from sessile.adapters.postgres.connections import (
     told,
 )
 from sessile.adapters.postgres.lanes import Lanes
+from sessile.adapters.postgres.scripts import Scripts, run
 from sessile.adapters.postgres.tenants import TenantConnection
 from sessile.adapters.sql.jobs import Appended, Asked
+from sessile.adapters.sql.records import SqlRecords
+from sessile.adapters.sql.scripts import Script
 from sessile.core.commands import Command
 from sessile.core.context import Holding
 from sessile.core.errors import SessileError, StorageGone
@@ -63,6 +66,8 @@ class PostgresStore:
         self._sharded = sharded
         self._renewing: TenantConnection | None = None
         self._renewing_one = asyncio.Lock()
+        scripts = Scripts(self._connect_records, busy_seconds=busy_seconds)
+        self.records = SqlRecords(write=scripts.write, read=self._ask)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -240,6 +245,19 @@ class PostgresStore:
 
     async def summary(self, key: SessionKey, *, before: int) -> Entry | None:
         return await self._read((key.tenant_id,), lambda it: reads.summary(it, key, before=before))
+
+    async def _ask(
+        self,
+        tenants: Sequence[TenantId] | None,
+        script: Callable[[], Script[T]],
+        *,
+        voids: bool = False,
+    ) -> T:
+        assert not voids, "what reads removes nothing"
+        return await self._read(tenants, lambda it: run(it, script()))
+
+    async def _connect_records(self) -> TenantConnection:
+        return await self._connector.connect("records", lock_ms=self._connector.patience.lock_ms)
 
     async def _read(
         self, tenants: Sequence[TenantId] | None, read: Callable[[Any], Awaitable[T]]

@@ -104,7 +104,7 @@ DELETED = (
         AS v(tenant_id, session_id, user_id)
     WHERE it.tenant_id = v.tenant_id AND it.session_id = v.session_id
     """  # noqa: S608  no value is in it
-        for table in ("session_head", "session", "entry", "turn")
+        for table in ("session_head", "session", "entry", "turn", "fork", "compaction")
     ),
     """
     DELETE FROM idempotency AS it USING unnest($::key[], $::key[], $::key[])

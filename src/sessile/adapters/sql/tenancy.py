@@ -92,10 +92,21 @@ BEGIN
         CREATE POLICY sweep ON session_head FOR SELECT
         USING ((SELECT current_setting('{SWEEP}', true) = 'on'));
     END IF;
+    IF to_regclass('erasure') IS NOT NULL AND NOT EXISTS (
+        SELECT FROM pg_policy
+        WHERE polrelid = to_regclass('erasure') AND polname = 'sweep'
+    ) THEN
+        CREATE POLICY sweep ON erasure FOR SELECT
+        USING ((SELECT current_setting('{SWEEP}', true) = 'on'));
+    END IF;
     IF to_regrole('{APP_ROLE}') IS NOT NULL THEN
         EXECUTE format('GRANT USAGE ON SCHEMA %I TO {APP_ROLE}', place);
         GRANT SELECT, UPDATE (written_at_ms, sign_in) ON store TO {APP_ROLE};
         GRANT SELECT ON alembic_version TO {APP_ROLE};
+        IF to_regclass('chore') IS NOT NULL THEN
+            GRANT SELECT, INSERT, UPDATE ON chore TO {APP_ROLE};
+            REVOKE UPDATE, DELETE ON audit FROM {APP_ROLE};
+        END IF;
     END IF;
 END
 $secure$

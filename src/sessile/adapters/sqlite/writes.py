@@ -145,6 +145,8 @@ def _delete(connection: sqlite3.Connection, gathered: Gathered) -> None:
         run("DELETE FROM session WHERE tenant_id = ? AND session_id = ?", key)
         run("DELETE FROM entry WHERE tenant_id = ? AND session_id = ?", key)
         run("DELETE FROM turn WHERE tenant_id = ? AND session_id = ?", key)
+        run("DELETE FROM fork WHERE tenant_id = ? AND session_id = ?", key)
+        run("DELETE FROM compaction WHERE tenant_id = ? AND session_id = ?", key)
         run("DELETE FROM idempotency WHERE tenant_id = ? AND scope = ?", key)
         run(
             """
