@@ -39,7 +39,7 @@ function summary({ unit }, line, values, now) {
     const all = total(now, line.counter);
     if (all === null) return t("health.nothing");
     const sum = known.reduce((a, b) => a + b, 0);
-    return t("health.in_all", { now: shown(sum, unit), most: shown(all, unit) });
+    return t("health.in_all", { now: shown(sum, unit), most: shown(all, unit), minutes: KEPT_SECONDS / 60 });
   }
   if (!known.length) return t("health.nothing");
   const most = shown(Math.max(...known), unit);
@@ -100,7 +100,7 @@ function options(chart, width) {
       points: { show: false },
     }))],
     axes: [
-      { ...axis, size: 24, space: 60, incrs: [60, 120],
+      { ...axis, size: 24, space: 60, incrs: [60, 120, 300],
         values: (_plot, ticks) => ticks.map((at) => clock.format(new Date(at * 1000))) },
       { ...axis, size: 56, space: 28,
         incrs: chart.unit === "count" || chart.unit === "sum"
@@ -110,9 +110,12 @@ function options(chart, width) {
   };
 }
 
-/** Looked up at each drawing, so that it is the theme's. */
+/** Looked up at each drawing, so that it is the theme's: a canvas knows no variables. */
 function colour(name) {
-  return () => getComputedStyle(document.documentElement).getPropertyValue(name).trim() || "#888";
+  return ({ root }) => {
+    root.style.color = `var(${name})`;
+    return getComputedStyle(root).color;
+  };
 }
 
 /** Call `listener` when the theme changes; answers how to stop. */
