@@ -172,6 +172,44 @@ async def test_a_narrow_screen_has_room_to_chat(entering: Enter, site: Site) -> 
     assert await person.conversation.evaluate("each => each.scrollWidth - each.clientWidth") == 0
 
 
+async def test_a_wide_table_scrolls_in_itself_on_a_narrow_screen(
+    entering: Enter, site: Site, axe: str
+) -> None:
+    person = await entering(site, viewport={"width": 360, "height": 640})
+    session_id = await person.login.opened()
+    columns = [f"a-column-with-a-long-name-{number}" for number in range(12)]
+    wide = "\n".join(f"|{'|'.join(cells)}|" for cells in (columns, ["---"] * 12, columns))
+    await person.login.said(session_id, f"say {wide}")
+    await person.chat(session_id)
+    table = person.reply.get_by_role("table")
+
+    await table.focus()
+    await person.page.keyboard.press("ArrowRight")
+
+    await person.page.wait_for_function("() => document.querySelector('table').scrollLeft > 0")
+    assert await person.conversation.evaluate("each => each.scrollWidth - each.clientWidth") == 0
+    assert await person.page.evaluate("document.scrollingElement.scrollWidth") <= 360
+    await person.page.evaluate(axe)
+    found = await person.page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    assert told([each for each in found["violations"] if each["impact"] in SERIOUS]) == []
+
+
+async def test_the_buttons_of_a_narrow_composer_stay_together(entering: Enter, site: Site) -> None:
+    person = await entering(site, viewport={"width": 360, "height": 640})
+    session_id = await person.login.opened()
+    await person.chat(session_id)
+    await person.say("hold on")
+
+    stop = await person.button("Stop").bounding_box()
+    send = await person.button("Send").bounding_box()
+    await person.login.go(session_id)
+
+    assert stop
+    assert send
+    assert stop["y"] == send["y"]
+    assert send["x"] > stop["x"]
+
+
 async def test_the_language_is_chosen_and_kept(person: Person) -> None:
     session_id = await person.login.opened()
     await person.chat(session_id)

@@ -105,25 +105,6 @@ async def test_lists_go_on_counting_and_tables_keep_their_alignment(person: Pers
         )
 
 
-async def test_a_wide_table_scrolls_in_itself_on_a_narrow_screen(
-    entering: Enter, site: Site
-) -> None:
-    person = await entering(site, viewport={"width": 360, "height": 640})
-    session_id = await person.login.opened()
-    columns = [f"a-column-with-a-long-name-{number}" for number in range(12)]
-    wide = "\n".join(f"|{'|'.join(cells)}|" for cells in (columns, ["---"] * 12, columns))
-    await person.login.said(session_id, f"say {wide}")
-    await person.chat(session_id)
-    table = person.reply.get_by_role("table")
-
-    await table.focus()
-    await person.page.keyboard.press("ArrowRight")
-
-    await person.page.wait_for_function("() => document.querySelector('table').scrollLeft > 0")
-    assert await person.conversation.evaluate("each => each.scrollWidth - each.clientWidth") == 0
-    assert await person.page.evaluate("document.scrollingElement.scrollWidth") <= 360
-
-
 async def test_a_tool_card_goes_from_started_to_completed_in_place(person: Person) -> None:
     session_id = await person.login.opened()
     await person.chat(session_id)

@@ -62,7 +62,7 @@ async def test_health_is_read_on_while_another_view_is_looked_at(person: Person)
             pass
     await person.visit("#/health")
 
-    await expect(person.page.get_by_text("figures of the last 10 minutes")).to_be_visible()
+    await expect(person.page.get_by_text("figures of up to 10 minutes")).to_be_visible()
     await expect(person.page.get_by_text("Reading the figures")).to_have_count(0)
 
 

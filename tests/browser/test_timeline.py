@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from datetime import datetime
 
 from playwright.async_api import Locator, Route, expect
 from tests.browser.conftest import Enter
@@ -62,6 +63,16 @@ async def test_each_entry_of_the_log_is_a_row_that_says_what_happened(person: Pe
     started = next(entry for entry in log if entry["kind"] == "turn.started")
     await expect(row(person, started["seq"])).to_contain_text(started["body"]["node"])
     await expect(row(person, started["seq"])).to_contain_text(str(started["body"]["fence"]))
+
+
+async def test_times_are_written_as_in_the_reader_s_country(entering: Enter, site: Site) -> None:
+    for locale, order in (("en-GB", "%d/%m"), ("en-US", "%m/%d")):
+        person = await entering(site, locale=locale, timezone_id="UTC")
+        session_id = await person.login.opened()
+        [opened] = await person.login.log(session_id)
+        await person.enter(session_id, "timeline")
+        day = datetime.fromisoformat(opened["at"]).strftime(order)
+        await expect(row(person, 1)).to_contain_text(day)
 
 
 async def test_the_raw_json_of_an_entry_is_a_click_away(person: Person) -> None:

@@ -6,6 +6,7 @@ import { KEPT_SECONDS, lines, total } from "../metrics.js";
 import Plot from "../vendor/uplot-1.6.32.mjs";
 
 const HEIGHT_PX = 132;
+const DRAWN_SECONDS_MIN = 120;
 const COLOURS = {
   accent: "--accent", good: "--good", warning: "--warn", bad: "--bad", muted: "--text-soft",
 };
@@ -90,7 +91,7 @@ function options(chart, width) {
     cursor: { show: false },
     padding: [8, 20, 0, 0],
     scales: {
-      x: { range: (_plot, _min, max) => [max - KEPT_SECONDS, max] },
+      x: { range: (_plot, min, max) => [max - Math.max(DRAWN_SECONDS_MIN, max - min), max] },
       y: { range: (_plot, _min, max) => [0, max > 0 ? max * 1.15 : 1] },
     },
     series: [{}, ...chart.lines.map((line, index) => ({
