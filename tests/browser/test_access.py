@@ -299,7 +299,11 @@ async def test_no_other_theme_than_the_chosen_one_is_ever_seen(
     person = await entering(site, color_scheme=system)
     await person.page.add_init_script(f"localStorage.setItem('sessile.theme', '{chosen}')")
     held: list[Route] = []
-    await person.page.route("**/console/app.js", held.append)
+
+    async def hold(route: Route) -> None:
+        held.append(route)
+
+    await person.page.route("**/console/app.js", hold)
 
     await person.page.goto(f"{person.url}/", wait_until="commit")
     await person.page.wait_for_function("() => document.body && document.styleSheets.length")

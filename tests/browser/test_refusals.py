@@ -98,7 +98,11 @@ async def test_a_reply_that_comes_after_the_session_was_left_is_not_shown_twice(
     session_id, other = await person.login.opened(), await person.login.opened()
     await person.chat(session_id)
     held: list[Route] = []
-    await person.page.route("**/turns", held.append)
+
+    async def hold(route: Route) -> None:
+        held.append(route)
+
+    await person.page.route("**/turns", hold)
 
     await person.say("say one thing")
     await expect(person.conversation.locator("[data-state=sending]")).to_have_count(1)
