@@ -91,31 +91,25 @@ async def test_what_is_refused_when_it_is_tried_again_is_kept(person: Person) ->
     await expect(person.button("Discard")).to_be_visible()
 
 
-async def test_a_reply_that_comes_after_the_session_was_left_is_not_shown_twice(
-    person: Person,
-) -> None:
-    """The log has the message before its reply comes, to a page that was elsewhere meanwhile."""
+async def test_a_failure_that_comes_after_the_session_was_left_is_told(person: Person) -> None:
+    """To a page that was elsewhere meanwhile, and is back."""
     session_id, other = await person.login.opened(), await person.login.opened()
     await person.chat(session_id)
+    person.losses_expected = True
     held: list[Route] = []
 
     async def hold(route: Route) -> None:
         held.append(route)
 
     await person.page.route("**/turns", hold)
-
     await person.say("say one thing")
     await expect(person.conversation.locator("[data-state=sending]")).to_have_count(1)
     await person.chat(other)
-    [route] = held
-    reply = await route.fetch()
     await person.chat(session_id)
-    await expect(person.reply).to_contain_text("one thing")
-    await route.fulfill(response=reply)
+    await expect(person.conversation.locator("[data-state=sending]")).to_have_count(1)
+    await held[0].fulfill(**failing(500, "internal_error", "a disk is full"))
 
-    users = person.conversation.locator("[data-role=user]")
-    await expect(users).to_have_count(1)
-    await expect(person.conversation.locator("[data-state=sending]")).to_have_count(0)
+    await expect(person.alert).to_contain_text("a disk is full")
 
 
 @pytest.mark.parametrize("name", ["The first", "Fork from here"])
