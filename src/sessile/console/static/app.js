@@ -7,8 +7,8 @@ import { Outbox } from "./outbox.js";
 import { SessionHead } from "./head.js";
 import { Sessions } from "./sessions.js";
 import { SignIn, useMe, Who } from "./sign.js";
-import { applyTheme, setTheme, theme, THEMES } from "./theme.js";
-import { html, mount, useEffect, useErrorBoundary, useMemo, useReducer, useState } from "./ui.js";
+import { setTheme, theme, THEMES } from "./theme.js";
+import { html, mount, useEffect, useErrorBoundary, useMemo, useReducer, useRef, useState } from "./ui.js";
 import "./words/app.js";
 import "./words/chat.js";
 
@@ -56,7 +56,7 @@ function place() {
   const hash = location.hash.replace(/^#\/?/, "");
   if (hash === "health") return { view: "health", session_id: null };
   const [, id, view] = /^s\/([^/]+)(?:\/(timeline|tools))?$/.exec(hash) ?? [];
-  if (id) return { view: view ?? "chat", session_id: decodeURIComponent(id) };
+  if (id) return { view: view ?? "chat", session_id: plain(id) };
   return { view: "list", session_id: null };
 }
 
@@ -74,8 +74,11 @@ function Page() {
     addEventListener("hashchange", moved);
     return () => removeEventListener("hashchange", moved);
   }, []);
+  const newest = useRef();
+  newest.current = token;
   const api = useMemo(() => {
     return new Api(token, () => {
+      if (newest.current !== token) return; // a late answer to whoever was here before
       keepToken("");
       setRefused(true);
       setToken("");
@@ -113,6 +116,7 @@ function Console({ api, leave }) {
   const [menu, setMenu] = useState(false);
   const [outboxes] = useState(() => new Map());
   const [drafts] = useState(() => new Map());
+  const figures = useRef(null); // of health, once it was looked at
   useEffect(() => {
     const moved = () => {
       setAt(place());
@@ -128,7 +132,11 @@ function Console({ api, leave }) {
       if (kept.some((item) => item.state === "unsent")) event.preventDefault();
     };
     addEventListener("beforeunload", ask);
-    return () => removeEventListener("beforeunload", ask);
+    return () => {
+      removeEventListener("beforeunload", ask);
+      for (const outbox of outboxes.values()) outbox.stop();
+      figures.current?.stop();
+    };
   }, []);
   const open = useSession(api, at.session_id, outboxes);
   const me = useMe(api);
@@ -156,7 +164,7 @@ function Console({ api, leave }) {
     <main id="main" tabindex="-1">
       ${at.session_id && open
         ? html`<${Opened} key=${at.session_id} api=${api} open=${open} view=${at.view} drafts=${drafts} />`
-        : html`<${Elsewhere} api=${api} view=${at.view} />`}
+        : html`<${Elsewhere} api=${api} view=${at.view} figures=${figures} />`}
     </main>
   </div>`;
 }
@@ -202,11 +210,11 @@ function Opened({ api, open, view, drafts }) {
     <${View} key=${view} name=${view} props=${props} />`;
 }
 
-function Elsewhere({ api, view }) {
+function Elsewhere({ api, view, figures }) {
   useEffect(() => {
     document.title = view === "health" ? `${t("app.health")} · Sessile` : "Sessile";
   });
-  if (view === "health") return html`<${View} key="health" name="health" props=${{ api }} />`;
+  if (view === "health") return html`<${View} key="health" name="health" props=${{ api, kept: figures }} />`;
   return html`<div class="view"><${Empty} title=${t("app.welcome")} hint=${t("app.welcome.hint")} /></div>`;
 }
 
@@ -237,5 +245,4 @@ function View({ name, props }) {
   return Shown ? html`<${Shown} ...${props} />` : html`<div class="view"><${Loading} /></div>`;
 }
 
-applyTheme();
 mount(html`<${Page} />`);
