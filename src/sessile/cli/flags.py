@@ -20,6 +20,7 @@ PANELS = {
     "body_bytes_max": "Sizes",
     "delta_milliseconds": "Streams",
     "pusher_app_id": "Pusher Channels",
+    "api_origins": "Connections",
 }
 CHOICES = {
     "role": ("all", "surfaces", "turns"),

@@ -11,6 +11,7 @@ from sessile.http.schemas import Problem
 from sessile.ports.agent import Agent
 from sessile.runtime.feed import Feed
 from sessile.runtime.gates import Gates
+from sessile.runtime.places import Places
 from sessile.runtime.reads import Reads
 from sessile.runtime.sessions import Sessions
 from sessile.runtime.telemetry import Telemetry
@@ -41,6 +42,9 @@ class Served(Protocol):
 
     @property
     def feed(self) -> Feed: ...
+
+    @property
+    def places(self) -> Places: ...
 
     @property
     def workers(self) -> Workers: ...

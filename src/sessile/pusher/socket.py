@@ -7,6 +7,8 @@ from typing import Any
 
 from starlette.types import Send
 
+from sessile.core.context import Principal
+from sessile.core.ids import TenantId, UserId
 from sessile.pusher.admission import Admission
 
 ABORT, SEND_NOW = "sessile.abort", "sessile.send_now"
@@ -20,7 +22,7 @@ class Socket:
 
     __slots__ = (
         "_bell", "_chars", "_chars_max", "_closing", "_now", "_waiting", "abort", "admitted",
-        "cut_at", "sending_since", "socket_id", "tokens",
+        "cut_at", "places", "sending_since", "socket_id", "tokens",
     )  # fmt: skip
 
     def __init__(self, socket_id: str, *, chars_max: int, extensions: Mapping[str, Any]) -> None:
@@ -32,6 +34,8 @@ class Socket:
         """By channel; some of them may have been left since."""
         self.tokens: dict[str, str] = {}
         """By channel: whose token signed for it here. Never told to anyone."""
+        self.places: dict[tuple[TenantId, UserId], Principal] = {}
+        """Whose users' place it has."""
         self.sending_since: float | None = None
         self.cut_at: float | None = None
         """When the connection is dropped, should it still be open."""

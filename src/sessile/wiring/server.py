@@ -32,6 +32,7 @@ from sessile.runtime.feed import Feed, FeedItem
 from sessile.runtime.gates import Gates
 from sessile.runtime.node import Node
 from sessile.runtime.outages import WatchedStore
+from sessile.runtime.places import Places
 from sessile.runtime.reads import Reads
 from sessile.runtime.sessions import Opened, Sessions, Submitted
 from sessile.runtime.telemetry import Telemetry
@@ -119,6 +120,7 @@ class Server:
                 telemetry=self.telemetry,
             )
             stack.callback(self.feed.close)
+            self.places = Places(self.settings)
             self.workers = Workers(node=node, notifier=notifier, feed=self.feed)
             self.reads = Reads(node=node)
             self.gates = Gates(node=node, reads=self.reads)
@@ -144,6 +146,7 @@ class Server:
                 settings=self.settings,
                 telemetry=self.telemetry,
                 projections=self._projections,
+                places=self.places,
             )
         )
         for client, tenants in self._relays:
