@@ -21,7 +21,7 @@ from sessile.adapters.migrations import migrate_postgres
 _numbers = count(1)
 _free = list[str]()
 
-TABLES = "session_head, session, entry, turn, idempotency"
+TABLES = "session_head, session, entry, turn, idempotency, webhook, webhook_cursor, webhook_work"
 
 
 @cache

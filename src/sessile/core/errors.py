@@ -9,7 +9,7 @@ class SessileError(Exception):
 
     code: ClassVar[str] = "error"
     status: ClassVar[int] = 500
-    retry_after_seconds: ClassVar[int | None] = None
+    retry_after_seconds: int | None = None
     """When set, the same request may succeed after this time."""
 
     def __init__(self, message: str = "", **details: object) -> None:
@@ -29,6 +29,17 @@ class Unauthenticated(SessileError):
 
     code = "unauthenticated"
     status = 401
+
+
+class LimitReached(SessileError):
+    """Too much was asked in too short a time; `limit` names the setting."""
+
+    code = "limit_reached"
+    status = 429
+
+    def __init__(self, limit: str, *, retry_after_seconds: int) -> None:
+        super().__init__(limit=limit)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class NotFound(SessileError):
@@ -56,11 +67,23 @@ class CallNotFound(NotFound):
     code = "call_not_found"
 
 
+class WebhookNotFound(NotFound):
+    """There is no such webhook."""
+
+    code = "webhook_not_found"
+
+
 class Forbidden(SessileError):
     """You may read this session, and may not do this in it."""
 
     code = "forbidden"
     status = 403
+
+
+class RoleRequired(Forbidden):
+    """Your role, or what your credential is good for, does not include this."""
+
+    code = "role_required"
 
 
 class ApprovalAnswered(SessileError):

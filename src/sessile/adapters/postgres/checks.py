@@ -4,10 +4,11 @@ from asyncpg import Connection
 
 from sessile.adapters.postgres.lanes import LANES
 from sessile.adapters.postgres.store import READERS_MAX
+from sessile.adapters.postgres.webhooks import WEBHOOKS_MAX
 from sessile.core.audit import Check
 
-NODE_CONNECTIONS = LANES + 1 + READERS_MAX + 1 + 2
-"""Of one node at most: its lanes and the one aside, reads, renewals, and two for NOTIFY."""
+NODE_CONNECTIONS = LANES + 1 + READERS_MAX + WEBHOOKS_MAX + 1 + 2
+"""Of one node at most: its lanes and the one aside, reads, webhooks, renewals, and two for NOTIFY."""
 DEAD_ROWS_MAX = 10_000
 """So many are left between two vacuums of a small table that is written to all the time."""
 
@@ -114,7 +115,8 @@ async def _indexes(connection: Connection) -> Check:
         JOIN pg_class AS c ON c.oid = i.indrelid
         WHERE c.relnamespace = (
             SELECT relnamespace FROM pg_class WHERE oid = to_regclass('session_head')
-        ) AND c.relname IN ('session_head', 'session', 'entry', 'turn', 'idempotency')
+        ) AND c.relname IN ('session_head', 'session', 'entry', 'turn', 'idempotency', 'webhook',
+            'webhook_cursor', 'webhook_work')
         ORDER BY 1
     """
     for index, valid in await connection.fetch(sql):
