@@ -107,6 +107,20 @@ class Settings:
         200, "Event streams and WebSockets that one user has open at once on this node."
     )
     streams_tenant_max: int = _setting(2_500, "As many of one tenant.")
+    webhooks_tenant_max: int = _setting(20, "Webhooks of one tenant.")
+    webhook_seconds_max: float = _setting(10.0, "How long a webhook's request may take.")
+    webhook_attempts_max: int = _setting(20, "Attempts at one entry; then its webhook is disabled.")
+    webhook_retry_seconds_max: float = _setting(
+        3_600.0, "How long at most is waited between two attempts."
+    )
+    webhook_bytes_max: int = _setting(
+        262_144, "What is sent of an entry; a larger one is sent without its body."
+    )
+    webhook_ports: str = _setting("443", "Ports that webhooks are sent to; commas between them.")
+    webhook_plain_http: bool = _setting(False, "Webhooks may be http:// addresses too.")
+    webhook_private_addresses: bool = _setting(
+        False, "Webhooks may lead to addresses that are not of the internet: for development."
+    )
     demo_open: bool = _setting(
         False, "The demo systems' routes also where other machines reach the server."
     )

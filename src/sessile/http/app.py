@@ -36,6 +36,7 @@ from sessile.http.sessions import SessionRoutes
 from sessile.http.stream import Streams
 from sessile.http.traffic import Traffic
 from sessile.http.turns import TurnRoutes
+from sessile.http.webhooks import WebhookRoutes
 from sessile.ports.auth import Authenticator
 
 DESCRIPTION = """\
@@ -53,6 +54,7 @@ TAGS = [
     {"name": "turns", "description": "What is said to a session, and all that follows from it."},
     {"name": "gates", "description": "What a session is granted, and calls that wait for a yes."},
     {"name": "events", "description": "The log as it grows."},
+    {"name": "webhooks", "description": "Who is told of what happens in a tenant's sessions."},
     {"name": "node", "description": "How this server is."},
 ]
 
@@ -92,6 +94,7 @@ class App:
             TurnRoutes(served).declare(self.routes)
             GateRoutes(served).declare(self.routes)
             EventRoutes(served, self._streams).declare(self.routes)
+            WebhookRoutes(served).declare(self.routes)
             for router in served.routers:
                 self.routes.include_router(router)
         self.routes.add_exception_handler(HTTPException, _of_http)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.types import Receive, Scope, Send
 
 from sessile.core.errors import SessileError
-from sessile.core.ids import CallId, SessionId, TurnId, well_formed
+from sessile.core.ids import CallId, SessionId, TurnId, WebhookId, well_formed
 from sessile.http.bodies import check_media_type, parse_json, read_body
 from sessile.http.exchange import Exchange, caller, exchange, here
 from sessile.http.problems import InvalidFields, SessionMismatch, problem
@@ -25,10 +25,11 @@ NUMBERS = {
     float: re.compile(r"-?[0-9]{1,100}(\.[0-9]{1,100})?", re.ASCII),
 }
 """What a number is in a query: Python would read `1_0`, ` 1` and `1.0` as well."""
-NOBODYS: Mapping[str, tuple[str, SessionId | TurnId | CallId]] = {
+NOBODYS: Mapping[str, tuple[str, SessionId | TurnId | CallId | WebhookId]] = {
     "session_id": ("ses", NOBODYS_SESSION),
     "turn_id": ("trn", TurnId("trn_")),
     "call_id": ("call", CallId("call_")),
+    "webhook_id": ("whk", WebhookId("whk_")),
 }
 """An id of another form names nothing: it is asked for under a name that nothing has, so that
 the answer is the same, and takes as long, as for any other id that does not exist."""

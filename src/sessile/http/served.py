@@ -15,6 +15,7 @@ from sessile.runtime.places import Places
 from sessile.runtime.reads import Reads
 from sessile.runtime.sessions import Sessions
 from sessile.runtime.telemetry import Telemetry
+from sessile.runtime.webhooks import WebhookDesk
 from sessile.runtime.workers import Workers
 from sessile.settings import Settings
 
@@ -45,6 +46,9 @@ class Served(Protocol):
 
     @property
     def places(self) -> Places: ...
+
+    @property
+    def webhooks(self) -> WebhookDesk: ...
 
     @property
     def workers(self) -> Workers: ...

@@ -40,6 +40,7 @@ from sessile.runtime.threads import Threads
 from sessile.runtime.workers import Workers
 from sessile.settings import Settings
 from sessile.wiring.stores import MissingExtra, open_notifier, open_store
+from sessile.wiring.webhooks import open_desk
 
 if TYPE_CHECKING:
     from sessile.http.app import App
@@ -70,6 +71,7 @@ class Server:
         self._clock = SystemClock() if clock is None else clock
         self._ids = Uuid7Ids(now_ms=self._clock.now_ms) if ids is None else ids
         self._open_store = open_store if store is None else store
+        self._is_own = store is None
         self._stack = AsyncExitStack()
         self._routers: list[Any] = []
         self._projections = Projections()
@@ -134,6 +136,17 @@ class Server:
             )
             await stack.enter_async_context(self.workers)
             await self._open_channels(stack, notifier)
+            self.webhooks = await stack.enter_async_context(
+                open_desk(
+                    self.settings,
+                    kept=self._is_own,
+                    node=self.node_id,
+                    epoch=self.epoch,
+                    reads=self.reads,
+                    notifier=notifier,
+                    clock=self._clock,
+                )
+            )
             self._stack = stack.pop_all()
         return self
 

@@ -8,7 +8,8 @@ from sessile.adapters.postgres.webhooks import WEBHOOKS_MAX
 from sessile.core.audit import Check
 
 NODE_CONNECTIONS = LANES + 1 + READERS_MAX + WEBHOOKS_MAX + 1 + 2
-"""Of one node at most: its lanes and the one aside, reads, webhooks, renewals, and two for NOTIFY."""
+"""Of one node at most: its lanes and the one aside, reads, webhooks, renewals, and two for
+NOTIFY."""
 DEAD_ROWS_MAX = 10_000
 """So many are left between two vacuums of a small table that is written to all the time."""
 
