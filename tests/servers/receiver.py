@@ -43,6 +43,7 @@ class Receiver:
     """Instead of a reply with `status`."""
     status: int = 200
     headers: str = ""
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _grown: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -58,6 +59,18 @@ class Receiver:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self.tasks.add(task)
+        try:
+            await self._talk(reader, writer)
+        except asyncio.CancelledError:
+            pass  # at the end of the test; asyncio's streams would log it
+        finally:
+            self.tasks.discard(task)
+            writer.transport.abort()
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             while head := await reader.readuntil(b"\r\n\r\n"):
                 line, *fields = head.decode().rstrip().split("\r\n")
@@ -67,11 +80,12 @@ class Receiver:
                 self._grown.set()
                 if self.answer is not None:
                     await self.answer(writer)
-                    break
+                    await writer.drain()
+                    await reader.read()
+                    return
                 reply = f"HTTP/1.1 {self.status} X\r\n{self.headers}Content-Length: 2\r\n\r\n{{}}"
                 writer.write(reply.encode())
                 await writer.drain()
-        writer.close()
 
 
 @asynccontextmanager
@@ -83,3 +97,7 @@ async def receiving(tls: ssl.SSLContext | None = None) -> AsyncIterator[Receiver
         yield receiver
     finally:
         server.close()
+        tasks = tuple(receiver.tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.walk.people import Walk, walking
 from tests.servers.receiver import PATIENCE_SECONDS, Receiver, receiving
+from tests.walk.people import Walk, walking
 
 from sessile.runtime import deliveries
 from sessile.runtime.webhooks import KINDS
