@@ -120,9 +120,6 @@ class Settings:
     pusher_app_id: str = _setting("1", "Pusher Channels: the app's id, in digits.")
     pusher_key: str = _setting("", "The app's key; empty: the one in the file pusher-app.")
     pusher_secret: str = _setting("", "The app's secret; empty: the one in that file.")
-    pusher_origins: str = _setting(
-        "", "Origins besides this host's own whose pages may follow sessions; commas between them."
-    )
     pusher_public_tenants: str = _setting(
         "", "Tenants whose sessions anyone may follow on sb-ID who knows the id; commas between."
     )
@@ -183,6 +180,38 @@ class Settings:
     def _retention_tenants(self) -> Mapping[str, float]:
         return days_by_tenant(self.retention_tenants)
 
+    api_origins: str = _setting(
+        "", "Origins besides this host's own whose pages may use the API; commas between them."
+    )
+    head_seconds_max: float = _setting(10.0, "How long a request's line and headers may take.")
+    body_seconds_max: float = _setting(30.0, "How long a request's body may take.")
+    keep_alive_seconds: float = _setting(65.0, "How long a connection waits for a next request.")
+    head_bytes_max: int = _setting(65_536, "A request's line and headers.")
+    headers_max: int = _setting(100, "How many headers a request may have.")
+    connections_max: int = _setting(10_000, "Connections open at once on this node.")
+    connections_address_max: int = _setting(5_000, "Of these, how many of one address.")
+    streams_user_max: int = _setting(
+        200, "Event streams and WebSockets that one user has open at once on this node."
+    )
+    streams_tenant_max: int = _setting(2_500, "As many of one tenant.")
+    webhooks_tenant_max: int = _setting(20, "Webhooks of one tenant.")
+    webhook_seconds_max: float = _setting(10.0, "How long a webhook's request may take.")
+    webhook_attempts_max: int = _setting(20, "Attempts at one entry; then its webhook is disabled.")
+    webhook_retry_seconds_max: float = _setting(
+        3_600.0, "How long at most is waited between two attempts."
+    )
+    webhook_bytes_max: int = _setting(
+        262_144, "What is sent of an entry; a larger one is sent without its body."
+    )
+    webhook_ports: str = _setting("443", "Ports that webhooks are sent to; commas between them.")
+    webhook_plain_http: bool = _setting(False, "Webhooks may be http:// addresses too.")
+    webhook_private_addresses: bool = _setting(
+        False, "Webhooks may lead to addresses that are not of the internet: for development."
+    )
+    demo_open: bool = _setting(
+        False, "The demo systems' routes also where other machines reach the server."
+    )
+
     @property
     def local(self) -> bool:
         """This machine alone can reach the server."""
@@ -215,8 +244,8 @@ class Settings:
 
     @property
     def origins(self) -> frozenset[bytes]:
-        """Those of `pusher_origins`, as browsers send them."""
-        names = (each.strip().lower().encode() for each in self.pusher_origins.split(","))
+        """Those of `api_origins`, as browsers send them."""
+        names = (each.strip().lower().encode() for each in self.api_origins.split(","))
         return frozenset(name for name in names if name)
 
 

@@ -21,6 +21,7 @@ PANELS = {
     "delta_milliseconds": "Streams",
     "pusher_app_id": "Pusher Channels",
     "token_seconds_max": "Sign-in",
+    "api_origins": "Connections",
 }
 CHOICES = {
     "role": ("all", "surfaces", "turns"),

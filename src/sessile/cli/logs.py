@@ -10,7 +10,10 @@ from structlog.typing import EventDict, Processor
 from sessile.cli.plain import lines, one_line
 
 # What logs a line a request, or what a request asked for, is told apart from Sessile's own.
-QUIET = {"uvicorn.error": logging.WARNING, "httpx2": logging.WARNING, "alembic": logging.WARNING}
+QUIET = dict.fromkeys(
+    ("alembic", "asyncio", "httpcore2", "httpx2", "sqlalchemy", "uvicorn.error", "websockets"),
+    logging.WARNING,
+)
 
 
 def configure(*, level: str, form: str, stream: TextIO | None = None) -> None:

@@ -33,6 +33,7 @@ from sessile.runtime.keeping import Keeping
 from sessile.runtime.limits import Limits
 from sessile.runtime.node import Node
 from sessile.runtime.outages import WatchedStore
+from sessile.runtime.places import Places
 from sessile.runtime.reads import Reads
 from sessile.runtime.sessions import Sessions
 from sessile.runtime.telemetry import Telemetry
@@ -41,6 +42,7 @@ from sessile.runtime.workers import Workers
 from sessile.settings import Settings
 from sessile.wiring.identity import new_identity, open_sign_in
 from sessile.wiring.stores import MissingExtra, open_notifier, open_store
+from sessile.wiring.webhooks import open_desk
 
 if TYPE_CHECKING:
     from sessile.http.app import App
@@ -118,6 +120,7 @@ class Server:
                 telemetry=self.telemetry,
             )
             stack.callback(self.feed.close)
+            self.places = Places(self.settings)
             self.reads = Reads(node=node)
             self._keep(node, notifier)
             self.workers = Workers(node=node, notifier=notifier, feed=self.feed)
@@ -136,6 +139,17 @@ class Server:
             await stack.enter_async_context(self.workers)
             await stack.enter_async_context(self.house)
             await self._open_channels(stack, notifier)
+            self.webhooks = await stack.enter_async_context(
+                open_desk(
+                    self.settings,
+                    kept=self._is_own,
+                    node=self.node_id,
+                    epoch=self.epoch,
+                    reads=self.reads,
+                    notifier=notifier,
+                    clock=self._clock,
+                )
+            )
             self._stack = stack.pop_all()
         return self
 
@@ -168,6 +182,7 @@ class Server:
                 settings=self.settings,
                 telemetry=self.telemetry,
                 projections=self._projections,
+                places=self.places,
             )
         )
         for client, tenants in self._relays:
