@@ -25,8 +25,8 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 async def hooked(data_dir: Path, receiver: Receiver, **settings: Any) -> AsyncIterator[Walk]:
     """A server that sends to the receiver."""
     given: dict[str, Any] = {
-        "webhook_plain_http": True, "webhook_private_addresses": True,
-        "webhook_ports": f"443,{receiver.port}", "webhook_retry_seconds_max": 0.02, **settings,
+        "webhook_http": True, "webhook_private": True,
+        "webhook_ports": f"443,{receiver.port}", "webhook_wait_seconds_max": 0.02, **settings,
     }  # fmt: skip
     async with walking(data_dir=data_dir, **given) as walk:
         yield walk

@@ -22,6 +22,7 @@ PANELS = {
     "pusher_app_id": "Pusher Channels",
     "token_seconds_max": "Sign-in",
     "api_origins": "Connections",
+    "webhooks_tenant_max": "Webhooks",
 }
 CHOICES = {
     "role": ("all", "surfaces", "turns"),

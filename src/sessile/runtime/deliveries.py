@@ -131,7 +131,7 @@ class Deliveries:
             reader="webhook",
             at_once=SESSIONS_AT_ONCE,
             retry_seconds=RETRY_SECONDS,
-            retry_seconds_max=self._settings.webhook_retry_seconds_max,
+            retry_seconds_max=self._settings.webhook_wait_seconds_max,
         )
         try:
             async with trail:

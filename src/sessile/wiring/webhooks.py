@@ -61,8 +61,8 @@ async def open_desk(
             webhooks = await stack.enter_async_context(open_webhooks(settings, clock))
         addresses = Addresses(
             ports=_ports(settings.webhook_ports),
-            plain=settings.webhook_plain_http,
-            private=settings.webhook_private_addresses,
+            plain=settings.webhook_http,
+            private=settings.webhook_private,
         )
         sender = await stack.enter_async_context(
             WebhookSender(addresses, seconds_max=settings.webhook_seconds_max)
