@@ -189,7 +189,10 @@ async def test_no_proxy_of_the_environment_is_asked(monkeypatch: pytest.MonkeyPa
 
 
 async def _nothing(_writer: asyncio.StreamWriter) -> None:
-    await asyncio.sleep(60)
+    await asyncio.Event().wait()
+
+
+DRIP_SECONDS = 0.01
 
 
 async def _drips(writer: asyncio.StreamWriter) -> None:
@@ -197,7 +200,7 @@ async def _drips(writer: asyncio.StreamWriter) -> None:
     while True:
         writer.write(b"X: y\r\n")
         await writer.drain()
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(DRIP_SECONDS)
 
 
 async def _junk(writer: asyncio.StreamWriter) -> None:

@@ -9,8 +9,8 @@ import pytest
 from sessile.settings import Settings, without_password
 
 TEXTS = [field for field in fields(Settings) if isinstance(field.default, str)]
-NO_SECRETS = {"pusher_key"}
-"""It is in every page that connects."""
+NO_SECRETS = {"pusher_key", "oidc_jwks_url"}
+"""The one is in every page that connects, the other an address that anybody may read."""
 CANARY = "canary-in-a-setting"
 
 

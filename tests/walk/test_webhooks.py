@@ -47,13 +47,16 @@ async def looked_at(walk: Walk, webhook_id: str) -> dict[str, Any]:
     return webhook
 
 
+LOOK_SECONDS = 0.01
+
+
 async def until(walk: Walk, webhook_id: str, **wanted: Any) -> dict[str, Any]:
     async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             webhook = await looked_at(walk, webhook_id)
             if all(webhook[name] == value for name, value in wanted.items()):
                 return webhook
-            await asyncio.sleep(0)
+            await asyncio.sleep(LOOK_SECONDS)
 
 
 @pytest.mark.parametrize("store", ["memory", "sqlite"])

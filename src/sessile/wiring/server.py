@@ -140,17 +140,6 @@ class Server:
             await stack.enter_async_context(self.workers)
             await stack.enter_async_context(self.house)
             await self._open_channels(stack, notifier)
-            self.webhooks = await stack.enter_async_context(
-                open_desk(
-                    self.settings,
-                    kept=self._is_own,
-                    node=self.node_id,
-                    epoch=self.epoch,
-                    reads=self.reads,
-                    notifier=notifier,
-                    clock=self._clock,
-                )
-            )
             self._stack = stack.pop_all()
         return self
 
@@ -200,6 +189,17 @@ class Server:
                 projections=self._projections,
             )
             await stack.enter_async_context(relay)
+        self.webhooks = await stack.enter_async_context(
+            open_desk(
+                self.settings,
+                kept=self._is_own,
+                node=self.node_id,
+                epoch=self.epoch,
+                reads=self.reads,
+                notifier=notifier,
+                clock=self._clock,
+            )
+        )
 
     async def __aexit__(self, *exc: object) -> None:
         await self._stack.aclose()
