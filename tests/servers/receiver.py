@@ -83,8 +83,8 @@ class Receiver:
                     await writer.drain()
                     await reader.read()
                     return
-                reply = f"HTTP/1.1 {self.status} X\r\n{self.headers}Content-Length: 2\r\n\r\n{{}}"
-                writer.write(reply.encode())
+                body = "\r\n" if self.status == 204 else "Content-Length: 2\r\n\r\n{}"
+                writer.write(f"HTTP/1.1 {self.status} X\r\n{self.headers}{body}".encode())
                 await writer.drain()
 
 
