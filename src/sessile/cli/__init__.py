@@ -1,4 +1,4 @@
-"""The command line: serve, chat, log, migrate, restored, doctor.
+"""The command line: serve, chat, log, migrate, restored, doctor, verify.
 
 A command imports what it needs when it runs, so that `--help` is quick.
 """
@@ -14,6 +14,7 @@ import typer
 from sessile.cli.failure import CommandFailed
 from sessile.cli.flags import read_settings, with_settings
 from sessile.cli.plain import lines
+from sessile.cli.verify import verify
 
 URL = "http://localhost:3006"
 
@@ -296,6 +297,9 @@ def doctor(
     from sessile.cli.doctor import doctor as run  # noqa: PLC0415
 
     run(_database(data_dir, store_url), sessions_max=sessions, as_json=as_json)
+
+
+app.command()(verify)
 
 
 def _database(data_dir: Path | None, store_url: str | None) -> Any:
