@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -45,6 +45,9 @@ class Followed:
     bytes_read: int = 0
     status: int | None = None
     settled: bool = False
+    opened: float | None = None
+    silence: float = 0.0
+    running: int = 0
     end: str = ""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -126,12 +129,16 @@ class Backend:
     @asynccontextmanager
     async def follow(
         self, who: Who, session: str, cursor: str | None = None, *, cut_after: int | None = None
-    ) -> AsyncIterator[Followed]:
-        """Read the stream until the block is left, or `cut_after` bytes came."""
+    ) -> AsyncGenerator[Followed]:
+        """Read the stream until the block is left, or `cut_after` bytes came. It has been answered
+        when the block begins."""
         followed = Followed(next(self._streams), session, cursor)
         async with asyncio.TaskGroup() as tasks:
             reading = tasks.create_task(self._follow(who, followed, cut_after))
             try:
+                while followed.opened is None and not followed.end:
+                    await followed.changed.wait()
+                    followed.changed.clear()
                 yield followed
             finally:
                 reading.cancel()
@@ -155,6 +162,8 @@ class Backend:
                 method, path, headers=headers, json=body, timeout=httpx2.Timeout(30, read=None)
             ) as reply:
                 followed.status = reply.status_code
+                heard = followed.opened = self.recorder.now()
+                followed.changed.set()
                 if not reply.is_success:
                     end = "refused"
                     return
@@ -162,6 +171,9 @@ class Backend:
                     if cut_after is not None and followed.bytes_read + len(data) >= cut_after:
                         data, end = data[: cut_after - followed.bytes_read], "cut"
                     followed.bytes_read += len(data)
+                    if followed.running:
+                        followed.silence = max(followed.silence, self.recorder.now() - heard)
+                    heard = self.recorder.now()
                     for event in reader.feed(data):
                         self._heard(who, followed, event, stream.events)
                     if end == "cut":
@@ -172,14 +184,13 @@ class Backend:
         finally:
             followed.end = end
             followed.changed.set()
-            outcome: Outcome = "ok" if followed.status and followed.status < 300 else "refused"
-            if followed.status is None and end != "left":
-                outcome = "unknown"
             self.recorder.add(
                 kind="stream", part=who.part, client=who.client, principal=who.principal,
-                began=began, ended=self.recorder.now(), outcome=outcome, session=followed.session,
-                status=followed.status, settled=followed.settled, request=told,
-                said={"stream": followed.number, "cursor": followed.cursor, "end": end},
+                began=began, ended=self.recorder.now(), outcome=self._outcome(followed.status),
+                session=followed.session, status=followed.status, settled=followed.settled,
+                request=told,
+                said={"stream": followed.number, "cursor": followed.cursor, "end": end,
+                      "opened": followed.opened, "silence": round(followed.silence, 3)},
             )  # fmt: skip
 
     def _heard(self, who: Who, followed: Followed, event: Event, events: Events) -> None:
@@ -190,6 +201,10 @@ class Backend:
             ended=now, outcome="ok", session=followed.session, said=said,
             reply=shortened(f"event: {event.name}\nid: {event.id}\ndata: {event.data}"),
         )  # fmt: skip
+        if said["is"] == "started":
+            followed.running += 1
+        elif said["is"] == "ended":
+            followed.running = max(0, followed.running - 1)
         followed.events.append(op)
         followed.changed.set()
 
@@ -295,7 +310,9 @@ def said_by(event: Event, events: Events) -> dict[str, Any]:
     said |= {"seq": at(events.seq), "session": at(events.session), "turn": at(events.turn)}
     if name in events.call_started or name in events.call_ended:
         said["call"], said["over"] = at(events.call), name in events.call_ended
-    if name in events.started:
+    if name in events.gap:
+        said["is"] = "gap"
+    elif name in events.started:
         said["is"] = "started"
     elif name in events.ended:
         said["is"], said["state"] = "ended", events.ended[name]

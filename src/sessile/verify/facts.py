@@ -9,6 +9,7 @@ from typing import Any
 from sessile.verify.history import History, Kind, Op
 
 NONCE = re.compile(r"vq[0-9a-f]{32}")
+ENDS = ("completed", "failed", "cancelled")
 NOBODY = frozenset({"", "null", "none", "undefined", "nil", "nan"})
 
 
@@ -118,6 +119,21 @@ class Facts:
         for number, stream in self.streams.items():
             if stream.ok and stream.settled and stream.said["cursor"] is None:
                 yield stream, self.events.get(number, ())
+
+    def sent_to(self, stream: Op) -> Iterator[Op]:
+        """What began a turn of the stream's session while it was read."""
+        for op in self._sends.get(stream.session or "", ()):
+            if stream.said["opened"] <= op.began and op.ended <= stream.ended:
+                yield op
+
+    @cached_property
+    def _sends(self) -> Mapping[str, list[Op]]:
+        found: dict[str, list[Op]] = defaultdict(list)
+        for op in self.of("send", "press"):
+            turn = op.said.get("turn")
+            if op.ok and not is_no_id(turn) and str(turn) in self.turn_home:
+                found[self.turn_home[str(turn)]].append(op)
+        return found
 
 
 def nonces(*texts: str) -> Iterator[str]:

@@ -8,7 +8,7 @@ run's beginning; an operation took place somewhere between `began` and `ended`.
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, TextIO, cast
 
 VERSION = 1
 
@@ -48,7 +48,8 @@ class Op:
     read                path, items [{id, role, text, turn}]
     turn                turn, state (queued, running, completed, failed, cancelled, other), progress
     list                sessions
-    stream              stream (a number), cursor, end (cut, ended, refused, left)
+    stream              stream (a number), cursor, end (cut, ended, refused, left, broken), opened,
+                        silence (the longest while a turn ran, in seconds)
     event               stream, id, seq, name, session, turn, is (started, text, terminal, other),
                         state, text, progress
     """
@@ -123,5 +124,5 @@ def _brief(op: Op) -> dict[str, Any]:
 def _known(values: Any) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise TypeError("not an object")
-    given: dict[str, Any] = values
+    given = cast(Mapping[str, Any], values)
     return {name: tuple(each) if name == "can" else each for name, each in given.items()}

@@ -48,7 +48,8 @@ class Open:
 class Events:
     """What an event of a stream says: paths into its data. `@event` and `@id` are what the event
     stream itself says. `started`, `ended`: the names that begin and end a turn, each with the
-    state that it ends in. `call`: the id of a tool's call, and the names that begin and end one."""
+    state that it ends in. `gap`: the names that say that something was lost. `call`: the id of
+    a tool's call, with the names that begin and end one."""
 
     name: str = "@event"
     id: str | None = "@id"
@@ -61,6 +62,7 @@ class Events:
     ended: Map[str, str] = field(default_factory=dict[str, str])
     progress: Map[str, str] = field(default_factory=dict[str, str])
     progress_in: tuple[str, ...] = ()
+    gap: tuple[str, ...] = ()
     call: str | None = None
     call_started: tuple[str, ...] = ()
     call_ended: tuple[str, ...] = ()
@@ -130,14 +132,12 @@ class Turn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
-    """Follow a session. `resume`: the header or query parameter that takes the last id; none: a
-    stream that cannot be resumed. `gap`: the names of events that say that something was lost."""
+    """Follow a session. `resume_header`, `resume_query`: what takes the last id."""
 
     request: Request
     events: Events
     resume_header: str | None = None
     resume_query: str | None = None
-    gap: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

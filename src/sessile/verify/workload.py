@@ -63,7 +63,7 @@ class Workload:
             ("oracle", {named, "two principals"}, self._oracle),
             ("fan-out", {named, "stream"}, self._fan_out),
             ("cut", {named, "resume"}, self._cut),
-            ("late", {named, "stream", "turn"}, self._late),
+            ("late", {named, "stream", "events.ended"}, self._late),
             ("foreign cursor", {named, "resume"}, self._foreign_cursor),
             ("after the end", {named, "stream", "events.ended"}, self._after_the_end),
             ("busy", {named}, self._busy),

@@ -20,6 +20,7 @@ def null_session_id(facts: Facts, look: Look) -> None:
 
 @check("unusable-session-id", "S2", "T1", "an id that was just given is refused")
 def unusable_session_id(facts: Facts, look: Look) -> None:
+    keys: dict[str, str | None] = {}
     for op in facts.of("send", "press", "read", "stream"):
         born = facts.born.get(op.session or "")
         if born is None or op.principal != born.principal or op.began < born.ended:
@@ -29,6 +30,8 @@ def unusable_session_id(facts: Facts, look: Look) -> None:
         gone = facts.gone.get(op.session or "")
         if gone is not None and gone.began < op.ended:
             continue
+        if op.key is not None and keys.setdefault(op.key, op.nonce) != op.nonce:
+            continue  # a key that was taken is refused for what it is
         look.tried()
         if op.outcome in ("refused", "failed") and op.status is not None:
             look.found(op.session, f"The session was given and then {op.status}.", born, op)
@@ -54,7 +57,8 @@ def session_substitution(facts: Facts, look: Look) -> None:
 def split_session(facts: Facts, look: Look) -> None:
     where: dict[str, dict[str, Op]] = defaultdict(dict)
     for (session, _), read in facts.settled.items():
-        for nonce in set(nonces(*texts(read))):
+        said = (item["text"] for item in read.said["items"] if item["role"] in ("user", ""))
+        for nonce in set(nonces(*said)):
             where[nonce][session] = read
     for nonce, reads in where.items():
         look.tried()
@@ -111,8 +115,8 @@ def unborn_session_event(facts: Facts, look: Look) -> None:
         if sent is None or not names_session:
             continue
         look.tried()
-        named, wanted = op.said["session"], sent.said.get("session") or sent.session
-        if named != wanted:
+        named, wanted = op.said["session"], sent.session or sent.said.get("session")
+        if named != wanted and named not in facts.owner:
             look.found(
                 op.session, f"The event's session is {named}, the reply's {wanted}.", sent, op
             )

@@ -16,9 +16,11 @@ _CHANGES = re.compile(r"[\w-]*\d[\w-]*")
 @check("misrouted-event", "S0", "T3", "a stream tells of another session", "stream")
 def misrouted_event(facts: Facts, look: Look) -> None:
     for op in facts.of("event"):
+        if op.part == "foreign cursor":
+            continue  # what it is told is for cross-session-replay to judge
         look.tried()
         session, named, turn = op.session or "", op.said["session"], str(op.said["turn"])
-        if named is not None and named != session:
+        if named != session and named in facts.owner:
             look.found(session, f"An event of {named} came on the stream of {session}.", op)
             continue
         home = facts.turn_home.get(turn)
@@ -33,25 +35,25 @@ def misrouted_event(facts: Facts, look: Look) -> None:
                 break
 
 
-@check("context-bleed", "S0", "T1", "a session is told what was said in another")
+@check("context-bleed", "S0", "T1", "an answer knows what was said in another session")
 def context_bleed(facts: Facts, look: Look) -> None:
-    for op in facts.of("send", "press", "read"):
-        if not op.ok:
-            continue
-        session = op.session or str(op.said.get("session"))
-        look.tried()
+    for op in facts.of("send", "press", "turn", "read"):
         said = [op.said.get("reply") or ""]
-        said += [item["text"] for item in op.said.get("items", ())]
+        said += [each["text"] for each in op.said.get("items", ()) if each["role"] == "assistant"]
+        if not op.ok or not any(said):
+            continue
+        look.tried()
+        session = op.session or str(op.said.get("session"))
         for named in _words(*said):
-            if named != session and named in facts.owner and op.kind != "read":
+            if named != session and named in facts.owner:
                 born = facts.born[named]
-                look.found(session, f"The reply in {session} speaks of {named}.", born, op)
+                look.found(session, f"An answer in {session} speaks of {named}.", born, op)
                 break
         for nonce in nonces(*said):
             home = facts.home.get(nonce, session)
             if home != session and facts.posts[nonce][0].principal == op.principal:
                 sent = facts.posts[nonce][0]
-                look.found(session, f"{nonce} was posted to {home} and is in {session}.", sent, op)
+                look.found(session, f"An answer knows what was posted to {home}.", sent, op)
                 break
 
 
@@ -127,8 +129,8 @@ def existence_oracle(facts: Facts, look: Look) -> None:
             pairs[op.client, op.kind].append(op)
     for (_, kind), ops in pairs.items():
         for foreign, absent in zip(ops[::2], ops[1::2], strict=False):
-            if "unknown" in (foreign.outcome, absent.outcome):
-                continue
+            if foreign.ok or "unknown" in (foreign.outcome, absent.outcome):
+                continue  # what was answered is another fault
             look.tried()
             if foreign.status != absent.status:
                 what = (

@@ -7,22 +7,23 @@ from sessile.verify.check import Look, check
 from sessile.verify.facts import Facts, is_no_id
 from sessile.verify.history import Op
 
-ENDS = ("completed", "failed", "cancelled")
-
 
 @check("missing-terminal", "new", "T3", "a turn that ended is not told to have ended", "stream",
        "events.ended", "events.turn")  # fmt: skip
 def missing_terminal(facts: Facts, look: Look) -> None:
+    """Of a turn of which something was told, and which nobody has seen unended."""
+    under_way = {
+        op.turn for op in _last_turns(facts, None) if op.said["state"] in ("queued", "running")
+    }
     for stream, events in facts.whole():
+        told = {op.said["turn"] for op in events}
         ended = {op.said["turn"] for op in events if op.said["is"] == "ended"}
-        for send in facts.of("send", "press"):
-            turn = send.said.get("turn")
-            home = facts.turn_home.get(str(turn))
-            if not send.ok or home != stream.session or send.ended > stream.ended:
-                continue
-            look.tried()
-            if turn not in ended:
-                look.found(stream.session, f"{turn} has no end on the stream.", send, stream)
+        for send in facts.sent_to(stream):
+            turn = send.said["turn"]
+            if turn in told and turn not in under_way:
+                look.tried()
+                if turn not in ended:
+                    look.found(stream.session, f"{turn} has no end on the stream.", send, stream)
 
 
 @check("double-terminal", "new", "T3", "a turn ends twice", "stream", "events.ended", "events.turn")
@@ -207,7 +208,7 @@ def phantom_progress(facts: Facts, look: Look) -> None:
         reached[turn, op.client, reader] = (op, numbers)
 
 
-def _last_turns(facts: Facts, part: str) -> list[Op]:
+def _last_turns(facts: Facts, part: str | None) -> list[Op]:
     last: dict[str | None, Op] = {}
     for op in facts.of("turn", part=part):
         if op.ok:

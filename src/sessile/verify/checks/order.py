@@ -164,23 +164,25 @@ def sequence_gap(facts: Facts, look: Look) -> None:
                 continue
             if before is not None:
                 look.tried()
-                if op.said["seq"] != before.said["seq"] + 1:
+                if op.said["seq"] not in (before.said["seq"], before.said["seq"] + 1):
                     what = f"{op.said['seq']} came after {before.said['seq']}."
                     look.found(op.session, what, before, op)
             before = op
 
 
-@check("sequence-reuse", "S4", "T3", "one number names two things", "events.seq")
+@check("sequence-reuse", "S4", "T3", "one place in a log has two contents", "stream")
 def sequence_reuse(facts: Facts, look: Look) -> None:
-    seen: dict[tuple[str, int], Op] = {}
+    """To whomever it is told, and however often."""
+    seen: dict[tuple[str, str], Op] = {}
     for op in facts.of("event"):
-        if not isinstance(op.said["seq"], int):
+        place = op.said["id"] if op.said["seq"] is None else op.said["seq"]
+        if place is None:
             continue
-        first = seen.setdefault((op.session or "", op.said["seq"]), op)
+        first = seen.setdefault((op.session or "", str(place)), op)
         if first is not op:
             look.tried()
             if first.reply != op.reply:
-                look.found(op.session, f"{op.said['seq']} has two contents.", first, op)
+                look.found(op.session, f"{place} has two contents.", first, op)
 
 
 @check("non-monotonic-read", "S4", "T1", "a later read lacks what an earlier one had", "read")
