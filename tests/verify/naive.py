@@ -102,6 +102,7 @@ class Turn:
     done: int = 0
     asked_after: int = 0
     cancelled: bool = False
+    silent: bool = False
 
 
 @dataclass
@@ -194,18 +195,18 @@ class Backend:
             raise Refused(409)
         if session.busy:
             raise Refused(409)
+        turn = Turn(self._id("turn"), text)
+        session.turns[turn.id] = turn
+        session.keys[key] = (turn.id, text)
+        self._spawn(session, turn)
         if self.fault == "linear-history-cost":
-            await asyncio.sleep(len(session.items) * 0.001)
+            await asyncio.sleep((len(session.items) / 100) ** 2 * 0.3)
         if self.fault == "cross-session-contention" and any(
             turn.state == "running"
             for other in self._sessions.values() if other is not session
             for turn in other.turns.values()
         ):  # fmt: skip
             await asyncio.sleep(0.1)
-        turn = Turn(self._id("turn"), text)
-        session.turns[turn.id] = turn
-        session.keys[key] = (turn.id, text)
-        self._spawn(session, turn)
         told = session.id
         if self._now("session-substitution", every=9):
             told = next(iter(self._sessions))
@@ -238,9 +239,12 @@ class Backend:
     async def export(self, request: Request) -> JSONResponse:
         session = self._found(request, "cross-tenant-read")
         items = [
-            item for item in session.items
-            if not (item["role"] == "assistant" and self._now("divergent-history", every=5))
-        ]  # fmt: skip
+            item
+            for item in session.items
+            if self.fault != "divergent-history"
+            or item["role"] == "user"
+            or int(item["id"][-1]) % 2
+        ]
         return JSONResponse({"items": items})
 
     async def cancel(self, request: Request) -> JSONResponse:
@@ -302,9 +306,15 @@ class Backend:
         given = await request.json()
         user = given["from"]
         known = self._bots.get(user)
+        alone = known is not None and not self._happened[user]
+        self._happened[user] += 1
         if self.fault == "duplicate-active-session":
             await asyncio.sleep(0.02)  # looks, and opens where it found none
-        if known is None or self._now("fallback-session", every=3):
+        elif known is None:
+            known = self._bots[user] = self._opened("bot").id
+        await asyncio.sleep(0.02)
+        self._happened[user] -= 1
+        if known is None or (alone and self._now("fallback-session", every=3)):
             known = self._bots[user] = self._opened("bot").id
         return JSONResponse({"id": known, "text": "Hello"})
 
@@ -324,15 +334,14 @@ class Backend:
 
     async def _answer(self, session: Session, turn: Turn) -> None:
         turn.state = "running"
-        silent = self._now("unannounced-turn", every=5)
+        turn.silent = self._now("unannounced-turn", every=5)
         lost = self._now("lost-message", every=5)
         if not lost:
             self._says(session, turn, "user", turn.text)
-        if not silent:
-            self._event(session, turn, "started")
+        self._event(session, turn, "started")
         if self._now("split-session", every=6):
-            mine = [s for s in self._sessions.values() if s.owner == session.owner and s.items]
-            for other in {each.id: each for each in mine if each is not session}.values():
+            mine = [s for s in self._sessions.values() if s.owner == session.owner]
+            for other in (each for each in mine if len(each.items) == 2 and each is not session):
                 self._says(other, turn, "user", turn.text)
         if self._now("stuck-run", every=12):
             return
@@ -346,21 +355,19 @@ class Backend:
         for step in (1, 2):
             await asyncio.sleep(STEP_SECONDS)
             turn.done = step
-            if not silent:
-                self._event(session, turn, "progress", done=step, all=2)
+            self._event(session, turn, "progress", done=step, all=2)
         if not turn.cancelled:
-            turn.reply += f"You said {len(turn.text.split())} words."
+            said = f"You said {len(turn.text.split())} words."
+            turn.reply += said
+            self._event(session, turn, "text", text=said)
             if self._now("context-bleed", every=4):
                 turn.reply += self._of_another(session)
-            if not silent:
-                self._event(session, turn, "text", text=turn.reply)
-        if not silent:
-            self._event(session, turn, "note", text="a note")
+        self._event(session, turn, "note", text="a note")
         if self._now("misrouted-event", every=4):
             self._misroute(session, turn)
-        self._end(session, turn, silent=silent, lost=lost)
+        self._end(session, turn, lost=lost)
 
-    def _end(self, session: Session, turn: Turn, *, silent: bool, lost: bool) -> None:
+    def _end(self, session: Session, turn: Turn, *, lost: bool) -> None:
         kept = turn.reply
         if turn.cancelled:
             if self.fault == "ghost-turn":
@@ -371,7 +378,7 @@ class Backend:
             self._says(session, turn, "assistant", kept)
         state = "cancelled" if turn.cancelled else "completed"
         turn.state = state
-        if not silent and not self._now("missing-terminal", every=5):
+        if not self._now("missing-terminal", every=5):
             self._event(session, turn, state)
         if self._now("double-terminal", every=5):
             self._event(session, turn, "failed")
@@ -408,13 +415,15 @@ class Backend:
     def _misroute(self, session: Session, turn: Turn) -> None:
         for other in self._sessions.values():
             if other is not session and other.owner == session.owner and other.readers:
-                self._event(other, turn, "note", session=session.id, text="for another")
+                self._event(other, turn, "note", text="for another")
 
     def _says(self, session: Session, turn: Turn, role: str, text: str) -> None:
         item = {"id": self._id("message"), "role": role, "text": text, "turn": turn.id}
         session.items.append(item)
 
     def _event(self, session: Session, turn: Turn, kind: str, **more: Any) -> None:
+        if turn.silent:
+            return
         session.seq += 2 if self._now("sequence-gap", every=9) else 1
         named = session.id if not self._now("unborn-session-event", every=9) else None
         event = {"id": f"{session.id}.{session.seq}", "seq": session.seq, "kind": kind}

@@ -139,7 +139,7 @@ class Workload:
                     deadline = self._backend.recorder.now() + self._stuck_seconds
                     break
                 if self._backend.recorder.now() > deadline:
-                    return
+                    break  # each of the others is asked once more
                 await asyncio.sleep(pause)
                 pause = min(0.5, pause * 1.3)
 
@@ -340,24 +340,28 @@ class Workload:
         session = await self._open(who)
         if session is None:
             return
+        reader = self._who("cut", "cut")
         async with self._backend.follow(self._who("cut", "whole"), session) as whole:
-            sends = [await self._post(who, session) for _ in range(3)]
+            async with self._backend.follow(reader, session) as followed:
+                sends = [await self._post(who, session) for _ in range(3)]
+                await self._until(followed, lambda op: op.said["id"] is not None, 2.0)
             await self._settle(who, sends)
             await self._told(whole, sends)
-        if not whole.events or whole.last_id is None:
+        cursor = followed.last_id
+        if cursor is None:
             return
-        cursor: str | None = None
-        reader = self._who("cut", "cut")
         share = max(80, whole.bytes_read // 8)
         for _ in range(CUTS_MAX):
+            if cursor == whole.last_id:
+                return
             after = self._random.randrange(1, share)
             async with self._backend.follow(reader, session, cursor, cut_after=after) as followed:
-                await self._until(followed, lambda op: op.said["id"] == whole.last_id, 3.0)
+                await self._until(followed, lambda op: op.said["id"] == whole.last_id, 1.0)
+            if followed.end != "cut" and not followed.events:
+                return  # refused, or nothing more came: what is missing is for the checks to see
             if cursor == followed.last_id:
                 share *= 2  # not one event was whole
             cursor = followed.last_id
-            if cursor == whole.last_id or (followed.status or 500) >= 400:
-                break
 
     async def _late(self) -> None:
         who = self._who("late")

@@ -17,7 +17,7 @@ _CHANGES = re.compile(r"[\w-]*\d[\w-]*")
 def misrouted_event(facts: Facts, look: Look) -> None:
     for op in facts.of("event"):
         if op.part == "foreign cursor":
-            continue  # what it is told is for cross-session-replay to judge
+            continue  # what it is told there is for cross-session-replay to judge
         look.tried()
         session, named, turn = op.session or "", op.said["session"], str(op.said["turn"])
         if named != session and named in facts.owner:
@@ -106,16 +106,17 @@ def cross_tenant_write(facts: Facts, look: Look) -> None:
 
 @check("cross-session-replay", "S8", "T3", "a cursor of one session opens another", "resume")
 def cross_session_replay(facts: Facts, look: Look) -> None:
+    told: dict[str, Op] = {}
+    for op in facts.of("event", part="foreign cursor"):
+        told.setdefault(op.reply, op)
     for number, stream in facts.streams.items():
-        if stream.part != "foreign cursor":
+        if stream.part != "foreign cursor" or stream.said["cursor"] is None:
             continue
         look.tried()
         for op in facts.events.get(number, ()):
-            homes = {facts.home.get(nonce) for nonce in nonces(op.reply)}
-            homes.add(facts.turn_home.get(str(op.said["turn"])))
-            homes -= {None, stream.session}
-            if homes:
-                look.found(stream.session, f"Its events are of {homes.pop()}.", stream, op)
+            first = told.setdefault(op.reply, op)
+            if first.session != stream.session:
+                look.found(stream.session, f"It tells what {first.session} was told.", first, op)
                 break
 
 

@@ -94,6 +94,8 @@ def stuck_run(facts: Facts, look: Look) -> None:
        "turn", "slow turns")  # fmt: skip
 def disconnect_cancels_turn(facts: Facts, look: Look) -> None:
     for op in _last_turns(facts, "disconnect"):
+        if op.said["state"] in ("queued", "running"):
+            continue  # not seen to its end
         look.tried()
         if op.said["state"] != "completed":
             what = f"{op.turn} is {op.said['state']} after all its readers had left."

@@ -77,7 +77,7 @@ def reordered_turns(facts: Facts, look: Look) -> None:
         }
         sends = [
             (facts.posts[nonce][0], number) for nonce, number in place.items()
-            if nonce in facts.posts and facts.posts[nonce][0].ok
+            if facts.home.get(nonce) == session and facts.posts[nonce][0].ok
         ]  # fmt: skip
         ended = sorted(sends, key=lambda each: each[0].ended)
         done, last = 0, None
@@ -114,24 +114,26 @@ def overlapping_turns(facts: Facts, look: Look) -> None:
     if "parallel turns" in facts.run.can:
         return
     for stream in facts.events.values():
-        running: Op | None = None
+        running: dict[str, Op] = {}
+        behind: dict[str, Op] = {}
         for op in stream:
-            turn = op.said["turn"]
+            turn = str(op.said["turn"])
+            if turn in behind:
+                look.found(op.session, f"{turn} went on after another had begun.", behind[turn], op)
+                del behind[turn]
             if op.said["is"] == "started":
                 look.tried()
-                if running is not None and running.said["turn"] != turn:
-                    what = f"{turn} began while {running.said['turn']} ran."
-                    look.found(op.session, what, running, op)
-                running = op
-            elif op.said["is"] == "ended" and running is not None and running.said["turn"] == turn:
-                running = None
+                behind |= dict.fromkeys(running.keys() - {turn}, op)
+                running = {turn: op}
+            elif op.said["is"] == "ended":
+                running.pop(turn, None)
 
 
 @check("undeclared-busy-policy", "S4", "T1", "a second message is taken now so, now so")
 def undeclared_busy_policy(facts: Facts, look: Look) -> None:
     ways: dict[str, Op] = {}
     for op in facts.of("send", part="busy"):
-        if op.client.endswith("/second") and op.outcome != "unknown":
+        if op.client.endswith("/second") and op.outcome in ("ok", "busy"):
             look.tried()
             ways.setdefault("accepted" if op.ok else str(op.status), op)
     if len(ways) > 1:

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from sessile.verify.check import Look, check
-from sessile.verify.facts import ENDS, Facts
+from sessile.verify.facts import Facts
 from sessile.verify.history import Op
 
 
@@ -58,7 +58,7 @@ def late_subscriber_miss(facts: Facts, look: Look) -> None:
         look.tried()
         if stream.outcome == "unknown" or any(op.said["is"] == "ended" for op in events):
             continue
-        if not any(op.ok and op.said["state"] in ENDS for op in asked):
+        if not any(op.ok for op in asked):
             what = "Neither the stream nor the turn tells the end."
             look.found(stream.session, what, stream, *asked)
 
@@ -99,8 +99,15 @@ def unannounced_turn(facts: Facts, look: Look) -> None:
 )
 def silent_stream(facts: Facts, look: Look) -> None:
     for stream in facts.of("stream"):
-        silence = stream.said.get("silence")
-        if silence is None or stream.ended - stream.began < facts.limit("silence_seconds"):
+        silence, began = stream.said["silence"], set[str]()
+        for op in facts.events.get(stream.said["stream"], ()):
+            if op.said["is"] == "started":
+                began.add(op.said["turn"])
+            elif op.said["is"] == "ended":
+                began.discard(op.said["turn"])
+        if began:
+            continue  # whose end was not told, which is another fault
+        if stream.ended - stream.began < facts.limit("silence_seconds"):
             continue
         look.tried()
         if silence > facts.limit("silence_seconds"):
@@ -113,14 +120,21 @@ def _place(op: Op) -> str:
 
 
 def _joined(facts: Facts) -> Iterator[tuple[str, list[Op], list[Op]]]:
-    """A session, what an uncut reader was told of it, and what one that was cut and came back was:
-    both in part `cut`; the second's streams follow one another."""
+    """A session, what an uncut reader was told of it from where another was first cut, and what
+    that one was told when it came back."""
     whole: dict[str, list[Op]] = defaultdict(list)
     joined: dict[str, list[Op]] = defaultdict(list)
+    cursors: dict[str, str] = {}
     for number, stream in sorted(facts.streams.items()):
-        if stream.part == "cut" and stream.session is not None:
-            kept = joined if stream.client.endswith("/cut") else whole
-            kept[stream.session] += (op for op in facts.events.get(number, ()) if op.said["id"])
-    for session, events in joined.items():
-        if whole[session]:
-            yield session, whole[session], events
+        events = [op for op in facts.events.get(number, ()) if op.said["id"]]
+        if stream.part != "cut" or stream.session is None:
+            continue
+        if not stream.client.endswith("/cut"):
+            whole[stream.session] += events
+        elif stream.said["cursor"] is not None:
+            cursors.setdefault(stream.session, stream.said["cursor"])
+            joined[stream.session] += events
+    for session, cursor in cursors.items():
+        ids = [op.said["id"] for op in whole[session]]
+        if cursor in ids:
+            yield session, whole[session][ids.index(cursor) + 1 :], joined[session]
