@@ -2,7 +2,7 @@
 
 from itertools import count
 
-from sessile.core.ids import CallId, MessageId, SessionId, TurnId
+from sessile.core.ids import AuditId, CallId, MessageId, SessionId, TurnId
 
 
 class ManualClock:
@@ -24,6 +24,7 @@ class CountingIds:
     def __init__(self) -> None:
         self._sessions, self._turns = count(1), count(1)
         self._messages, self._calls = count(1), count(1)
+        self._acts = count(1)
 
     def session_id(self) -> SessionId:
         return SessionId(f"ses_{next(self._sessions)}")
@@ -36,3 +37,6 @@ class CountingIds:
 
     def call_id(self) -> CallId:
         return CallId(f"call_{next(self._calls)}")
+
+    def audit_id(self) -> AuditId:
+        return AuditId(f"aud_{next(self._acts):03}")

@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from sessile.ports.auth import Authenticator
     from sessile.ports.intents import Classifier, IntentGuess, IntentSpec
     from sessile.ports.store import Found
+    from sessile.runtime.answers import Opened, Submitted
     from sessile.runtime.feed import Ended, Grown, Reset
+    from sessile.runtime.keeping import Keeping
     from sessile.runtime.reads import Page, Reads
-    from sessile.runtime.sessions import Opened, Sessions, Submitted
+    from sessile.runtime.sessions import Sessions
     from sessile.settings import Settings
     from sessile.wiring import Server
 
@@ -47,6 +49,7 @@ _HOMES = {
     "Intent": "sessile.kit.replies",
     "IntentGuess": "sessile.ports.intents",
     "IntentSpec": "sessile.ports.intents",
+    "Keeping": "sessile.runtime.keeping",
     "Message": "sessile.core.transcript",
     "MessageEnd": "sessile.ports.agent",
     "NearestExamples": "sessile.kit.intents",
@@ -92,6 +95,7 @@ __all__ = [
     "Intent",
     "IntentGuess",
     "IntentSpec",
+    "Keeping",
     "Message",
     "MessageEnd",
     "NearestExamples",

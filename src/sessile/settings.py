@@ -5,15 +5,28 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from math import inf
 from pathlib import Path
 from typing import Any, Self
 
+ZERO_ALLOWED = frozenset(
+    f"{what}_{whose}_max"
+    for what in ("turns_concurrent", "requests_minute", "sessions", "queue", "tokens_day")
+    for whose in ("user", "tenant")
+) | {"port"}
 TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+"""Settings whose 0 is no limit of nothing."""
 
 
 def _setting(default: Any, about: str) -> Any:
     return field(default=default, metadata={"about": about})
+
+
+class WrongSetting(ValueError):
+    """A setting that does not fit what it is for; the message begins with its name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +93,30 @@ class Settings:
     slow_reader_seconds_max: float = _setting(30.0, "How long a stream waits for its reader.")
     streams_max: int = _setting(5_000, "Event streams open at once on this node.")
 
+    turns_concurrent_tenant_max: int = _setting(
+        28, "Of this node's turns at once, those of one tenant; 0: all."
+    )
+    turns_concurrent_user_max: int = _setting(
+        0, "Of this node's turns at once, those of one user; 0: all."
+    )
+    requests_minute_user_max: int = _setting(
+        120_000, "Requests of one user to this node within a minute; 0: no limit."
+    )
+    requests_minute_tenant_max: int = _setting(
+        600_000, "Requests of one tenant to this node within a minute; 0: no limit."
+    )
+    sessions_user_max: int = _setting(0, "Active sessions of one user; 0: no limit.")
+    sessions_tenant_max: int = _setting(0, "Active sessions of one tenant; 0: no limit.")
+    queue_user_max: int = _setting(0, "Turns of one user that may wait; 0: no limit.")
+    queue_tenant_max: int = _setting(0, "Turns of one tenant that may wait; 0: no limit.")
+    tokens_day_user_max: int = _setting(
+        0, "Tokens that a user's turns of one day (UTC) may use; 0: no limit."
+    )
+    tokens_day_tenant_max: int = _setting(
+        0, "Tokens that a tenant's turns of one day (UTC) may use; 0: no limit."
+    )
+    limits_file: str = _setting("", "A TOML file with limits for single tenants; empty: none.")
+
     pusher_app_id: str = _setting("1", "Pusher Channels: the app's id, in digits.")
     pusher_key: str = _setting("", "The app's key; empty: the one in the file pusher-app.")
     pusher_secret: str = _setting("", "The app's secret; empty: the one in that file.")
@@ -95,6 +132,56 @@ class Settings:
     pusher_sockets_max: int = _setting(5_000, "WebSockets open at once on this node.")
     pusher_channels_max: int = _setting(100, "Channels of one WebSocket.")
     pusher_buffer_chars_max: int = _setting(1_048_576, "Characters that wait for a slow WebSocket.")
+
+    token_seconds_max: float = _setting(43_200.0, "How long a built-in user stays signed in.")
+    ticket_seconds_max: float = _setting(60.0, "How long a ticket opens its session's stream.")
+    sign_in_tenant: str = _setting("main", "The tenant of who signs in and names none.")
+    sign_in_attempts_max: int = _setting(
+        10, "Sign-ins a minute of one user from one address; ten times as many of each alone."
+    )
+    oidc_issuer: str = _setting("", "Issuers whose JWTs are taken; commas between them.")
+    oidc_audience: str = _setting("", "What names this server in their aud; commas between.")
+    oidc_jwks_url: str = _setting(
+        "", "Where the issuers' keys are, in their order; empty: each says it itself."
+    )
+    oidc_algorithms: str = _setting("RS256,ES256,EdDSA", "By which they sign; commas between.")
+    oidc_tenant: str = _setting("", "The tenant of all their users; empty: the claim says it.")
+    oidc_tenant_claim: str = _setting("tenant", "The claim that names the tenant.")
+    oidc_user_claim: str = _setting("sub", "The claim that names the user.")
+    oidc_roles_claim: str = _setting("roles", "The claim that names roles; dots lead into it.")
+    oidc_roles: str = _setting(
+        "", "Their roles that are roles here: NAME=admin,NAME=operator,NAME=service."
+    )
+    oidc_leeway_seconds: float = _setting(30.0, "How far their clocks may be from this one.")
+    oidc_keys_seconds_max: float = _setting(
+        86_400.0, "How long an issuer's keys are kept while it is away."
+    )
+
+    retention_days: float = _setting(
+        0.0, "Sessions in which nothing was done for so long are deleted; 0: never."
+    )
+    retention_tenants: str = _setting(
+        "", "The same for some tenants, as acme=30,beta=0; the others have retention_days."
+    )
+    deltas_retention_days: float = _setting(
+        0.0, "Deltas of turns that ended so long ago are folded; 0: never."
+    )
+    housekeeping_seconds: float = _setting(
+        60.0, "How often one node looks for what is to be erased, or is too old."
+    )
+
+    @property
+    def retention(self) -> bool:
+        """Whether sessions of any tenant are ever too old."""
+        return self.retention_days > 0 or any(self._retention_tenants.values())
+
+    def retention_of(self, tenant_id: str) -> float:
+        """In days; 0 for ever."""
+        return self._retention_tenants.get(tenant_id, self.retention_days)
+
+    @property
+    def _retention_tenants(self) -> Mapping[str, float]:
+        return days_by_tenant(self.retention_tenants)
 
     @property
     def local(self) -> bool:
@@ -133,6 +220,26 @@ class Settings:
         return frozenset(name for name in names if name)
 
 
+def listed(text: str) -> tuple[str, ...]:
+    """What stands between commas."""
+    return tuple(filter(None, (each.strip() for each in text.split(","))))
+
+
+@cache
+def days_by_tenant(text: str) -> Mapping[str, float]:
+    """Of `retention_tenants`. Raises ValueError."""
+    found: dict[str, float] = {}
+    for each in filter(None, (part.strip() for part in text.split(","))):
+        tenant_id, _, days = each.rpartition("=")
+        try:
+            found[tenant_id.strip()] = float(days)
+        except ValueError:
+            raise ValueError(f"retention_tenants: {each!r} is not TENANT=DAYS") from None
+        if not tenant_id.strip() or not 0 <= found[tenant_id.strip()] < inf:
+            raise ValueError(f"retention_tenants: {each!r} is not TENANT=DAYS")
+    return found
+
+
 def without_password(url: str) -> str:
     """An address as it may be shown, well-formed or not: a password may hold any character."""
     url = re.sub(r"(?<=://)([^@:]*):.*@", r"\1:…@", url, flags=re.DOTALL)
@@ -166,7 +273,10 @@ def _converted(settings: Settings, name: str, value: Any) -> Any:
         converted = kind(value)
     except ValueError:
         raise ValueError(f"{name}: {value!r} is not {_article(kind)}") from None
-    if kind in (int, float) and not (0 < converted < inf or (converted == 0 and name == "port")):
+    if name == "retention_tenants":
+        days_by_tenant(value)
+    zero = name in ZERO_ALLOWED and converted == 0
+    if kind in (int, float) and not (0 < converted < inf or zero):
         raise ValueError(f"{name}: must be more than 0 and finite, not {value}")
     return converted
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 from tests.browser.conftest import Enter
 from tests.browser.person import Person
 from tests.browser.site import Site
@@ -22,6 +22,15 @@ READY = {
     "form": "form",
 }
 TAB_STOPS_MAX = 60
+STROKES = """
+window.strokes = new Set();
+const canvas = CanvasRenderingContext2D.prototype;
+const {set, get} = Object.getOwnPropertyDescriptor(canvas, 'strokeStyle');
+Object.defineProperty(canvas, 'strokeStyle', {get, set(value) {
+  strokes.add(value);
+  set.call(this, value);
+}});
+"""
 
 
 @pytest.fixture(scope="session")
@@ -163,6 +172,44 @@ async def test_a_narrow_screen_has_room_to_chat(entering: Enter, site: Site) -> 
     assert await person.conversation.evaluate("each => each.scrollWidth - each.clientWidth") == 0
 
 
+async def test_a_wide_table_scrolls_in_itself_on_a_narrow_screen(
+    entering: Enter, site: Site, axe: str
+) -> None:
+    person = await entering(site, viewport={"width": 360, "height": 640})
+    session_id = await person.login.opened()
+    columns = [f"a-column-with-a-long-name-{number}" for number in range(12)]
+    wide = "\n".join(f"|{'|'.join(cells)}|" for cells in (columns, ["---"] * 12, columns))
+    await person.login.said(session_id, f"say {wide}")
+    await person.chat(session_id)
+    table = person.reply.get_by_role("table")
+
+    await table.focus()
+    await person.page.keyboard.press("ArrowRight")
+
+    await person.page.wait_for_function("() => document.querySelector('table').scrollLeft > 0")
+    assert await person.conversation.evaluate("each => each.scrollWidth - each.clientWidth") == 0
+    assert await person.page.evaluate("document.scrollingElement.scrollWidth") <= 360
+    await person.page.evaluate(axe)
+    found = await person.page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    assert told([each for each in found["violations"] if each["impact"] in SERIOUS]) == []
+
+
+async def test_the_buttons_of_a_narrow_composer_stay_together(entering: Enter, site: Site) -> None:
+    person = await entering(site, viewport={"width": 360, "height": 640})
+    session_id = await person.login.opened()
+    await person.chat(session_id)
+    await person.say("hold on")
+
+    stop = await person.button("Stop").bounding_box()
+    send = await person.button("Send").bounding_box()
+    await person.login.go(session_id)
+
+    assert stop
+    assert send
+    assert stop["y"] == send["y"]
+    assert send["x"] > stop["x"]
+
+
 async def test_the_language_is_chosen_and_kept(person: Person) -> None:
     session_id = await person.login.opened()
     await person.chat(session_id)
@@ -242,3 +289,39 @@ async def test_the_theme_follows_the_system_until_it_is_chosen(
 def lightness(colour: str) -> float:
     red, green, blue = map(float, re.findall(r"[\d.]+", colour)[:3])
     return (red + green + blue) / 3
+
+
+@pytest.mark.parametrize(("system", "chosen"), [("light", "dark"), ("dark", "light")])
+async def test_no_other_theme_than_the_chosen_one_is_ever_seen(
+    entering: Enter, site: Site, system: str, chosen: str
+) -> None:
+    """Not even before the page's modules have come: they are held here."""
+    person = await entering(site, color_scheme=system)
+    await person.page.add_init_script(f"localStorage.setItem('sessile.theme', '{chosen}')")
+    held: list[Route] = []
+
+    async def hold(route: Route) -> None:
+        held.append(route)
+
+    await person.page.route("**/console/app.js", hold)
+
+    await person.page.goto(f"{person.url}/", wait_until="commit")
+    await person.page.wait_for_function("() => document.body && document.styleSheets.length")
+    seen = await person.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    for route in held:
+        await route.fallback()
+
+    assert lightness(seen) > 128 if chosen == "light" else lightness(seen) < 128
+    await expect(person.page.get_by_role("textbox", name="Token")).to_be_visible()
+
+
+async def test_the_charts_have_the_theme_s_colours(entering: Enter, site: Site) -> None:
+    """A canvas knows none of the style sheet's variables."""
+    person = await entering(site, color_scheme="dark")
+    await person.page.add_init_script(STROKES)
+    await person.sign_in("#/health")
+    await expect(person.page.locator("figure canvas").first).to_be_visible()
+
+    await person.page.wait_for_function(
+        "() => strokes.has(getComputedStyle(document.querySelector('.health-in-accent')).color)"
+    )

@@ -89,6 +89,22 @@ async def test_markdown_is_rendered(person: Person) -> None:
     await expect(link).to_have_attribute("target", "_blank")
 
 
+async def test_lists_go_on_counting_and_tables_keep_their_alignment(person: Person) -> None:
+    session_id = await person.login.opened()
+    table = "| a | b | c |\n|:--|:-:|--:|\n| one | two | three |"
+    await person.login.said(session_id, f"say 4. four\n5. five\n\n{table}")
+
+    await person.chat(session_id)
+
+    assert await person.reply.locator("ol").evaluate("each => each.start") == 4
+    for name, side in (("one", "left"), ("two", "center"), ("three", "right")):
+        cell = person.reply.get_by_role("cell", name=name)
+        assert await cell.evaluate("each => getComputedStyle(each).textAlign") in (
+            side,
+            f"-webkit-{side}",
+        )
+
+
 async def test_a_tool_card_goes_from_started_to_completed_in_place(person: Person) -> None:
     session_id = await person.login.opened()
     await person.chat(session_id)
@@ -350,7 +366,7 @@ async def test_a_wrong_token_brings_the_form_that_says_where_to_find_one(
     person.losses_expected = True
 
     await person.page.goto(f"{person.url}/#token=no-token")
-    field = person.page.get_by_label(re.compile("token", re.IGNORECASE)).first
+    field = person.page.get_by_role("textbox", name=re.compile("token", re.IGNORECASE)).first
     await expect(field).to_be_visible()
     await expect(person.page.get_by_text("dev-tokens").first).to_be_visible()
     await field.fill(site.token())

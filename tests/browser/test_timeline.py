@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+from datetime import datetime
 
-from playwright.async_api import Locator, expect
+from playwright.async_api import Locator, Route, expect
 from tests.browser.conftest import Enter
 from tests.browser.person import Person
 from tests.browser.site import Site
@@ -62,6 +63,16 @@ async def test_each_entry_of_the_log_is_a_row_that_says_what_happened(person: Pe
     started = next(entry for entry in log if entry["kind"] == "turn.started")
     await expect(row(person, started["seq"])).to_contain_text(started["body"]["node"])
     await expect(row(person, started["seq"])).to_contain_text(str(started["body"]["fence"]))
+
+
+async def test_times_are_written_as_in_the_reader_s_country(entering: Enter, site: Site) -> None:
+    for locale, order in (("en-GB", "%d/%m"), ("en-US", "%m/%d")):
+        person = await entering(site, locale=locale, timezone_id="UTC")
+        session_id = await person.login.opened()
+        [opened] = await person.login.log(session_id)
+        await person.enter(session_id, "timeline")
+        day = datetime.fromisoformat(opened["at"]).strftime(order)
+        await expect(row(person, 1)).to_contain_text(day)
 
 
 async def test_the_raw_json_of_an_entry_is_a_click_away(person: Person) -> None:
@@ -127,6 +138,57 @@ async def test_a_take_over_is_seen(entering: Enter, own_site: Site) -> None:
     again = row(person, starts[1]["seq"])
     await expect(again).to_contain_text(starts[1]["body"]["node"])
     await expect(again).to_contain_text(str(starts[1]["body"]["fence"]))
+
+
+async def without(person: Person, session_id: str, missing: range, *, folded: bool) -> None:
+    """The session's log without some entries, whose last a `log.compacted` replaces if `folded`."""
+    body = {"from_seq": missing[0], "to_seq": missing[-1]}
+
+    async def cut(route: Route) -> None:
+        reply = await route.fetch()
+        page = await reply.json()
+        kept = []
+        for entry in page["items"]:
+            if folded and entry["seq"] == missing[-1]:
+                kept.append({**entry, "kind": "log.compacted", "turn_id": None, "body": body})
+            elif entry["seq"] not in missing:
+                kept.append(entry)
+        await route.fulfill(response=reply, json={**page, "items": kept})
+
+    await person.page.route(f"**/v1/sessions/{session_id}/events?*", cut)
+
+
+async def test_entries_that_retention_folded_are_rows_that_name_the_entry(person: Person) -> None:
+    session_id = await person.login.opened()
+    await person.login.said(session_id, "fill 8")
+    head = len(await person.login.log(session_id))
+    await without(person, session_id, range(4, 8), folded=True)
+
+    await person.enter(session_id, "timeline")
+
+    await expect(rows(person)).to_have_count(head)
+    for seq in (4, 5, 6):
+        await expect(row(person, seq)).to_contain_text("Folded into entry 7")
+        await expect(row(person, seq).get_by_role("img", name="Fault")).to_have_count(0)
+    await expect(row(person, 7)).to_contain_text("log.compacted")
+    await expect(row(person, 7)).to_contain_text("4\u20137")
+    await person.choose("Kind", "log.compacted")
+    await expect(rows(person)).to_have_count(1)
+
+
+async def test_a_gap_that_nothing_stands_for_is_a_fault(person: Person) -> None:
+    session_id = await person.login.opened()
+    await person.login.said(session_id, "fill 8")
+    await without(person, session_id, range(4, 6), folded=False)
+
+    await person.enter(session_id, "timeline")
+
+    for seq in (4, 5):
+        await expect(row(person, seq)).to_contain_text(f"the log has no entry {seq}")
+        await expect(row(person, seq).get_by_role("img", name="Fault")).to_be_visible()
+    await expect(row(person, 6)).not_to_contain_text("Gap")
+    await person.choose("Kind", "!")
+    await expect(rows(person)).to_have_count(2)
 
 
 async def test_what_is_copied_as_curl_reads_the_same(entering: Enter, site: Site) -> None:

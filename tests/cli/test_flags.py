@@ -15,7 +15,11 @@ from sessile.cli.flags import CHOICES, PANELS, changed, flag, read_settings, var
 from sessile.settings import Settings
 
 NAMES = [field.name for field in fields(Settings)]
-ADDRESSES = {"store_url": "memory", "notifier_url": "nats://here"}
+ADDRESSES = {
+    "store_url": "memory",
+    "notifier_url": "nats://here",
+    "retention_tenants": "acme=30",
+}
 ANOTHER: dict[type, str] = {int: "7", float: "0.5", str: "words"}
 
 

@@ -157,17 +157,21 @@ def test_a_data_directory_that_is_in_use_is_told(demo: Serve) -> None:
     assert ask(demo, "GET", "/healthz").status_code == 200
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "example.org", "::"])
-def test_an_address_that_others_can_reach_is_refused(
-    run: Callable[..., Ran], host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("host", "why"),
+    [("192.0.2.1", "Cannot assign requested address"), ("no.such.invalid", "there is no such")],
+)
+def test_an_address_that_is_none_of_this_machine_is_refused(
+    run: Callable[..., Ran], host: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
 
-    ran = run("serve", "--host", host)
+    ran = run("serve", "--host", host, "--port", "0")
 
     assert ran.code == 2
     assert ran.err.count("\n") == 1
-    assert "--host 127.0.0.1" in ran.err
+    assert host in ran.err
+    assert why in ran.err
     assert not list(tmp_path.iterdir())
 
 

@@ -224,3 +224,28 @@ test("a page that nobody sees lets go of its connection, and comes back to all t
   assert.deepEqual(told, ["connecting", "live", 1, "connecting", "asked 1", "live", 2, "connecting", "ended"]);
   assert.deepEqual(server.asked.map((each) => each.cursor), ["0", "1", "2"]);
 });
+
+test("a page that was opened behind another lets go of its connection too", async () => {
+  globalThis.document = Object.assign(new EventTarget(), { visibilityState: "hidden" });
+  const server = await serving([begin]);
+  let stop = () => {};
+  try {
+    const told = [];
+    await new Promise((resolve) => {
+      const handlers = {
+        onEntry: () => {},
+        onState: (state) => {
+          told.push(state);
+          if (told.join() === "connecting,live,connecting") resolve();
+        },
+        onReset: () => {},
+      };
+      stop = follow(new Api("tok"), "ses_1", 0, handlers, { hiddenSeconds: 0.2 });
+    });
+    assert.equal(server.asked.length, 1);
+  } finally {
+    stop();
+    server.close();
+    delete globalThis.document;
+  }
+});

@@ -89,14 +89,14 @@ test("a counter that fell means a node that began anew", () => {
   assert.equal(kept.length, 1, "nothing from before is compared with what is after");
 });
 
-test("five minutes are kept, of each node apart", () => {
+test("ten minutes are kept, of each node apart", () => {
   let readings = new Map();
-  for (let at = 0; at <= 400; at += 2) readings = added(readings, reading("g 1", at, at % 4 ? "b" : "a"));
+  for (let at = 0; at <= 700; at += 2) readings = added(readings, reading("g 1", at, at % 4 ? "b" : "a"));
 
   const at = (node) => readings.get(node).map((each) => each.at / 1000);
   assert.deepEqual([...readings.keys()].sort(), ["a", "b"]);
-  assert.deepEqual([at("a")[0], at("a").at(-1)], [104, 400]);
-  assert.deepEqual([at("b")[0], at("b").at(-1)], [102, 398]);
+  assert.deepEqual([at("a")[0], at("a").at(-1)], [104, 700]);
+  assert.deepEqual([at("b")[0], at("b").at(-1)], [102, 698]);
 });
 
 test("a node that is not heard any more is not shown any more", () => {

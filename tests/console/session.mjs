@@ -19,16 +19,17 @@ async function serving(log, { post, queued = [] } = {}) {
     if (url.pathname.endsWith("/turns")) return json(200, { items: queued, next: null });
     if (url.pathname === "/v1/sessions/ses_1") {
       const session = { session_id: "ses_1", title: "T", assistant: "demo", user_id: "alice", grants: [], status: "active" };
-      return json(200, { ...session, head: log.length, running_turn_id: null, queued: queued.length });
+      return json(200, { ...session, head: log.at(-1)?.seq ?? 0, running_turn_id: null, queued: queued.length });
     }
     if (request.headers.accept === "application/json") {
       const after = Number(url.searchParams.get("after"));
-      const items = log.slice(after, after + Math.min(200, Number(url.searchParams.get("limit"))));
+      const items = log.filter(({ seq }) => seq > after).slice(0, Math.min(200, Number(url.searchParams.get("limit"))));
       return json(200, { items, next: null });
     }
     reply.writeHead(200, { "content-type": "text/event-stream" });
     reply.write(": here\n\n");
-    for (const entry of log.slice(Number(request.headers["last-event-id"]))) {
+    const cursor = Number(request.headers["last-event-id"]);
+    for (const entry of log.filter(({ seq }) => seq > cursor)) {
       reply.write(`id: ${entry.seq}\nevent: ${entry.kind}\ndata: ${JSON.stringify(entry)}\n\n`);
     }
     return undefined;
@@ -131,4 +132,17 @@ test("what was refused is not kept, and says why", async () => {
     assert.ok(refusal instanceof Problem);
     assert.deepEqual(open.outbox.items, []);
   }, { post });
+});
+
+test("what retention folded before the window does not keep what is before it from being loaded", async () => {
+  const note = (seq) => ({ seq, kind: "session.updated", turn_id: null, at: AT, body: { title: String(seq) } });
+  const fold = { seq: 1800, kind: "log.compacted", turn_id: null, at: AT, body: { from_seq: 3, to_seq: 1800 } };
+  const tail = Array.from({ length: 100 }, (_, index) => note(1801 + index));
+  await opened([note(1), note(2), fold, ...tail], async (open, until) => {
+    await until(() => open.log.head === 1900);
+    assert.equal(open.earlier, true);
+    for (let times = 0; open.earlier && times < 10; times += 1) await open.loadEarlier();
+    assert.equal(open.earlier, false);
+    assert.deepEqual(open.entries.slice(0, 3).map(({ seq }) => seq), [1, 2, 1800]);
+  });
 });

@@ -10,7 +10,7 @@ import nats
 from tests.servers.nats import Nats
 from tests.servers.postgres import Postgres
 
-from sessile.adapters.memory import LocalNotifier
+from sessile.adapters.local_notifier import LocalNotifier
 from sessile.adapters.nats import NatsNotifier
 from sessile.adapters.postgres import PostgresNotifier
 from sessile.core.ids import NodeId

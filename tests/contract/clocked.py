@@ -5,7 +5,7 @@ set before each call.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -26,8 +26,10 @@ class Clocked:
         self._told = -1
         self._telling = asyncio.Lock()
 
-    def __getattr__(self, name: str) -> Callable[..., Any]:
+    def __getattr__(self, name: str) -> Any:
         method = getattr(self._store, name)
+        if not callable(method):
+            return Clocked(method, self._clock, self._connection)
 
         async def told(*args: Any, **kwargs: Any) -> Any:
             async with self._telling:
@@ -55,7 +57,8 @@ async def clocked(
                 TRUNCATE test_clock;
                 INSERT INTO test_clock VALUES (0);
                 CREATE OR REPLACE FUNCTION sessile_now_ms() RETURNS bigint LANGUAGE sql STABLE
-                AS 'SELECT now_ms FROM test_clock'
+                AS 'SELECT now_ms FROM test_clock';
+                GRANT SELECT ON test_clock TO sessile_app
                 """
             )
             yield Clocked(store, clock, connection)  # type: ignore[misc]

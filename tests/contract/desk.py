@@ -1,7 +1,7 @@
 """What the contract tests say over and over: open, submit, start, append, finish, look."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from tests.doubles import CountingIds, ManualClock
@@ -28,6 +28,7 @@ from sessile.core.context import Holding, Principal
 from sessile.core.events import (
     Entry,
     Event,
+    LogCompacted,
     MessageAdded,
     MessageDelta,
     ToolCompleted,
@@ -35,7 +36,7 @@ from sessile.core.events import (
     TurnSteered,
     WhenBusy,
 )
-from sessile.core.ids import CallId, MessageId, NodeId, SessionKey, TenantId, TurnId, UserId
+from sessile.core.ids import CallId, MessageId, NodeId, Seq, SessionKey, TenantId, TurnId, UserId
 from sessile.core.session import Session, Turn, evolve, evolve_session, unborn
 from sessile.core.turns import evolve_turn
 from sessile.ports.store import Committed, Found, Store
@@ -290,9 +291,13 @@ class Desk:
                 assert not entries
                 assert not turns
                 continue
-            assert [entry.seq for entry in entries] == list(range(1, len(entries) + 1))
             events = [codec.decode(entry) for entry in entries]
-            assert found.head == evolve(unborn(key, found.head.user_id), events)
+            due = 1
+            for entry, event in zip(entries, events, strict=True):
+                assert due == (event.from_seq if isinstance(event, LogCompacted) else entry.seq)
+                due = entry.seq + 1
+            head = evolve(unborn(key, found.head.user_id), events)
+            assert found.head == replace(head, head=Seq(due - 1))
             session: Session | None = None
             folded: dict[TurnId, Turn] = {}
             for entry, event in zip(entries, events, strict=True):

@@ -49,6 +49,7 @@ from sessile.pusher.projections import Projections
 from sessile.pusher.relay import PusherRelay
 from sessile.runtime.announce import Announcer
 from sessile.runtime.feed import Feed, Grown
+from sessile.runtime.limits import Limits
 from sessile.runtime.node import Node
 from sessile.runtime.outages import WatchedStore
 from sessile.runtime.reads import Reads
@@ -785,9 +786,11 @@ async def running(store: MemoryStore, notifier: Notifier) -> AsyncIterator[tuple
     settings = Settings(store_url="memory", sweep_seconds=0.05, access_check_seconds=3600.0)
     telemetry, threads = Telemetry(), Threads(threads_max=1)
     publish: Callable[[Committed], None] = Announcer(notifier=notifier, telemetry=telemetry).publish
+    clock = SystemClock()
     node = Node(
         store=WatchedStore(store),
-        clock=SystemClock(),
+        limits=Limits(store=store, clock=clock, settings=settings, telemetry=telemetry),
+        clock=clock,
         ids=CountingIds(),
         settings=settings,
         agents={},

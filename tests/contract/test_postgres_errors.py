@@ -294,7 +294,7 @@ async def plant(own: Any, what: str) -> None:
     """What happens to entries with the word "planted" in them."""
     await own.execute(
         f"""
-        CREATE SEQUENCE planted;
+        CREATE SEQUENCE planted; GRANT USAGE ON SEQUENCE planted TO sessile_app;
         CREATE FUNCTION planted() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN
             IF strpos(NEW.body, 'planted') > 0 THEN {what}; END IF;

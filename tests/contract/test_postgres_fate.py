@@ -384,7 +384,7 @@ async def test_what_was_looked_for_and_is_not_there_was_not_stored(clock: Manual
 
 
 FULL = """
-    CREATE SEQUENCE planted;
+    CREATE SEQUENCE planted; GRANT USAGE ON SEQUENCE planted TO sessile_app;
     CREATE FUNCTION planted() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
         IF nextval('planted') > 3 THEN RAISE EXCEPTION USING ERRCODE = '53100'; END IF;

@@ -567,8 +567,20 @@ PLANS = {
         "USING INDEX sqlite_autoindex_session_head_1 (tenant_id=? AND session_id=?)",
     ),
     "due": (
+        lambda it: reads.due_of(it, ACME, now_ms=1, due_max=1, known="[]"),
+        "USING INDEX session_head_due (tenant_id=? AND due_at_ms<?)",
+    ),
+    "sessions counted": (
+        lambda it: reads.how_many(it, ACME, "sessions", user_id=ANN.user_id, most=1),
+        "INDEX session_head_active (tenant_id=? AND user_id=?)",
+    ),
+    "turns counted": (
+        lambda it: reads.how_many(it, ACME, "queue", user_id=ANN.user_id, most=1),
+        "INDEX turn_waiting (tenant_id=? AND user_id=?)",
+    ),
+    "tenants with what is due": (
         lambda it: reads.due(it, now_ms=1, due_max=1, assistants=["support"]),
-        "USING INDEX session_head_due (due_at_ms<?)",
+        "USING COVERING INDEX session_head_due (tenant_id>?)",
     ),
     "queued": (
         lambda it: reads.turns(it, KEY, after=0, queued=True, limit=1),

@@ -31,11 +31,12 @@ VARIANTS: tuple[dict[str, Any], ...] = (
 
 
 class Target(NamedTuple):
-    """What a path names: a session, a turn, a call."""
+    """What a path names: a session, a turn, a call, a message."""
 
     session_id: str
     turn_id: str
     call_id: str
+    message_id: str = "msg_" + "1" * 32
 
 
 ABSENT = Target("ses_" + "0" * 32, "trn_" + "0" * 32, "call_" + "0" * 32)

@@ -58,6 +58,7 @@ class Gate:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.records = store.records
         self._holds: list[Hold] = []
         self._late: set[asyncio.Task[Any]] = set()
         self.calls: list[tuple[str, object]] = []
@@ -175,6 +176,17 @@ class Gate:
     async def summary(self, key: SessionKey, **how: Any) -> Any:
         return await self._pass("read", lambda: self._store.summary(key, **how), key, how)
 
+    async def how_many(self, tenant_id: TenantId, what: Any, **how: Any) -> int:
+        counted: int = await self._pass(
+            "how_many", lambda: self._store.how_many(tenant_id, what, **how), tenant_id, what
+        )
+        return counted
+
+    async def tokens(self, tenant_id: TenantId, *, since_ms: int) -> Any:
+        return await self._pass(
+            "tokens", lambda: self._store.tokens(tenant_id, since_ms=since_ms), tenant_id
+        )
+
     async def sessions(
         self,
         tenant_id: TenantId,
@@ -212,8 +224,10 @@ class Twice:
         self.find = store.find
         self.sessions = store.sessions
         self.turns = store.turns
+        self.how_many, self.tokens = store.how_many, store.tokens
         self.read = store.read
         self.summary = store.summary
+        self.records = store.records
 
     async def transact(self, key: SessionKey, command: Command) -> Committed:
         committed = await self._store.transact(key, command)
@@ -236,8 +250,10 @@ class Fills:
         self.error: type[Exception] = StorageFull
         self.asked = 0
         self.find, self.read, self.summary = store.find, store.read, store.summary
+        self.records = store.records
         self.identity, self.probe = store.identity, self._unless_full(store.probe)
         self.sessions, self.turns, self.sweep = store.sessions, store.turns, store.sweep
+        self.how_many, self.tokens = store.how_many, store.tokens
         self.transact = self._unless_full(store.transact)
         self.append = self._unless_full(store.append)
         self.renew = self._unless_full(store.renew)

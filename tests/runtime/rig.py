@@ -28,12 +28,16 @@ from sessile.ports.clock import Clock, IdSource
 from sessile.ports.notifier import Hint, Notifier
 from sessile.ports.store import Store
 from sessile.runtime.announce import Announcer
+from sessile.runtime.answers import Submitted
 from sessile.runtime.feed import Ended, Feed, Grown
 from sessile.runtime.gates import Gates
+from sessile.runtime.house import Housekeeper
+from sessile.runtime.keeping import Keeping
+from sessile.runtime.limits import Limits
 from sessile.runtime.node import Node
 from sessile.runtime.outages import WatchedStore
 from sessile.runtime.reads import Reads
-from sessile.runtime.sessions import Sessions, Submitted
+from sessile.runtime.sessions import Sessions
 from sessile.runtime.telemetry import Telemetry
 from sessile.runtime.threads import Threads
 from sessile.runtime.workers import Workers
@@ -173,8 +177,10 @@ class Rig:
         announcer = Announcer(notifier=notifier, telemetry=self.telemetry)
         self.threads = Threads(threads_max=settings.tool_threads_max)
         lease_ms = int(settings.lease_ttl_seconds * 1000)
+        self.limits = Limits(store=store, clock=clock, settings=settings, telemetry=telemetry)
         node = Node(
             store=WatchedStore(store),
+            limits=self.limits,
             clock=clock,
             ids=ids,
             settings=settings,
@@ -190,6 +196,10 @@ class Rig:
         self.workers = Workers(node=node, notifier=notifier, feed=self.feed)
         self.reads = Reads(node=node)
         self.gates = Gates(node=node, reads=self.reads)
+        self.house = Housekeeper(node=node, keeping=lambda: self.keeping, credentials=())
+        self.keeping = Keeping(
+            node=node, reads=self.reads, notifier=notifier, erase=self.house.ring
+        )
         self.sessions = Sessions(
             node=node,
             workers=self.workers,

@@ -121,7 +121,7 @@ async def test_a_deleted_session_leaves_nothing_and_its_turn_writes_nothing_more
 
     async with house.reader(node, session) as reader:
         await house.until(lambda: reader.entries)
-        await other.do(other.sessions.delete(ANN, session))
+        await other.do(other.keeping.delete(ANN, session))
         await house.until(lambda: reader.end == "gone", within=0.1)
 
     await stopped.wait()

@@ -160,7 +160,7 @@ async def test_a_reader_of_a_session_that_is_deleted_ends(house: House, lost: bo
     async with house.reader(other, session) as reader:
         await house.until(lambda: reader.items)
         house.wire.lost = lost
-        await node.do(node.sessions.delete(ANN, session))
+        await node.do(node.keeping.delete(ANN, session))
         await house.until(lambda: reader.end == "gone", within=1.1 if lost else 0.1)
 
 

@@ -10,7 +10,7 @@ from sessile.core.context import TurnContext
 from sessile.core.errors import IdempotencyConflict, InvalidInput, SessionBusy
 from sessile.core.ids import SessionKey
 from sessile.kit.assistant import Assistant
-from sessile.runtime.sessions import Submitted
+from sessile.runtime.answers import Submitted
 
 GIVEN = {"type": "message", "text": "a"}
 

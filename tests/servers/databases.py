@@ -21,7 +21,14 @@ from sessile.adapters.migrations import migrate_postgres
 _numbers = count(1)
 _free = list[str]()
 
-TABLES = "session_head, session, entry, turn, idempotency"
+APP_ROLE = """
+    DO $$ BEGIN CREATE ROLE sessile_app NOLOGIN;
+    EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$
+"""
+TABLES = (
+    "session_head, session, entry, turn, idempotency, account, credential, revocation,"
+    " audit, fork, erasure, compaction, chore"
+)
 
 
 @cache
@@ -47,13 +54,15 @@ async def database() -> AsyncIterator[str]:
     try:
         yield _of(name)
     finally:
-        await _execute(_of(name), f"TRUNCATE {TABLES}; UPDATE store SET epoch = 0")
+        await _execute(_of(name), f"TRUNCATE {TABLES}; UPDATE store SET epoch = 0, sign_in = 0")
         _free.append(name)
 
 
 @asynccontextmanager
 async def bare_database() -> AsyncIterator[str]:
-    """The address of one without a schema, which is gone afterwards."""
+    """The address of one without a schema, which is gone afterwards. Its server has the role of
+    applications, as any has on which a database was migrated."""
+    await _execute(server_dsn(), APP_ROLE)
     name = f"bare_{os.getpid()}_{next(_numbers)}"
     await _execute(server_dsn(), f"CREATE DATABASE {name}")
     try:

@@ -259,7 +259,7 @@ def unauthorised() -> Iterator[None]:
     def written(view: View, events: Iterable[Event]) -> tuple[Event, ...]:
         return tuple(events)
 
-    with patch("sessile.adapters.memory.authorised", written):
+    with patch("sessile.adapters.memory.store.authorised", written):
         yield
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import Collection, Coroutine, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from contextvars import Context
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -33,8 +33,10 @@ class Recorder:
         self.find = store.find
         self.sessions = store.sessions
         self.turns = store.turns
+        self.how_many, self.tokens = store.how_many, store.tokens
         self.read = store.read
         self.summary = store.summary
+        self.records = store.records
         self.renew, self.identity, self.probe = store.renew, store.identity, store.probe
 
     async def transact(self, key: SessionKey, command: Command) -> Committed:
@@ -98,6 +100,7 @@ class DicedStore:
         weather: Weather,
     ) -> None:
         self._store = store
+        self.records = store.records
         self._loop = loop
         self._chance = chance
         self.weather = weather
@@ -132,6 +135,12 @@ class DicedStore:
 
     async def summary(self, key: SessionKey, *, before: int) -> Entry | None:
         return await self._call(lambda: self._store.summary(key, before=before))
+
+    async def how_many(self, tenant_id: TenantId, what: Any, **how: Any) -> int:
+        return await self._store.how_many(tenant_id, what, **how)
+
+    async def tokens(self, tenant_id: TenantId, *, since_ms: int) -> Mapping[UserId, int]:
+        return await self._store.tokens(tenant_id, since_ms=since_ms)
 
     async def sessions(
         self,

@@ -168,6 +168,7 @@ def test_rows_that_are_the_fold_of_their_log_have_no_fault() -> None:
         "ends": 1,
         "calls": 1,
         "closed": 0,
+        "voided": 1,
     }
 
 

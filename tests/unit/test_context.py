@@ -10,10 +10,25 @@ from typing import Any
 import pytest
 from tests.unit.machines import ADMIN, FOREIGN_ADMIN, KEY, NAMESAKE, OWNER, STRANGER
 
-from sessile.core.context import Holding, Identity, Principal, TurnContext
-from sessile.core.errors import ContextExpired, ContextMismatch, InvalidInput, SessileError
+from sessile.core.context import SCOPES, Holding, Identity, Principal, TurnContext
+from sessile.core.errors import (
+    ContextExpired,
+    ContextMismatch,
+    InvalidInput,
+    RoleRequired,
+    SessileError,
+)
 from sessile.core.events import Progress
-from sessile.core.ids import CallId, Fence, NodeId, TenantId, TurnId, UserId
+from sessile.core.ids import (
+    CallId,
+    Fence,
+    NodeId,
+    SessionId,
+    SessionKey,
+    TenantId,
+    TurnId,
+    UserId,
+)
 from sessile.core.transcript import History
 
 IDENTITY = Identity(
@@ -239,7 +254,7 @@ def test_what_a_tool_asks_for_goes_through_the_door_below_its_call(
         (STRANGER, False),
         (NAMESAKE, False),
         (FOREIGN_ADMIN, False),
-        (Principal(tenant_id=KEY.tenant_id, user_id=UserId("ANN")), False),
+        (Principal(tenant_id=KEY.tenant_id, user_id=UserId("OWNER")), False),
         (
             Principal(
                 tenant_id=KEY.tenant_id,
@@ -291,3 +306,36 @@ def test_a_name_that_no_database_takes_is_nobodys(field: str, name: str) -> None
         Principal(tenant_id=TenantId(names["tenant_id"]), user_id=UserId(names["user_id"]))
 
     assert refused.value.details == {"field": field}
+
+
+def test_g11_a_principal_of_one_session_reaches_no_other() -> None:
+    only = replace(OWNER, only=SessionId("ses_1"), roles=frozenset({"admin"}))
+
+    assert only.may_reach(SessionKey(OWNER.tenant_id, SessionId("ses_1")), UserId("bob"))
+    assert not only.may_reach(SessionKey(OWNER.tenant_id, SessionId("ses_2")), OWNER.user_id)
+
+
+@pytest.mark.parametrize(
+    ("scopes", "good_for"),
+    [(None, "read write admin"), ([], ""), (["read"], "read"), (["write"], "read write"),
+     (["admin"], "read write admin"), (["read", "admin"], "read write admin"), (["other"], "")],
+)  # fmt: skip
+def test_a_scope_has_those_below_it_in_it(scopes: list[str] | None, good_for: str) -> None:
+    who = replace(OWNER, scopes=None if scopes is None else frozenset(scopes))
+
+    assert [scope for scope in SCOPES if who.has_scope(scope)] == good_for.split()
+    for scope in SCOPES:
+        if scope not in good_for.split():
+            with pytest.raises(RoleRequired):
+                who.check_scope(scope)
+
+
+def test_a_service_acts_as_a_plain_user_of_its_tenant() -> None:
+    service = replace(OWNER, roles=frozenset({"service", "admin"}), scopes=frozenset({"read"}))
+
+    bob = service.acting_for(UserId("bob"))
+
+    assert (bob.tenant_id, bob.user_id, bob.roles) == (OWNER.tenant_id, "bob", frozenset())
+    assert bob.scopes == {"read"}
+    with pytest.raises(RoleRequired):
+        replace(OWNER, roles=frozenset({"admin"})).acting_for(UserId("bob"))

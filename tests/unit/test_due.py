@@ -2,7 +2,7 @@
 
 import pytest
 
-from sessile.core.ids import SessionId, SessionKey, TenantId
+from sessile.core.ids import SessionId, SessionKey, TenantId, UserId
 from sessile.runtime import due as due_module
 from sessile.runtime.due import Due
 
@@ -51,6 +51,59 @@ def test_what_a_whole_answer_does_not_show_was_run_elsewhere() -> None:
     swept(due, "db")
 
     assert left(due) == "bd"
+
+
+def of(tenant: str, name: str) -> SessionKey:
+    return SessionKey(TenantId(tenant), SessionId(f"ses_{name}"))
+
+
+def test_tenants_take_turns_and_of_each_the_longest_due_is_first() -> None:
+    due = waiting("abc")
+    for name in "xy":
+        due.add(of("other", name))
+
+    assert left(due) == "axbyc"
+
+
+def test_a_tenant_that_is_full_is_passed_over_and_keeps_its_place() -> None:
+    due = waiting("ab")
+    due.add(of("other", "x"))
+
+    assert due.pop(lambda tenant: tenant == "acme") == of("other", "x")
+    assert due.pop(lambda tenant: tenant == "acme") is None
+    assert not due.has_next(lambda tenant: tenant == "acme")
+    assert left(due) == "ab"
+
+
+def test_where_there_is_no_room_the_tenant_with_most_gives_up_its_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(due_module, "KEPT_MAX", 4)
+    due = waiting("abcd")
+
+    for name in "xyz":
+        due.add(of("other", name))
+
+    assert len(due) == 4
+    assert left(due) == "axby"
+
+
+def test_who_waits_apart_waits_for_no_slot_until_the_user_has_one_to_give() -> None:
+    due = waiting("a")
+    ann = (TenantId("acme"), UserId("ann"))
+    due.set_apart(key("b"), ann)
+    due.set_apart(key("c"), ann)
+    due.add(key("b"))
+
+    assert left(due) == "a"
+    assert key("b") in due
+    assert due.waits_apart(ann)
+    assert due.ask(free=0) == 1 + 2
+    assert due.pop_apart((TenantId("acme"), UserId("bob"))) is None
+    assert due.pop_apart(ann) == key("b")
+    swept(due, "")
+    swept(due, "")
+    assert due.pop_apart(ann) is None, "it was run elsewhere"
 
 
 def test_a_sweep_asks_for_one_more_than_is_known_so_that_its_answer_is_whole() -> None:

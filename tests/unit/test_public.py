@@ -8,7 +8,7 @@ from typing import Any, get_origin
 import pytest
 
 import sessile
-from sessile import Reads, Server, Sessions
+from sessile import Keeping, Reads, Server, Sessions
 
 TYPED = {
     alias.name
@@ -37,7 +37,7 @@ def test_another_name_is_not_there() -> None:
     "method",
     [
         *(Server.open, Server.submit, Server.cancel, Server.history, Server.app),
-        *(Sessions.open_with, Sessions.edit, Sessions.update, Sessions.close, Sessions.delete),
+        *(Sessions.open_with, Sessions.edit, Sessions.update, Sessions.close, Keeping.delete),
         *(Reads.found, Reads.sessions, Reads.turn, Reads.turns, Reads.messages),
     ],
     ids=lambda method: method.__qualname__,

@@ -15,6 +15,7 @@ from tests.walk.wire import in_time
 from sessile import AgentFailed, Assistant, Principal, Server, Settings, ToolError, TurnContext
 from sessile.adapters.dev_tokens import DevTokens
 from sessile.http.app import App
+from sessile.ports.clock import Clock
 from sessile.ports.store import Store
 from sessile.wiring import dev_tokens
 
@@ -155,6 +156,7 @@ async def walking(
     store_url: str = "memory",
     mount: Callable[[Server], None] | None = None,
     store: Store | None = None,
+    clock: Clock | None = None,
     **settings: Any,
 ) -> AsyncIterator[Walk]:
     holds = Holds()
@@ -162,12 +164,13 @@ async def walking(
     given = Settings(data_dir=data_dir, store_url=store_url, **chosen)
     async with AsyncExitStack() as stack:
         brought = None if store is None else lambda *_: nullcontext(store)
-        server = Server(*assistants(holds), settings=given, store=brought)
+        server = Server(*assistants(holds), settings=given, store=brought, clock=clock)
         if mount is not None:
             mount(server)
         await stack.enter_async_context(server)
         tokens = dev_tokens(given)
-        app = server.app(tokens)
+        app = server.app()
+        server.identity.let_in(tokens)  # the ones that tests may change
         clients: dict[str, httpx2.AsyncClient] = {}
         for user in ("admin", "alice", "bob", "nobody"):
             known = [login.token for login in tokens.logins if login.user_id == user]

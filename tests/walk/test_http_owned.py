@@ -16,6 +16,7 @@ from sessile.core.ids import SessionId, TenantId, TurnId, UserId
 
 ABSENT = "ses_" + "0" * 32
 ABSENT_TURN = "trn_" + "0" * 32
+ABSENT_MESSAGE = "msg_01a01a01a01a701a801a01a01a01a01a"
 ABSENT_CALL = "call_" + "0" * 32
 
 # Every route with a session in its path; `test_no_route_is_forgotten` compares with OpenAPI.
@@ -27,6 +28,7 @@ ROUTES: dict[tuple[str, str], Any] = {
     ("POST", "/v1/sessions/{session_id}/fork"): {"turn_id": "{turn_id}"},
     ("GET", "/v1/sessions/{session_id}/export"): None,
     ("GET", "/v1/sessions/{session_id}/messages"): None,
+    ("POST", "/v1/sessions/{session_id}/messages/{message_id}/redact"): {},
     ("GET", "/v1/sessions/{session_id}/tools"): None,
     ("GET", "/v1/sessions/{session_id}/context"): None,
     ("GET", "/v1/sessions/{session_id}/events"): None,
@@ -44,7 +46,9 @@ ROUTES: dict[tuple[str, str], Any] = {
 async def request(
     client: httpx2.AsyncClient, method: str, path: str, body: Any, session_id: str, turn_id: str
 ) -> httpx2.Response:
-    path = path.format(session_id=session_id, turn_id=turn_id, call_id=ABSENT_CALL)
+    path = path.format(
+        session_id=session_id, turn_id=turn_id, call_id=ABSENT_CALL, message_id=ABSENT_MESSAGE
+    )
     if body is None:
         return await client.request(method, path)
     content = json.dumps(body).replace("{turn_id}", turn_id)
@@ -108,7 +112,9 @@ async def test_without_a_token_nothing_is_told(walk: Walk, token: str) -> None:
     for (method, path), body in ROUTES.items():
         replies = []
         for each in (session_id, ABSENT):
-            url = path.format(session_id=each, turn_id=ended, call_id=ABSENT_CALL)
+            url = path.format(
+                session_id=each, turn_id=ended, call_id=ABSENT_CALL, message_id=ABSENT_MESSAGE
+            )
             replies.append(await walk.nobody.request(method, url, json=body, headers=headers))
         problem(replies[0], 401, "unauthenticated")
         assert replies[0].headers["www-authenticate"] == 'Bearer realm="sessile"'
@@ -174,7 +180,9 @@ async def test_an_admin_reaches_every_session_of_its_tenant(walk: Walk) -> None:
             continue
         turn_id = waiting if method in ("PATCH", "POST") and "fork" not in path else ended
         reply = await request(walk.admin, method, path, body, session_id, turn_id)
-        if "{call_id}" in path:
+        if "{message_id}" in path:
+            assert reply.json()["code"] == "message_not_found", "as with the call below"
+        elif "{call_id}" in path:
             assert reply.json()["code"] == "call_not_found", "it is the call that is not there"
         else:
             assert reply.status_code < 300, (method, path, reply.text)

@@ -6,6 +6,7 @@ from pathlib import Path
 from threading import Barrier
 from typing import Any
 
+import httpx2
 import pytest
 from tests.walk.people import walking
 
@@ -130,14 +131,21 @@ def test_an_admins_token_is_one_word(tmp_path: Path, token: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org", ""])
-async def test_they_are_refused_where_other_machines_can_come(tmp_path: Path, host: str) -> None:
-    server = Server(Assistant("echo", agent=_nothing), settings=Settings(
-        host=host, data_dir=tmp_path, store_url="memory"))  # fmt: skip
+async def test_they_open_nothing_where_other_machines_can_come(tmp_path: Path, host: str) -> None:
+    settings = Settings(
+        host=host, data_dir=tmp_path, store_url="memory", dev_token="dev-secret", pusher_key="k",
+        pusher_secret="s",
+    )  # fmt: skip
 
-    with pytest.raises(ValueError, match="development tokens are for this one alone"):
-        server.app()
+    async with Server(Assistant("echo", agent=_nothing), settings=settings) as server:
+        transport = httpx2.ASGITransport(server.app())
+        headers = {"authorization": "Bearer dev-secret"}
+        async with httpx2.AsyncClient(transport=transport, base_url="https://a.example") as client:
+            assert (await client.get("/v1/me", headers=headers)).status_code == 401
 
     assert not (tmp_path / "dev-tokens").exists()
+    with pytest.raises(ValueError, match="development tokens are for this one alone"):
+        check_host(host)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
@@ -151,8 +159,6 @@ async def test_a_server_that_others_reach_answers_to_any_name(tmp_path: Path) ->
         server = walk.server
         server.settings = Settings(host="0.0.0.0", store_url="memory")
         app = server.app(walk.tokens)
-        import httpx2
-
         async with httpx2.AsyncClient(
             transport=httpx2.ASGITransport(app), base_url="https://sessile.example"
         ) as client:

@@ -1,13 +1,16 @@
 """What Sessile uses of asyncpg, which has no types of its own."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import Any, Generic, TypeVar, overload
+
+C = TypeVar("C", bound=Connection)
 
 Record = Sequence[Any]
 
 class Connection:
     async def execute(self, query: str, *args: object) -> str: ...
+    async def executemany(self, command: str, args: Sequence[Sequence[Any]]) -> None: ...
     async def fetch(self, query: str, *args: object) -> list[Record]: ...
     async def fetchrow(self, query: str, *args: object) -> Record | None: ...
     async def fetchval(self, query: str, *args: object) -> Any: ...
@@ -23,10 +26,11 @@ class Connection:
     async def close(self, *, timeout: float | None = None) -> None: ...
     def terminate(self) -> None: ...
 
-class Pool:
-    def acquire(self, *, timeout: float | None = None) -> AbstractAsyncContextManager[Connection]: ...
+class Pool(Generic[C]):
+    def acquire(self, *, timeout: float | None = None) -> AbstractAsyncContextManager[C]: ...
     def terminate(self) -> None: ...
 
+@overload
 async def connect(
     dsn: str,
     *,
@@ -34,12 +38,23 @@ async def connect(
     command_timeout: float | None = None,
     server_settings: Mapping[str, str] = {},
 ) -> Connection: ...
+@overload
+async def connect(
+    dsn: str,
+    *,
+    connection_class: type[C],
+    timeout: float = 60,
+    command_timeout: float | None = None,
+    server_settings: Mapping[str, str] = {},
+) -> C: ...
 async def create_pool(
     dsn: str,
     *,
+    connection_class: type[C],
+    reset: Callable[[Any], Awaitable[None]],
     min_size: int = 10,
     max_size: int = 10,
     timeout: float = 60,
     command_timeout: float | None = None,
     server_settings: Mapping[str, str] = {},
-) -> Pool: ...
+) -> Pool[C]: ...

@@ -44,6 +44,10 @@ class DevTokens:
     async def principal(self, token: str) -> Principal | None:
         return self._principals.get(_hash(token))
 
+    def knows(self, principal: Principal) -> bool:
+        """Whether there is a token of this one, still."""
+        return principal in self._principals.values()
+
 
 def check_host(host: str) -> None:
     """Raises ValueError: development tokens are for this machine alone."""

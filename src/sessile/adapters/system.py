@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from threading import Lock
 
-from sessile.core.ids import CallId, MessageId, NodeId, SessionId, TurnId
+from sessile.core.ids import AuditId, CallId, MessageId, NodeId, SessionId, TurnId
 
 _CHANCE_BITS = 74
 _STEP_BITS = 48
@@ -50,6 +50,9 @@ class Uuid7Ids:
 
     def call_id(self) -> CallId:
         return CallId("call_" + self._uuid7())
+
+    def audit_id(self) -> AuditId:
+        return AuditId("aud_" + self._uuid7())
 
     def _uuid7(self) -> str:
         with self._lock:

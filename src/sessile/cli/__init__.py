@@ -1,4 +1,4 @@
-"""The command line: serve, chat, log, migrate, restored, doctor, verify.
+"""The command line: serve, chat, log, users, keys, migrate, restored, erase, doctor, verify.
 
 A command imports what it needs when it runs, so that `--help` is quick.
 """
@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
+from sessile.cli import access
+from sessile.cli.access import DataDirOption, JsonOption, StoreUrlOption, database
 from sessile.cli.failure import CommandFailed
 from sessile.cli.flags import read_settings, with_settings
 from sessile.cli.plain import lines
@@ -25,6 +27,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(access.users, name="users")
+app.add_typer(access.keys, name="keys")
 
 SessionArgument = Annotated[
     str, typer.Argument(metavar="SESSION", help="A session's id.", show_default=False)
@@ -43,24 +48,6 @@ UserOption = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="Whose token of dev-tokens to take.", show_default=False),
 ]
-DataDirOption = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="PATH",
-        help=r"The server's data directory. [dim]\[default: sessile-data; SESSILE_DATA_DIR][/dim]",
-        show_default=False,
-    ),
-]
-StoreUrlOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="URL",
-        help=r"sqlite (a file in the data directory), or postgresql://…"
-        r" [dim]\[default: sqlite; SESSILE_STORE_URL][/dim]",
-        show_default=False,
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="JSON, for programs.")]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -102,6 +89,7 @@ def _sessile(
     [bold]sessile chat[/bold]                     talk to it from another terminal
     [bold]echo Hello | sessile chat[/bold]        the same from a script
     [bold]sessile log ses_… --follow[/bold]       what happens in a session, as it happens
+    [bold]sessile users add TENANT USER[/bold]    let somebody sign in with a password
     [bold]sessile doctor[/bold]                   hold a database against its own log
     """
 
@@ -247,7 +235,7 @@ def log(
             url=url if data_dir is None and store_url is None else None,
             token=token,
             user=user,
-            settings=_database(data_dir, store_url or "sqlite"),
+            settings=database(data_dir, store_url or "sqlite"),
             after=after,
             follow=follow,
             as_json=as_json,
@@ -260,7 +248,7 @@ def migrate(*, data_dir: DataDirOption = None, store_url: StoreUrlOption = None)
     """Bring a database to this version's schema; `serve` does the same when it starts."""
     from sessile.cli.migrate import migrate as run  # noqa: PLC0415
 
-    run(_database(data_dir, store_url))
+    run(database(data_dir, store_url))
 
 
 @app.command()
@@ -274,7 +262,26 @@ def restored(*, data_dir: DataDirOption = None, store_url: StoreUrlOption = None
     """
     from sessile.cli.restored import restored as run  # noqa: PLC0415
 
-    run(_database(data_dir, store_url))
+    run(database(data_dir, store_url))
+
+
+@app.command()
+def erase(
+    tenant: Annotated[str, typer.Argument(metavar="TENANT", show_default=False)],
+    user: Annotated[str, typer.Argument(metavar="USER", show_default=False)],
+    *,
+    data_dir: DataDirOption = None,
+    store_url: StoreUrlOption = None,
+) -> None:
+    """Remove everything of a user: sessions, forks of them, keys and credentials.
+
+    Nodes may go on using a PostgreSQL database meanwhile. Of a server on
+    SQLite that runs, ask it: DELETE /v1/users/USER. What is cut off is gone
+    on with, by the next node that starts.
+    """
+    from sessile.cli.erase import erase as run  # noqa: PLC0415
+
+    run(database(data_dir, store_url), tenant, user)
 
 
 @app.command()
@@ -296,15 +303,7 @@ def doctor(
     """
     from sessile.cli.doctor import doctor as run  # noqa: PLC0415
 
-    run(_database(data_dir, store_url), sessions_max=sessions, as_json=as_json)
+    run(database(data_dir, store_url), sessions_max=sessions, as_json=as_json)
 
 
 app.command()(verify)
-
-
-def _database(data_dir: Path | None, store_url: str | None) -> Any:
-    """The settings of one that is looked at without a server."""
-    settings = read_settings(os.environ, {"data_dir": data_dir, "store_url": store_url})
-    if settings.store_url == "memory":
-        raise CommandFailed("a store in memory is its server's alone, and ends with it")
-    return settings

@@ -20,6 +20,7 @@ PANELS = {
     "body_bytes_max": "Sizes",
     "delta_milliseconds": "Streams",
     "pusher_app_id": "Pusher Channels",
+    "token_seconds_max": "Sign-in",
 }
 CHOICES = {
     "role": ("all", "surfaces", "turns"),

@@ -15,7 +15,7 @@ from sessile.cli.flags import changed, read_settings
 from sessile.cli.load import load, load_demo
 from sessile.cli.logs import configure
 from sessile.cli.serving import Serving, leave
-from sessile.settings import Settings, is_loopback
+from sessile.settings import Settings
 from sessile.wiring import Server
 
 LISTEN_BACKLOG = 2048
@@ -32,7 +32,6 @@ def serve(target: str | None, given: Mapping[str, Any]) -> None:
             " --store-url postgresql://USER@HOST/DATABASE"
         )
     server = _server(target, settings, given)
-    _refuse_foreign(server.settings.host)
     with (
         _listening(server.settings.host, server.settings.port) as listening,
         asyncio.Runner(loop_factory=auto_loop_factory()) as runner,
@@ -60,18 +59,14 @@ def _server(target: str | None, settings: Settings, given: Mapping[str, Any]) ->
     return server
 
 
-def _refuse_foreign(host: str) -> None:
-    if not is_loopback(host):
-        raise CommandFailed(
-            f"--host {host} can be reached from other machines, and development tokens are for"
-            " this one alone; use --host 127.0.0.1, with a proxy that authenticates before it"
-        )
-
-
 def _listening(host: str, port: int) -> socket.socket:
     if port > PORT_MAX:
         raise CommandFailed(f"--port: {port} is no port; the last one is {PORT_MAX}")
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise CommandFailed(f"--host: there is no such address as {host} here") from error
+    family, kind, protocol, _, address = found[0]
     listening = socket.socket(family, kind, protocol)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

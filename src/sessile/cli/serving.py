@@ -21,8 +21,8 @@ from sessile.cli.failure import CommandFailed
 from sessile.cli.plain import one_line
 from sessile.core.errors import SessileError
 from sessile.http.listener import Listener
-from sessile.settings import Settings, without_password
-from sessile.wiring import MissingExtra, Server, dev_tokens
+from sessile.settings import Settings, WrongSetting, without_password
+from sessile.wiring import DevTokens, MissingExtra, Server, dev_tokens
 
 logger = logging.getLogger("sessile.serve")
 
@@ -57,6 +57,9 @@ class Serving:
                 await stack.enter_async_context(self._server)
             except MissingExtra as error:
                 raise CommandFailed(str(error)) from error
+            except WrongSetting as error:
+                name, _, why = str(error).partition(":")
+                raise CommandFailed(f"--{name.replace('_', '-')}:{why}") from error
             except (SessileError, OSError, sqlite3.Error, ValueError) as error:
                 raise CommandFailed(self._cannot_open(error)) from error
             await self._serve()
@@ -77,16 +80,19 @@ class Serving:
 
     async def _serve(self) -> None:
         settings = self._server.settings
-        try:
-            tokens = dev_tokens(settings)
-        except (ValueError, OSError) as error:
-            raise CommandFailed(f"development tokens: {error}") from error
-        listener = _Listener(self._server.app(tokens), settings, http="httptools")
-        admin = next((login.token for login in tokens.logins if login.role == "admin"), None)
+        tokens: DevTokens | None = None
+        if settings.local:
+            try:
+                tokens = dev_tokens(settings)
+            except (ValueError, OSError) as error:
+                raise CommandFailed(f"development tokens: {error}") from error
+        else:
+            await self._refuse_closed()
+        listener = _Listener(self._server.app(), settings, http="httptools")
         spare_garbage()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(listener.serve([self._listening]))
-            self._announce(admin)
+            self._announce(tokens)
             await self._asked.wait()
             # Replies are sent and streams are fed until the last turn has ended.
             left_seconds = await self._drained()
@@ -94,6 +100,19 @@ class Serving:
             listener.force_exit = self._asked_again.is_set()
             listener.should_exit = True
         logger.info("stopped")
+
+    async def _refuse_closed(self) -> None:
+        """Raises CommandFailed where nobody could come in. Development tokens let nobody in from
+        other machines."""
+        settings = self._server.settings
+        let_in = settings.oidc_issuer or settings.role == "turns"
+        if not let_in and not await self._server.sign_in.is_used():
+            raise CommandFailed(
+                f"--host {settings.host} can be reached from other machines, where development"
+                " tokens are good for nothing, and there is no other way in: add somebody by"
+                " `sessile users add TENANT USER` or `sessile keys add TENANT USER`, or name an"
+                " issuer by --oidc-issuer and --oidc-audience"
+            )
 
     async def _drained(self) -> float:
         """No turn runs here any more. Answers what is left of the time for it."""
@@ -122,7 +141,7 @@ class Serving:
                     leave()
         return end - loop.time()
 
-    def _announce(self, token: str | None) -> None:
+    def _announce(self, tokens: DevTokens | None) -> None:
         settings = self._server.settings
         host, port = self._listening.getsockname()[:2]
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -144,6 +163,8 @@ class Serving:
         body = json.dumps({"input": {"type": "message", "text": "Hello"}})
         asked = [f"'{url}/v1/turns?wait=30'", "-H 'Content-Type: application/json'", f"-d '{body}'"]
         file = str(settings.data_dir / "dev-tokens")
+        logins = () if tokens is None else tokens.logins
+        token = next((login.token for login in logins if login.role == "admin"), None)
         shown = token or "none of an admin"
         if token is not None and not sys.stdout.isatty():
             # What is written elsewhere is kept, sent on, and read by others.
@@ -151,6 +172,8 @@ class Serving:
             token = f"$(awk '$4 == \"admin\" {{print $1; exit}}' {shlex.quote(file)})"
         if token is not None:
             asked.insert(1, f'-H "Authorization: Bearer {token}"')
+        if tokens is None:
+            asked.insert(1, '-H "Authorization: Bearer $TOKEN"')
         _say(f"Sessile {version('sessile')} on {url}")
         _say(f"  data        {one_line(data)}")
         _say(f"  assistants  {', '.join(names)}")
@@ -159,8 +182,12 @@ class Serving:
             return
         if settings.role == "surfaces":
             _say("  runs no turns: other nodes of this database do")
-        _say(f"  token       {shown}")
-        _say(f"  others      {one_line(file)}")
+        if tokens is None:
+            _say("  sign-in     by users, API keys and issuers: docs/sign-in.md")
+        else:
+            _say(f"  token       {shown}")
+            _say(f"  others      {one_line(file)}")
+            _say("  DEVELOPMENT TOKENS are let in, because this machine alone can reach the server")
         if settings.console:
             _say(f"  console     {_link(url, token)}")
         _say(f"  try         curl -s {' '.join(asked)}")

@@ -22,57 +22,70 @@ if TYPE_CHECKING:
 COLOURS = {"found": "red", "passed": "green"}
 
 
+UrlArgument = Annotated[str, typer.Argument(metavar="URL")]
+MappingOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|FILE",
+        help="How the backend is spoken to: a shipped one, or yours. Else it is recognised.",
+        show_default=False,
+    ),
+]
+TokensOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="WHO=TOKEN",
+        help="A bearer token, or @FILE, of p; and again of q, who must not see what p has.",
+        show_default=False,
+    ),
+]
+OnlyOption = Annotated[
+    list[str] | None, typer.Option(metavar="CHECK", help="This check's verdict; again for more.")
+]
+PartOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PART", help="Do this part of the workload; again for more."),
+]
+LimitOption = Annotated[
+    list[str] | None, typer.Option(metavar="NAME=VALUE", help="A threshold; --list shows them.")
+]
+MessagesOption = Annotated[
+    int, typer.Option(min=1, metavar="N", help="In the session that becomes long.")
+]
+SeedOption = Annotated[int, typer.Option(help="Of the workload's chance.")]
+HistoryOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Keep all that was asked and answered.")
+]
+FromOption = Annotated[
+    Path | None,
+    typer.Option("--from", metavar="FILE", help="Judge a history that was kept, again."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="The report as JSON on stdout.")]
+JunitOption = Annotated[Path | None, typer.Option(metavar="FILE", help="And as JUnit XML.")]
+HtmlOption = Annotated[Path | None, typer.Option(metavar="FILE", help="And as one page.")]
+ListOption = Annotated[bool, typer.Option("--list", help="Show checks, limits, mappings.")]
+OwnedOption = Annotated[
+    bool, typer.Option("--i-own-this-server", help="It may be another machine's, and be loaded.")
+]
+
+
 def verify(
     *,
-    url: Annotated[str, typer.Argument(metavar="URL")] = "http://localhost:3006",
-    mapping: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME|FILE",
-            help="How the backend is spoken to: one that is shipped, or your own. Else it is"
-            " recognised.",
-            show_default=False,
-        ),
-    ] = None,
-    token: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="WHO=TOKEN",
-            help="A bearer token, or @FILE, of p; and again of q, who must not see what p has.",
-            show_default=False,
-        ),
-    ] = None,
-    only: Annotated[
-        list[str] | None,
-        typer.Option(metavar="CHECK", help="This check's verdict; again for more."),
-    ] = None,
-    part: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PART", help="Do this part of the workload; again for more."),
-    ] = None,
-    limit: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="A threshold; --list shows them."),
-    ] = None,
-    messages: Annotated[
-        int, typer.Option(min=1, metavar="N", help="In the session that becomes long.")
-    ] = 60,
-    seed: Annotated[int, typer.Option(help="Of the workload's chance.")] = 0,
-    history: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Keep all that was asked and answered.")
-    ] = None,
-    from_: Annotated[
-        Path | None,
-        typer.Option("--from", metavar="FILE", help="Judge a history that was kept, again."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The report as JSON on stdout.")] = False,
-    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="And as JUnit XML.")] = None,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="And as one page.")] = None,
-    listed: Annotated[bool, typer.Option("--list", help="Show checks, limits, mappings.")] = False,
-    owned: Annotated[
-        bool,
-        typer.Option("--i-own-this-server", help="It may be another machine's, and be loaded."),
-    ] = False,
+    url: UrlArgument = "http://localhost:3006",
+    mapping: MappingOption = None,
+    token: TokensOption = None,
+    only: OnlyOption = None,
+    part: PartOption = None,
+    limit: LimitOption = None,
+    messages: MessagesOption = 60,
+    seed: SeedOption = 0,
+    history: HistoryOption = None,
+    from_: FromOption = None,
+    as_json: JsonOption = False,
+    junit: JunitOption = None,
+    html: HtmlOption = None,
+    listed: ListOption = False,
+    owned: OwnedOption = False,
 ) -> None:
     """Hold a chat backend, any one, against what a session promises.
 

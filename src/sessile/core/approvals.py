@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from sessile.core.commands import AnswerApproval, AwaitTurn, Decision, View
 from sessile.core.errors import ApprovalAnswered, CallNotFound, LeaseLost
@@ -130,7 +131,7 @@ def give_up(turn: Turn, *, by: UserId, reason: str) -> Iterator[Event]:
     )
 
 
-def counts(progress: Progress) -> dict[str, int]:
+def counts(progress: Progress) -> dict[str, Any]:
     """What a terminal event says of a turn's numbers."""
     numbers = progress.settled()
     return {

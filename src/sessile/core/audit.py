@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from sessile.core.closing import Closed
 from sessile.core.codec import decode, turn_of
 from sessile.core.events import (
     TERMINAL_KINDS,
@@ -17,16 +18,13 @@ from sessile.core.events import (
     MessageAdded,
     SessionClosed,
     SessionEvent,
+    SessionForked,
     SessionOpened,
     SessionRedacted,
     ToolEvent,
     ToolOutcome,
     ToolStarted,
     TurnAwaiting,
-    TurnCancelled,
-    TurnProgress,
-    TurnQueued,
-    TurnStarted,
 )
 from sessile.core.ids import CallId, Seq, SessionId, SessionKey, TenantId, TurnId, UserId
 from sessile.core.session import (
@@ -114,6 +112,12 @@ class SessionChecks:
         )
     )
 
+    voided: Check = field(
+        default_factory=lambda: Check(
+            "voided", "what is void in a log was voided by an entry of it", "sessions"
+        )
+    )
+
     @property
     def all(self) -> tuple[Check, ...]:
         return tuple(getattr(self, each.name) for each in fields(self))
@@ -129,49 +133,6 @@ class _Open:
     parents: dict[CallId, CallId | None] = field(default_factory=dict[CallId, CallId | None])
 
 
-@dataclass(slots=True)
-class _Closed:
-    """What may follow `session.closed`: attempts that take the running turn over once it was
-    lost, then what is written with its end, the end, and what was steered into it and never
-    read: each such input as a turn that is cancelled."""
-
-    running: TurnId | None
-    ending: bool = False
-    unread: int = 0
-    requeued: TurnId | None = None
-
-    @property
-    def whole(self) -> bool:
-        """What may not be left half done is not."""
-        return not self.ending and not self.unread and self.requeued is None
-
-    def allows(self, event: Event, *, steers_unread: int) -> bool:
-        """`steers_unread`: by the head before this event."""
-        match event:
-            case LogCompacted() | SessionRedacted():
-                return True
-            case TurnQueued() if self.unread:
-                self.unread -= 1
-                half_done, self.requeued = self.requeued, event.turn_id
-                return half_done is None and event.when_busy == "steer"
-            case TurnCancelled() if event.turn_id == self.requeued:
-                self.requeued = None
-                return True
-            case _:
-                return self._ends(event, steers_unread)
-
-    def _ends(self, event: Event, steers_unread: int) -> bool:
-        if self.running is None or turn_of(event) != self.running:
-            return False
-        if isinstance(event, TurnStarted):
-            return event.attempt > 1 and not self.ending
-        if event.kind in TERMINAL_KINDS:
-            self.running, self.ending, self.unread = None, False, steers_unread
-            return True
-        self.ending = True
-        return not event.kind.startswith("turn.") or isinstance(event, TurnProgress)
-
-
 class Audit:
     """One session's log, folded entry by entry; what does not fit goes to the checks."""
 
@@ -182,8 +143,11 @@ class Audit:
         self._session: Session | None = None
         self._open: dict[TurnId, _Open] = {}
         self._ended: set[TurnId] = set()
-        self._closed: _Closed | None = None
+        self._closed: Closed | None = None
         self._reliable = True
+        self._voids: Seq | None = None
+        """The first entry that is void, and no entry behind it says why."""
+        self._fork = False
 
     def take(self, entries: Iterable[Entry]) -> tuple[Turn, ...]:
         """Fold a page of the log. Answers the turns that ended in it, to be compared."""
@@ -223,6 +187,9 @@ class Audit:
             checks.closed.checked += 1
             if self._reliable and not self._closed.whole:
                 checks.closed.fault("what was begun behind its end is not whole", self._key)
+        checks.voided.checked += 1
+        if self._voids is not None:
+            checks.voided.fault(f"entry {self._voids} is void, and none says why", self._key)
         if self._reliable and (different := _different(self._head, head)):
             checks.head.fault(different, self._key)
         if self._session is None:
@@ -241,6 +208,7 @@ class Audit:
         event = decode(entry)
         self._number(entry, event)
         self._behind_the_end(entry, event)
+        self._void(entry, event)
         self._head = replace(evolve(self._head, (event,)), head=entry.seq)
         if (turn_id := turn_of(event)) is not None:
             return tuple(self._of_turn(turn_id, entry, event))
@@ -257,11 +225,21 @@ class Audit:
         if (entry.seq == 1) != isinstance(event, SessionOpened):
             self._checks.seq.fault(f"entry {entry.seq} is {event.kind}", self._key)
 
+    def _void(self, entry: Entry, event: Event) -> None:
+        """A copy in a fork may be void from its beginning."""
+        if isinstance(event, SessionForked):
+            self._fork = True
+        elif isinstance(event, SessionRedacted):
+            self._voids = None
+        elif getattr(event, "redacted", False) and self._voids is None:
+            copied = self._fork and entry.turn_id is None
+            self._voids = None if copied else entry.seq
+
     def _behind_the_end(self, entry: Entry, event: Event) -> None:
         before, closed = self._head, self._closed
         if closed is None:
             if isinstance(event, SessionClosed):
-                self._closed = _Closed(before.running_turn_id)
+                self._closed = Closed(before.running_turn_id)
             return
         allowed = closed.allows(event, steers_unread=before.steers_unread)
         if self._reliable and not allowed:

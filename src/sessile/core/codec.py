@@ -14,9 +14,13 @@ from sessile.core.ids import TurnId
 
 _KINDS: Mapping[str, type] = {cls.kind: cls for cls in get_args(Event) if cls is not Unknown}
 _COLUMNS = ("turn_id",)
+_MARK = "redacted"
 _BODY = {
-    cls: tuple(f.name for f in fields(cls) if f.name not in _COLUMNS) for cls in _KINDS.values()
+    cls: tuple(f.name for f in fields(cls) if f.name not in (*_COLUMNS, _MARK))
+    for cls in _KINDS.values()
 }
+_VOIDABLE = frozenset(cls for cls in _KINDS.values() if any(f.name == _MARK for f in fields(cls)))
+"""Where it is not voided, nothing is said of it: most entries never are."""
 _HAS_TURN = frozenset(
     cls for cls in _KINDS.values() if any(f.name == "turn_id" for f in fields(cls))
 )
@@ -82,7 +86,11 @@ def encode(event: Event) -> str:
     """The entry body of an event."""
     if isinstance(event, Unknown):
         return to_json(event.body)
-    return to_json({name: getattr(event, name) for name in _BODY[type(event)]})
+    cls = type(event)
+    body = {name: getattr(event, name) for name in _BODY[cls]}
+    if cls in _VOIDABLE and getattr(event, _MARK):
+        body[_MARK] = True
+    return to_json(body)
 
 
 def turn_of(event: Event) -> TurnId | None:
@@ -108,6 +116,8 @@ def decode(entry: Entry) -> Event:
     if missing := _REQUIRED[cls] - body.keys():
         raise ValueError(f"entry {entry.seq}: {entry.kind} without {', '.join(sorted(missing))}")
     values: dict[str, Any] = {name: body[name] for name in _BODY[cls] if name in body}
+    if cls in _VOIDABLE and body.get(_MARK) is True:
+        values[_MARK] = True
     for name in _TUPLES & values.keys():
         if not isinstance(values[name], list):
             raise ValueError(f"entry {entry.seq}: {entry.kind} with {name} that are no list")

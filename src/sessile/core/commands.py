@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, assert_never
 
 from sessile.core.context import Holding, Principal
-from sessile.core.errors import AssistantNotHere, InvalidInput
+from sessile.core.errors import AssistantNotHere, InvalidInput, LimitReached
 from sessile.core.events import (
     Event,
     JsonObject,
@@ -15,7 +15,8 @@ from sessile.core.events import (
     TurnSteered,
     WhenBusy,
 )
-from sessile.core.ids import CallId, MessageId, NodeId, SessionId, TurnId, UserId
+from sessile.core.ids import CallId, MessageId, NodeId, Seq, SessionId, TurnId, UserId
+from sessile.core.notes import Note
 from sessile.core.session import FREE, Lease, Session, SessionHead, Turn
 
 
@@ -70,7 +71,8 @@ class Press:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmitTurn:
     """`runner`: starts the turn at once if the session is free and it knows the assistant; else,
-    and where it is `None`, the turn is queued only."""
+    and where it is `None`, the turn is queued only. `limited`: why it is refused unless it repeats
+    one that was accepted."""
 
     principal: Principal
     turn_id: TurnId
@@ -80,13 +82,15 @@ class SubmitTurn:
     queue_max: int
     runner: Runner | None = None
     once: Once | None = None
+    limited: LimitReached | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenSession:
-    """`inherited`: what a fork copies, after `forked` says from where. `first`: submitted in the
-    same transaction, to the session that was opened or found; its answer is remembered by the
-    `once` of the open."""
+    """`inherited`: what a fork copies, after `forked` says from where; `origin_seen`: how far the
+    log was that it was read from, which must be as far still: else it may have been redacted.
+    `first`: submitted in the same transaction, to the session that was opened or found; its answer
+    is remembered by the `once` of the open. `limited`: why none is made, if there is none yet."""
 
     principal: Principal
     assistant: str
@@ -94,9 +98,11 @@ class OpenSession:
     metadata: JsonObject = field(default_factory=dict[str, Any])
     exclusive_key: str | None = None
     forked: SessionForked | None = None
+    origin_seen: Seq | None = None
     inherited: tuple[Event, ...] = ()
     first: SubmitTurn | None = None
     once: Once | None = None
+    limited: LimitReached | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +143,7 @@ class SetGrants:
     principal: Principal
     grants: tuple[str, ...]
     changeable: frozenset[str] | None = None
+    note: Note | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,11 +154,22 @@ class AnswerApproval:
     call_id: CallId
     granted: bool
     reason: str = ""
+    note: Note | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeleteSession:
     principal: Principal
+    note: Note | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpireSession:
+    """Delete it if it is idle and still ends at `head`, where it was found to be too old."""
+
+    principal: Principal
+    head: Seq
+    note: Note | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,6 +237,7 @@ Command = (
     | SetGrants
     | AnswerApproval
     | DeleteSession
+    | ExpireSession
     | StartTurn
     | AwaitTurn
     | ReleaseTurn
@@ -237,6 +256,8 @@ class View:
     turns: Mapping[TurnId, Turn] = field(default_factory=dict[TurnId, Turn])
     """The turn that the command names, the running one, and as much of the queue as it named."""
     remembered: Remembered | None = None
+    origin: SessionHead | None = None
+    """Of the session that an `OpenSession` is a fork of."""
     exclusive: bool = False
     """Shown, and locked, is the active session that holds the exclusive key of an `OpenSession`,
     not the one that it would have opened."""
@@ -273,6 +294,8 @@ class Named(NamedTuple):
     session: bool = False
     once: Once | None = None
     exclusive_key: str | None = None
+    origin: SessionId | None = None
+    """Of which only the head is needed; locked, as it must not be redacted meanwhile."""
 
 
 def named(command: Command) -> Named:
@@ -294,7 +317,12 @@ def named(command: Command) -> Named:
             )
         case OpenSession():
             first = Named() if command.first is None else named(command.first)
-            return first._replace(once=command.once, exclusive_key=command.exclusive_key)
+            forked = command.forked
+            return first._replace(
+                once=command.once,
+                exclusive_key=command.exclusive_key,
+                origin=None if forked is None else forked.from_session_id,
+            )
         case EditTurn():
             return Named(turn_id=command.turn_id, session=isinstance(command.input, Press))
         case CancelTurn():
@@ -307,7 +335,7 @@ def named(command: Command) -> Named:
             return Named(session=True)
         case AwaitTurn():
             return Named(turn_id=command.holding.turn_id)
-        case DeleteSession() | ReleaseTurn() | AnswerApproval():
+        case DeleteSession() | ExpireSession() | ReleaseTurn() | AnswerApproval():
             return Named()
         case StartTurn():
             return Named(queue="first", session=True)

@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Awaitable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import index
 from typing import Any, Literal, Protocol, cast
 
-from sessile.core.errors import InvalidInput
+from sessile.core.errors import InvalidInput, RoleRequired
 from sessile.core.events import JsonObject, Progress
 from sessile.core.ids import CallId, Fence, NodeId, SessionId, SessionKey, TenantId, TurnId, UserId
 from sessile.core.transcript import History
@@ -14,15 +14,25 @@ from sessile.core.transcript import History
 _NAME = re.compile("[^\0\ud800-\udfff]{0,200}")
 """Short enough for the keys of every table."""
 
+ROLES = ("admin", "operator", "service")
+SCOPES = ("read", "write", "admin")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
     """The caller of a request, as authentication found it. Raises InvalidInput where the tenant or
-    the user has a name that no database takes."""
+    the user has a name that no database takes.
+
+    `roles`: of `admin` (of the tenant), `operator` (sets grants) and `service` (acts for users of
+    its tenant); a plain user has none. `scopes`: what the credential is good for, of SCOPES; None
+    for all. `only`: the one session that it reaches.
+    """
 
     tenant_id: TenantId
     user_id: UserId
     roles: frozenset[str] = frozenset()
+    scopes: frozenset[str] | None = None
+    only: SessionId | None = None
 
     def __post_init__(self) -> None:
         for field_, name in (("tenant_id", self.tenant_id), ("user_id", self.user_id)):
@@ -35,7 +45,28 @@ class Principal:
     def may_reach(self, key: SessionKey, owner: UserId) -> bool:
         """A caller reaches sessions of its own tenant, and of these only its own unless it is an
         admin of the tenant."""
-        return self.tenant_id == key.tenant_id and (self.user_id == owner or "admin" in self.roles)
+        return (
+            self.tenant_id == key.tenant_id
+            and (self.user_id == owner or "admin" in self.roles)
+            and self.only in (None, key.session_id)
+        )
+
+    def has_scope(self, scope: str) -> bool:
+        """Whether the credential is good for it: each of SCOPES has those before it in it."""
+        if self.scopes is None:
+            return True
+        return bool(self.scopes.intersection(SCOPES[SCOPES.index(scope) :]))
+
+    def check_scope(self, scope: str) -> None:
+        """Raises RoleRequired where the credential is not good for it."""
+        if not self.has_scope(scope):
+            raise RoleRequired(f"this credential is not good for it: {scope}", scope=scope)
+
+    def acting_for(self, user_id: UserId) -> "Principal":
+        """A plain user of the tenant, for whom a service asks. Raises RoleRequired."""
+        if "service" not in self.roles:
+            raise RoleRequired("only a service acts for users", role="service")
+        return replace(self, user_id=user_id, roles=frozenset())
 
 
 @dataclass(frozen=True, slots=True)

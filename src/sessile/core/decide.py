@@ -5,12 +5,11 @@ answers; nothing is read before the lock, and nothing is decided after it. A ref
 and leaves no trace.
 """
 
-from collections.abc import Iterator
 from typing import assert_never
 
 from sessile.core import approvals
-from sessile.core.approvals import denials, give_up, released
-from sessile.core.attempts import finish, first_attempt, held, knows, queue, start
+from sessile.core.approvals import released
+from sessile.core.attempts import finish, first_attempt, held, knows, start
 from sessile.core.commands import (
     AnswerApproval,
     AwaitTurn,
@@ -20,6 +19,7 @@ from sessile.core.commands import (
     Decision,
     DeleteSession,
     EditTurn,
+    ExpireSession,
     FinishTurn,
     Once,
     OpenSession,
@@ -33,6 +33,7 @@ from sessile.core.commands import (
     View,
 )
 from sessile.core.context import Principal
+from sessile.core.displaced import displace, stopped
 from sessile.core.errors import (
     Forbidden,
     IdempotencyConflict,
@@ -52,12 +53,12 @@ from sessile.core.events import (
     SessionRevoked,
     SessionUpdated,
     TurnCancelled,
-    TurnCancelRequested,
     TurnEdited,
     TurnQueued,
     TurnSteered,
 )
 from sessile.core.events import SessionClosed as SessionClosedEvent
+from sessile.core.forks import check_origin
 from sessile.core.ids import Fence, TurnId
 from sessile.core.session import SessionHead, Turn
 
@@ -84,6 +85,8 @@ def decide(view: View, command: Command) -> Decision:
         case DeleteSession():
             _reached(view, command.principal)
             return Decision(deleted=True)
+        case ExpireSession():
+            return _expire(view, command)
         case StartTurn():
             return start(view, command)
         case ReleaseTurn():
@@ -101,6 +104,7 @@ def _reached(view: View, principal: Principal) -> SessionHead:
     head = view.head
     if head is None or not principal.may_reach(head.key, head.user_id):
         raise SessionNotFound()
+    principal.check_scope("write")
     return head
 
 
@@ -118,6 +122,7 @@ def _repeat(view: View, once: Once | None) -> Decision | None:
 
 
 def _open(view: View, command: OpenSession) -> Decision:
+    command.principal.check_scope("write")
     if repeat := _repeat(view, command.once):
         return repeat
     first = command.first
@@ -128,6 +133,10 @@ def _open(view: View, command: OpenSession) -> Decision:
         # A retry whose first try was applied: the id was minted before that.
         turn_id = None if first is None else first.turn_id
         return Decision(repeated=True, created=True, turn_id=turn_id)
+    if refusal := command.limited or (first and first.limited):
+        raise refusal
+    if command.origin_seen is not None:
+        check_origin(view, command)
     opened = SessionOpened(
         user_id=command.principal.user_id,
         assistant=command.assistant,
@@ -154,6 +163,14 @@ def _open(view: View, command: OpenSession) -> Decision:
     return accepted._replace(created=True)
 
 
+def _expire(view: View, command: ExpireSession) -> Decision:
+    head = _reached(view, command.principal)
+    busy = head.running_turn_id is not None or head.queued > 0
+    if busy or head.head != command.head:
+        return Decision(repeated=True)
+    return Decision(deleted=True)
+
+
 def _submit(view: View, command: SubmitTurn) -> Decision:
     head = _reached(view, command.principal)
     if repeat := _repeat(view, command.once):
@@ -163,6 +180,8 @@ def _submit(view: View, command: SubmitTurn) -> Decision:
         return Decision(repeated=True, turn_id=command.turn_id)
     if head.status == "closed":
         raise SessionClosed()
+    if command.limited is not None:
+        raise command.limited
     given = _read(command.input, view.assistant)
     running = head.running_turn_id
     busy = running is not None or head.queued > 0
@@ -184,7 +203,7 @@ def _submit(view: View, command: SubmitTurn) -> Decision:
         return Decision(events=(steered,), turn_id=running)
     displaced: tuple[Event, ...] = ()
     if command.when_busy == "interrupt":
-        displaced = tuple(_displace(view, head, by=command.principal, reason="displaced"))
+        displaced = tuple(displace(view, head, by=command.principal, reason="displaced"))
     ended = any(
         isinstance(event, TurnCancelled) and event.turn_id == running for event in displaced
     )
@@ -243,25 +262,6 @@ def _steerable(view: View, head: SessionHead) -> bool:
     return view.turns[running].status != "awaiting"
 
 
-def _displace(view: View, head: SessionHead, *, by: Principal, reason: str) -> Iterator[Event]:
-    """Cancels all that waits, and flags the turn that runs."""
-    for turn in queue(view):
-        yield TurnCancelled(turn_id=turn.turn_id, reason=reason, by=by.user_id)
-    running = head.running_turn_id
-    if running is not None and head.cancel_turn_id is None:
-        yield from _stopped(head, view.turns[running], by=by, reason=reason)
-
-
-def _stopped(head: SessionHead, turn: Turn, *, by: Principal, reason: str) -> Iterator[Event]:
-    """A turn that waits ends at once, but for one with a steer that nobody has read: it becomes a
-    turn when the end is written by who can read it. Its calls are denied at once in both."""
-    if turn.status == "awaiting" and not head.steers_unread:
-        yield from give_up(turn, by=by.user_id, reason=reason)
-        return
-    yield from denials(turn, by=by.user_id, reason=reason)
-    yield TurnCancelRequested(turn_id=turn.turn_id, by=by.user_id, reason=reason)
-
-
 def _edit(view: View, command: EditTurn) -> Decision:
     turn = _named_turn(view, command.principal, command.turn_id)
     if turn.status != "queued":
@@ -282,8 +282,8 @@ def _cancel(view: View, command: CancelTurn) -> Decision:
         cancelled = TurnCancelled(turn_id=turn.turn_id, reason=reason, by=by.user_id)
         return Decision(events=(cancelled,), turn_id=turn.turn_id)
     assert view.head is not None
-    stopped = tuple(_stopped(view.head, turn, by=by, reason=reason))
-    return Decision(events=stopped, turn_id=turn.turn_id)
+    ends = tuple(stopped(view.head, turn, by=by, reason=reason))
+    return Decision(events=ends, turn_id=turn.turn_id)
 
 
 def _named_turn(view: View, principal: Principal, turn_id: TurnId) -> Turn:
@@ -330,6 +330,6 @@ def _close(view: View, command: CloseSession) -> Decision:
     head = _reached(view, command.principal)
     if head.status == "closed":
         return Decision(repeated=True)
-    displaced = _displace(view, head, by=command.principal, reason="closed")
+    displaced = displace(view, head, by=command.principal, reason="closed")
     closed = SessionClosedEvent(by=command.principal.user_id, reason=command.reason)
     return Decision(events=(*displaced, closed))

@@ -9,7 +9,7 @@ class SessileError(Exception):
 
     code: ClassVar[str] = "error"
     status: ClassVar[int] = 500
-    retry_after_seconds: ClassVar[int | None] = None
+    retry_after_seconds: int | None = None
     """When set, the same request may succeed after this time."""
 
     def __init__(self, message: str = "", **details: object) -> None:
@@ -31,6 +31,14 @@ class Unauthenticated(SessileError):
     status = 401
 
 
+class IssuerAway(SessileError):
+    """The keys of the tokens' issuer are not known now, so that no token of it can be checked."""
+
+    code = "issuer_away"
+    status = 503
+    retry_after_seconds = 5
+
+
 class NotFound(SessileError):
     """There is no such thing, or it is not yours: the two are the same answer."""
 
@@ -50,6 +58,12 @@ class TurnNotFound(NotFound):
     code = "turn_not_found"
 
 
+class MessageNotFound(NotFound):
+    """There is no such message in this session."""
+
+    code = "message_not_found"
+
+
 class CallNotFound(NotFound):
     """No call of that id waits for an approval in this session."""
 
@@ -61,6 +75,12 @@ class Forbidden(SessileError):
 
     code = "forbidden"
     status = 403
+
+
+class RoleRequired(Forbidden):
+    """Your role, or what your credential is good for, does not include this."""
+
+    code = "role_required"
 
 
 class ApprovalAnswered(SessileError):
@@ -121,6 +141,18 @@ class QueueFull(SessileError):
     retry_after_seconds = 5
 
 
+class LimitReached(SessileError):
+    """The tenant or the user has as much as it may have. `limit` is the setting's name."""
+
+    code = "limit_reached"
+    status = 429
+
+    def __init__(self, message: str = "", *, limit: str = "", seconds: int = 1) -> None:
+        super().__init__(message, **({"limit": limit} if limit else {}))
+        self.limit = limit
+        self.retry_after_seconds = seconds
+
+
 class IdempotencyConflict(SessileError):
     """This idempotency key was used before, with another body."""
 
@@ -146,6 +178,20 @@ class TurnNotEnded(SessileError):
     """The turn has not ended yet; a fork is cut at one that has."""
 
     code = "turn_not_ended"
+    status = 409
+
+
+class StillInUse(SessileError):
+    """The message's turn has not ended, or another runs that has read it: cancel it first."""
+
+    code = "message_in_use"
+    status = 409
+
+
+class OriginMoved(SessileError):
+    """The session that is forked has grown meanwhile; read what came, and ask again."""
+
+    code = "origin_moved"
     status = 409
 
 

@@ -2,6 +2,8 @@
 
 Kind names are for ever. A field may be added with a default; none is renamed or removed.
 Everything here is made of JSON values, so that `codec` needs no rule a kind.
+
+`redacted`: there was content, and it was voided (`redaction`). It is written only where it is true.
 """
 
 from collections.abc import Mapping
@@ -34,6 +36,7 @@ class SessionOpened:
     title: str | None = None
     metadata: JsonObject = field(default_factory=dict[str, Any])
     exclusive_key: str | None = None
+    redacted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +47,7 @@ class SessionUpdated:
     title: str | None
     metadata: JsonObject
     by: UserId
+    redacted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,13 +88,17 @@ class SessionSummarized:
     kind: ClassVar[str] = "session.summarized"
     summary: str
     upto_seq: Seq
+    redacted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRedacted:
+    """The content of these messages was voided, wherever this log had it. `reason`: a code."""
+
     kind: ClassVar[str] = "session.redacted"
     message_ids: tuple[MessageId, ...]
     by: UserId
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +119,7 @@ class TurnQueued:
     message_id: MessageId
     by: UserId
     when_busy: WhenBusy = "enqueue"
+    redacted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +128,7 @@ class TurnEdited:
     turn_id: TurnId
     input: JsonObject
     by: UserId
+    redacted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +153,7 @@ class TurnSteered:
     message_id: MessageId
     input: JsonObject
     by: UserId
+    redacted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +203,7 @@ class TurnProgress(Progress):
     kind: ClassVar[str] = "turn.progress"
     turn_id: TurnId
     note: str = ""
+    redacted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,6 +223,7 @@ class TurnAwaiting:
     calls: tuple[JsonObject, ...] = ()
     output: str = ""
     open_message_id: MessageId | None = None
+    redacted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,6 +239,7 @@ class TurnCompleted(Progress):
     kind: ClassVar[str] = "turn.completed"
     turn_id: TurnId
     output: str
+    redacted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,6 +250,7 @@ class TurnFailed(Progress):
     turn_id: TurnId
     error: JsonObject
     output: str = ""
+    redacted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,6 +262,7 @@ class TurnCancelled(Progress):
     reason: str
     by: UserId
     output: str = ""
+    redacted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,6 +273,7 @@ class TurnInterrupted(Progress):
     turn_id: TurnId
     reason: str
     output: str = ""
+    redacted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,6 +295,7 @@ class MessageAdded:
     state: Literal["complete", "partial"] = "complete"
     steer_id: TurnId | None = None
     asked_again: bool = False
+    redacted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,6 +309,7 @@ class MessageDelta:
     offset: int
     text: str
     channel: Literal["text", "thinking"] = "text"
+    redacted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -313,6 +332,7 @@ class ToolEvent:
     name: str
     arguments: JsonObject
     parent_call_id: CallId | None = None
+    redacted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -380,6 +400,7 @@ class ApprovalRequested:
     message_id: MessageId
     name: str
     arguments: JsonObject
+    redacted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -403,6 +424,7 @@ class ApprovalDenied:
     by: UserId | None
     unanswered: int
     reason: str = ""
+    redacted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -414,6 +436,7 @@ class IntentDecided:
     threshold: float
     path: str
     reason: str = ""
+    redacted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -426,6 +449,7 @@ class ButtonOffered:
     button: str
     label: str
     payload: JsonObject = field(default_factory=dict[str, Any])
+    redacted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -436,6 +460,7 @@ class ButtonPressed:
     turn_id: TurnId
     button: str
     payload: JsonObject = field(default_factory=dict[str, Any])
+    redacted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

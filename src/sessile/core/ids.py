@@ -10,12 +10,13 @@ TurnId = NewType("TurnId", str)
 MessageId = NewType("MessageId", str)
 CallId = NewType("CallId", str)
 NodeId = NewType("NodeId", str)
+AuditId = NewType("AuditId", str)
 Seq = NewType("Seq", int)
 """A place in one session's log; the first entry has 1."""
 Fence = NewType("Fence", int)
 """Raised by one at each start of a turn's attempt; a write that names an older one is refused."""
 
-_FORM = re.compile(r"(ses|trn|msg|call)_[A-Za-z0-9_-]{1,64}")
+_FORM = re.compile(r"(ses|trn|msg|call|key|aud)_[A-Za-z0-9_-]{1,64}")
 
 
 class SessionKey(NamedTuple):

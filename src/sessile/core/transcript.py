@@ -103,18 +103,27 @@ class History:
 
     @property
     def summary(self) -> Entry | None:
-        return next((e for e in reversed(self._entries) if e.kind == _SUMMARY), None)
+        """The last one, but for those that were voided: what they stood for is told again."""
+        summaries = (e for e in reversed(self._entries) if e.kind == _SUMMARY)
+        return next((each for each in summaries if not is_void(each)), None)
 
     def _shown(self) -> tuple[Entry, ...]:
         summary = self.summary
         if summary is None:
-            return self._entries
+            return tuple(e for e in self._entries if e.kind != _SUMMARY)
         event = decode(summary)
         assert isinstance(event, SessionSummarized)
         # A copy in a fork names a seq of the session that it was copied from.
         covered = min(event.upto_seq, summary.seq)
         rest = (e for e in self._entries if e.seq > covered and e.kind != _SUMMARY)
         return (summary, *rest)
+
+
+def is_void(summary: Entry) -> bool:
+    """Whether a redaction took what it said."""
+    event = decode(summary)
+    assert isinstance(event, SessionSummarized)
+    return event.redacted
 
 
 def tokens_estimated(said: Iterable[Message]) -> int:

@@ -13,6 +13,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sessile.core.codec import to_json
+from sessile.core.context import Principal
 from sessile.core.errors import SessileError
 from sessile.http.assistants import AssistantRoutes
 from sessile.http.events import EventRoutes
@@ -20,6 +21,8 @@ from sessile.http.exchange import exchange
 from sessile.http.gates import GateRoutes
 from sessile.http.guard import Guard
 from sessile.http.health import HealthRoutes
+from sessile.http.identity import IdentityRoutes, MeRoutes
+from sessile.http.keeping import KeepingRoutes
 from sessile.http.problems import (
     ERRORS_MAX,
     MESSAGES,
@@ -37,6 +40,7 @@ from sessile.http.stream import Streams
 from sessile.http.traffic import Traffic
 from sessile.http.turns import TurnRoutes
 from sessile.ports.auth import Authenticator
+from sessile.runtime.identity import Identity
 
 DESCRIPTION = """\
 A session server for AI agents: every message, tool call and progress event lands in the session
@@ -52,6 +56,8 @@ TAGS = [
     {"name": "sessions", "description": "A conversation: one append-only log, and what it tells."},
     {"name": "turns", "description": "What is said to a session, and all that follows from it."},
     {"name": "gates", "description": "What a session is granted, and calls that wait for a yes."},
+    {"name": "identity", "description": "Who you are, and what lets you in."},
+    {"name": "keeping", "description": "What is removed, and what is remembered of it."},
     {"name": "events", "description": "The log as it grows."},
     {"name": "node", "description": "How this server is."},
 ]
@@ -91,7 +97,11 @@ class App:
             SessionRoutes(served).declare(self.routes)
             TurnRoutes(served).declare(self.routes)
             GateRoutes(served).declare(self.routes)
+            KeepingRoutes(served).declare(self.routes)
             EventRoutes(served, self._streams).declare(self.routes)
+            MeRoutes().declare(self.routes)
+            if isinstance(authenticator, Identity):
+                IdentityRoutes(served, authenticator).declare(self.routes)
             for router in served.routers:
                 self.routes.include_router(router)
         self.routes.add_exception_handler(HTTPException, _of_http)
@@ -106,7 +116,11 @@ class App:
             authenticator=authenticator,
             node=node,
             traffic=Traffic(served.telemetry),
+            count_request=self._count_request,
         )
+
+    def _count_request(self, principal: Principal) -> None:
+        self._served.limits.count_request(principal)  # there once the server is open
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._guarded(scope, receive, send)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.types import Receive, Scope, Send
 
 from sessile.core.errors import SessileError
-from sessile.core.ids import CallId, SessionId, TurnId, well_formed
+from sessile.core.ids import CallId, MessageId, SessionId, TurnId, well_formed
 from sessile.http.bodies import check_media_type, parse_json, read_body
 from sessile.http.exchange import Exchange, caller, exchange, here
 from sessile.http.problems import InvalidFields, SessionMismatch, problem
@@ -25,10 +25,12 @@ NUMBERS = {
     float: re.compile(r"-?[0-9]{1,100}(\.[0-9]{1,100})?", re.ASCII),
 }
 """What a number is in a query: Python would read `1_0`, ` 1` and `1.0` as well."""
-NOBODYS: Mapping[str, tuple[str, SessionId | TurnId | CallId]] = {
+NOBODYS: Mapping[str, tuple[str, str]] = {
     "session_id": ("ses", NOBODYS_SESSION),
     "turn_id": ("trn", TurnId("trn_")),
     "call_id": ("call", CallId("call_")),
+    "message_id": ("msg", MessageId("msg_")),
+    "key_id": ("key", "key_"),
 }
 """An id of another form names nothing: it is asked for under a name that nothing has, so that
 the answer is the same, and takes as long, as for any other id that does not exist."""
@@ -57,6 +59,7 @@ class Endpoint:
     def __init__(self, function: Callable[..., Awaitable[Any]]) -> None:
         self._function = function
         self._caller = self._here = self._body = ""
+        self._takes_tickets = False
         self._body_model: type[BaseModel] | None = None
         self._body_optional = False
         self._ids: list[str] = []
@@ -76,6 +79,8 @@ class Endpoint:
                 self._here = name
             case params.Path():
                 self._ids.append(name)
+            case params.Query() if name == "ticket":
+                self._takes_tickets = True
             case params.Query():
                 place = mark.alias or name
                 self._query[place] = _Parameter(name, place, TypeAdapter(hint), _number(hint))
@@ -97,12 +102,18 @@ class Endpoint:
 
     async def _arguments(self, scope: Scope, receive: Receive, asked: Exchange) -> dict[str, Any]:
         arguments: dict[str, Any] = {}
+        asked.takes_tickets = self._takes_tickets
         if self._caller:
             arguments[self._caller] = await asked.principal()
         if self._here:
             arguments[self._here] = asked
+        if asked.ticket and not self._takes_tickets:
+            raise InvalidFields([("ticket", "There is no such parameter")])
         path: dict[str, str] = scope["path_params"]
         for name in self._ids:
+            if name not in NOBODYS:  # a name that somebody else gave
+                arguments[name] = path[name]
+                continue
             prefix, nobodys = NOBODYS[name]
             arguments[name] = path[name] if well_formed(path[name], prefix=prefix) else nobodys
         asked.session_id = arguments.get("session_id")

@@ -6,6 +6,7 @@ from fastapi import FastAPI, Header, Query
 
 from sessile.core.codec import entry_json
 from sessile.core.context import Principal
+from sessile.core.errors import Unauthenticated
 from sessile.core.ids import SessionId
 from sessile.http import schemas
 from sessile.http.cursors import FORM, cursor, seq_of
@@ -66,6 +67,9 @@ class EventRoutes:
             str,
             Header(alias="Last-Event-ID", description="The last `id` of a stream; before `after`."),
         ] = "",
+        ticket: Annotated[
+            str, Query(description="In place of a token: of `POST /v1/tickets`, for this session.")
+        ] = "",
     ) -> Any:
         """The log behind a cursor: a stream, or a page where only JSON is accepted.
 
@@ -76,6 +80,8 @@ class EventRoutes:
         epoch = self._served.epoch
         behind = seq_of(after, epoch=epoch, plain=epoch)
         if "application/json" in accept and "text/event-stream" not in accept:
+            if asked.ticket:
+                raise Unauthenticated()  # a ticket opens streams, and nothing else
             return await self._page(caller, session_id, behind, limit)
         if last_event_id:
             behind = seq_of(last_event_id, epoch=epoch, plain=0)

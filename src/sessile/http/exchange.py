@@ -1,6 +1,6 @@
 """One request as every route sees it, and who asks."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -9,28 +9,43 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.types import Scope
 
 from sessile.core.context import Principal
-from sessile.core.errors import Unauthenticated
-from sessile.core.ids import SessionId, TurnId
+from sessile.core.ids import MessageId, SessionId, TurnId, UserId
 from sessile.ports.auth import Authenticator
+from sessile.runtime.asking import Asking
 
 
 @dataclass(slots=True)
 class Exchange:
-    """A request, as `guard` met it. `session_id`: what its path names, once that was read."""
+    """A request, as `guard` met it. `session_id`: what its path names, once that was read.
+    `address`: whence it came; a proxy's, where there is one. `ticket`: of its query, which counts
+    where its endpoint takes tickets."""
 
     request_id: str
     headers: Mapping[bytes, bytes]
     authenticator: Authenticator
+    count: Callable[[Principal], None]
     session_id: SessionId | None = None
+    address: str = ""
+    ticket: str = ""
+    takes_tickets: bool = False
+    counted: bool = False
+    _asking: Asking | None = None
+
+    @property
+    def asking(self) -> Asking:
+        """Raises Unauthenticated, InvalidInput."""
+        if self._asking is None:
+            ticket = self.ticket if self.takes_tickets else ""
+            self._asking = Asking.of(self.headers, self.authenticator, ticket=ticket)
+        return self._asking
 
     async def principal(self) -> Principal:
-        """Raises Unauthenticated."""
-        scheme, _, token = self.headers.get(b"authorization", b"").partition(b" ")
-        if scheme.lower() != b"bearer" or not token:
-            raise Unauthenticated()
-        principal = await self.authenticator.principal(token.decode("latin-1"))
-        if principal is None:
-            raise Unauthenticated()
+        """Raises Unauthenticated, RoleRequired, InvalidInput, and LimitReached; the request counts
+        once, however often who asks is asked for."""
+        principal = await self.asking.principal()
+        if not self.counted:
+            self.counted = True
+            self.count(principal)
         return principal
 
 
@@ -56,4 +71,6 @@ Here = Annotated[Exchange, Depends(here)]
 Caller = Annotated[Principal, Depends(caller)]
 """Whoever asks: a parameter of any route, your own too. 401 without valid credentials."""
 SessionPath = Annotated[SessionId, Path(description="The session's id.")]
+MessagePath = Annotated[MessageId, Path(description="The message's id.")]
+UserPath = Annotated[UserId, Path(description="A user's id; `me`: your own.")]
 TurnPath = Annotated[TurnId, Path(description="The turn's id.")]

@@ -6,7 +6,7 @@ from fastapi import FastAPI, Path
 
 from sessile.core.ids import CallId, SessionId
 from sessile.http import schemas
-from sessile.http.exchange import Caller, SessionPath
+from sessile.http.exchange import Caller, Here, SessionPath
 from sessile.http.reply import Reply, json_reply
 from sessile.http.served import BODY_PROBLEMS, SESSION_PROBLEMS, Served, declare
 from sessile.http.wire import session_wire, turn_wire
@@ -46,37 +46,42 @@ class GateRoutes:
             )
 
     async def set_grants(
-        self, caller: Caller, session_id: SessionPath, body: schemas.Grants
+        self, caller: Caller, here: Here, session_id: SessionPath, body: schemas.Grants
     ) -> Reply:
         """Say what the session is granted: by an operator or admin, or by its owner where its
         assistant lets owners."""
-        found = await self._served.gates.grant(caller, session_id, body.grants)
+        found = await self._served.gates.grant(
+            caller, session_id, body.grants, request_id=here.request_id
+        )
         return json_reply(200, session_wire(found))
 
     async def approve_call(
         self,
         caller: Caller,
+        here: Here,
         session_id: SessionPath,
         call_id: CallPath,
         body: schemas.Nothing | None = None,
     ) -> Reply:
         """Let a call that waits be made. Its turn goes on when no call waits any more."""
-        return await self._answer(caller, session_id, call_id, granted=True)
+        return await self._answer(caller, here, session_id, call_id, granted=True)
 
     async def deny_call(
         self,
         caller: Caller,
+        here: Here,
         session_id: SessionPath,
         call_id: CallPath,
         body: schemas.Denial | None = None,
     ) -> Reply:
         """Have a call that waits refused."""
         reason = "" if body is None else body.reason
-        return await self._answer(caller, session_id, call_id, granted=False, reason=reason)
+        return await self._answer(caller, here, session_id, call_id, granted=False, reason=reason)
 
     async def _answer(
         self,
         caller: Caller,
+        here: Here,
         session_id: SessionId,
         call_id: CallId,
         *,
@@ -84,6 +89,11 @@ class GateRoutes:
         reason: str = "",
     ) -> Reply:
         turn = await self._served.gates.answer(
-            caller, session_id, call_id, granted=granted, reason=reason
+            caller,
+            session_id,
+            call_id,
+            granted=granted,
+            reason=reason,
+            request_id=here.request_id,
         )
         return json_reply(200, turn_wire(turn))

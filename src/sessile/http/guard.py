@@ -3,12 +3,14 @@ the headers of its reply, its line in the log."""
 
 import logging
 import re
+from collections.abc import Callable
 from itertools import count
 from time import perf_counter
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sessile.core.context import Principal
 from sessile.core.errors import SessileError
 from sessile.http.exchange import Exchange
 from sessile.http.problems import (
@@ -40,7 +42,7 @@ LENGTH_DIGITS_MAX = 18
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 ONCE_ONLY = (
     b"authorization", b"content-encoding", b"content-type", b"host", b"idempotency-key",
-    b"last-event-id", b"origin", b"transfer-encoding",
+    b"last-event-id", b"origin", b"sessile-user", b"transfer-encoding",
 )  # fmt: skip
 SHARED = (("POST", re.compile("/pusher/auth")), ("GET", re.compile("/v1/sessions/[^/]+/events")))
 """What pages of the origins that `pusher_origins` names may ask for too: what it takes to follow a
@@ -64,9 +66,11 @@ class Guard:
         node: str,
         traffic: Traffic,
         authenticator: Authenticator,
+        count_request: Callable[[Principal], None],
     ) -> None:
         self._app = app
         self._authenticator = authenticator
+        self._count_request = count_request
         self._traffic = traffic
         self._body_bytes_max = settings.body_bytes_max
         self._loopback = settings.local
@@ -84,8 +88,7 @@ class Guard:
             return
         began = perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        asked = Exchange(self._request_id(headers), headers, self._authenticator)
-        scope["sessile"] = asked
+        asked = scope["sessile"] = self._exchange(scope, headers)
         request_id = (b"x-request-id", asked.request_id.encode())
         shared = bool(self._origins) and _is_shared(scope, headers)
         allowed = shared and headers.get(b"origin", b"").lower() in self._origins
@@ -132,6 +135,14 @@ class Guard:
                 raise
         finally:
             self._told(scope, asked, status, perf_counter() - began)
+
+    def _exchange(self, scope: Scope, headers: dict[bytes, bytes]) -> Exchange:
+        request_id = self._request_id(headers)
+        asked = Exchange(request_id, headers, self._authenticator, self._count_request)
+        asked.address = (scope.get("client") or ("",))[0]
+        if b"ticket=" in scope["query_string"]:
+            asked.ticket = _taken_ticket(scope)
+        return asked
 
     def _request_id(self, headers: dict[bytes, bytes]) -> str:
         given = headers.get(b"x-request-id")
@@ -196,6 +207,16 @@ class Guard:
                     "session_id": asked.session_id or _session_id(scope),
                 },
             )
+
+
+def _taken_ticket(scope: Scope) -> str:
+    """Taken out of the query, which servers and proxies write into their logs."""
+    parts: list[bytes] = scope["query_string"].split(b"&")
+    found = [part for part in parts if part.startswith(b"ticket=")]
+    scope["query_string"] = b"&".join(part for part in parts if part not in found)
+    if len(found) > 1:
+        return ""
+    return found[0].removeprefix(b"ticket=").decode("latin-1") if found else ""
 
 
 def _session_id(scope: Scope) -> str | None:

@@ -19,19 +19,19 @@ TurnIdText = Annotated[str, Field(examples=["trn_019aa4f0c1d17c02a1b2c3d4e5f6071
 MessageIdText = Annotated[str, Field(examples=["msg_019aa4f0c1d27d13b4a5968778695a4b"])]
 
 
-class _Input(BaseModel):
+class Input(BaseModel):
     """Unknown fields are refused: a typing error is told, not passed over."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class _Output(BaseModel):
+class Output(BaseModel):
     """Every field is always there; a client ignores the ones that it does not know."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class MessageInput(_Input):
+class MessageInput(Input):
     """What is said to the assistant: by a user, or as a task for it."""
 
     type: Literal["message", "task"]
@@ -46,7 +46,7 @@ class MessageInput(_Input):
         return given
 
 
-class ButtonInput(_Input):
+class ButtonInput(Input):
     """A press of a button. `message_id`: the message that offered it; a press that it does not
     offer, by name and payload, or of one that is not in the assistant's history any more, is told
     so. Without one, a press is taken as it is."""
@@ -68,39 +68,39 @@ class ButtonInput(_Input):
 AnyInput = Annotated[MessageInput | ButtonInput, Field(discriminator="type")]
 
 
-class Grants(_Input):
+class Grants(Input):
     """All that the session is granted from now on."""
 
     grants: list[str]
 
 
-class Denial(_Input):
+class Denial(Input):
     """The assistant is told the reason."""
 
     reason: Annotated[str, Field(max_length=1_000)] = ""
 
 
-class SessionOpen(_Input):
+class SessionOpen(Input):
     assistant: str | None = Field(None, description="None: the server's first.")
     title: str | None = None
     metadata: Metadata | None = None
 
 
-class SessionUpdate(_Input):
+class SessionUpdate(Input):
     """Only what is given changes. `metadata` is merged by name; null removes a name."""
 
     title: str | None = None
     metadata: Metadata | None = None
 
 
-class ForkRequest(_Input):
+class ForkRequest(Input):
     """`turn_id`: the last turn that the new session remembers; it must have ended."""
 
     turn_id: TurnIdText
     title: str | None = None
 
 
-class TurnSubmit(_Input):
+class TurnSubmit(Input):
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"input": {"type": "message", "text": "Hello"}}]}
     )
@@ -117,22 +117,28 @@ class TurnOpen(TurnSubmit):
     metadata: Metadata | None = None
 
 
-class TurnEdit(_Input):
+class TurnEdit(Input):
     input: AnyInput
 
 
-class Nothing(_Input):
+class Redact(Input):
+    """`reason`: a code of yours, as `personal_data`; no text, for it stays."""
+
+    reason: Annotated[str, Field(max_length=40, pattern=r"^[a-z0-9_.-]*$")] = ""
+
+
+class Nothing(Input):
     """No body, or an empty object."""
 
 
-class Blocked(_Output):
+class Blocked(Output):
     """An approval is waited for; inputs queue behind it."""
 
     turn_id: TurnIdText
     expires_at: At
 
 
-class Session(_Output):
+class Session(Output):
     session_id: SessionIdText
     user_id: str
     assistant: str
@@ -148,13 +154,13 @@ class Session(_Output):
     updated_at: At
 
 
-class TurnError(_Output):
+class TurnError(Output):
     code: str
     message: str
     retry: bool = Field(description="The same input may succeed later.")
 
 
-class Turn(_Output):
+class Turn(Output):
     turn_id: TurnIdText
     session_id: SessionIdText
     status: Literal[
@@ -180,7 +186,7 @@ class SubmittedTurn(Turn):
     seq: int
 
 
-class Message(_Output):
+class Message(Output):
     message_id: MessageIdText
     turn_id: TurnIdText | None
     seq: int
@@ -191,7 +197,7 @@ class Message(_Output):
     at: At
 
 
-class Entry(_Output):
+class Entry(Output):
     """One fact of the session's log. The kinds are listed in the documentation; new ones may
     come, so ignore those that you do not know."""
 
@@ -202,7 +208,7 @@ class Entry(_Output):
     body: dict[str, Any]
 
 
-class Assistant(_Output):
+class Assistant(Output):
     """`is_default`: a session that names no assistant gets this one."""
 
     name: str
@@ -210,14 +216,14 @@ class Assistant(_Output):
     is_default: bool
 
 
-class ToolVerdict(_Output):
+class ToolVerdict(Output):
     tool: str
     status: Literal["allowed", "needs_grant", "needs_approval", "denied"]
     reason: str
     grant: str | None = Field(description="What the tool needs, had or not; null: nothing.")
 
 
-class Context(_Output):
+class Context(Output):
     """What the assistant would be given now."""
 
     assistant: str
@@ -228,7 +234,41 @@ class Context(_Output):
     last_summary_seq: int | None
 
 
-class Snapshot(_Output):
+class RedactedIn(Output):
+    session_id: SessionIdText
+    seq: int = Field(description="Of the entry that says so.")
+
+
+class Redaction(Output):
+    """`sessions`: where something was voided; none, where nothing was left."""
+
+    message_id: MessageIdText
+    sessions: list[RedactedIn]
+
+
+class Erasure(Output):
+    """`sessions`: so many are gone so far."""
+
+    user_id: str
+    status: Literal["running", "done"]
+    sessions: int
+    asked_at: At
+    done_at: At | None
+
+
+class AuditRecord(Output):
+    """Who did what to what. No message's text is in it."""
+
+    audit_id: str
+    at: At
+    actor: str
+    action: str = Field(examples=["session.deleted"])
+    subject: str
+    request_id: str
+    details: dict[str, Any]
+
+
+class Snapshot(Output):
     """Data of the `reset` event: forget what you have, and go on from this state."""
 
     session: Session
@@ -237,7 +277,7 @@ class Snapshot(_Output):
     messages: list[Message]
 
 
-class Page(_Output, Generic[Item]):
+class Page(Output, Generic[Item]):
     """`next`: the cursor of the page behind this one; null where there is none now."""
 
     items: list[Item]
@@ -252,7 +292,7 @@ class MessagePage(Page[Message]):
     """Oldest first. `next` is a seq: pass it as `before` for the messages before these."""
 
 
-class EntryPage(_Output):
+class EntryPage(Output):
     """`next`: pass it as `after`. At null, the last item's seq is the cursor."""
 
     items: list[Entry]
@@ -267,19 +307,26 @@ class AssistantPage(Page[Assistant]):
     """All of them, in the server's order."""
 
 
-class SessionPage(_Output):
+class SessionPage(Output):
     """`next` is a session id: pass it as `before`."""
 
     items: list[Session]
     next: SessionIdText | None
 
 
-class FieldFault(_Output):
+class AuditPage(Output):
+    """The newest first. `next` is an audit id: pass it as `before`."""
+
+    items: list[AuditRecord]
+    next: str | None
+
+
+class FieldFault(Output):
     field: str = Field(examples=["input.text"])
     message: str
 
 
-class Problem(_Output):
+class Problem(Output):
     """RFC 9457. `code` is stable; `detail` is for people."""
 
     type: str
@@ -292,11 +339,11 @@ class Problem(_Output):
     details: dict[str, Any]
 
 
-class Health(_Output):
+class Health(Output):
     status: Literal["ok"]
 
 
-class About(_Output):
+class About(Output):
     name: str
     api: str
     openapi: str

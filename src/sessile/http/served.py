@@ -11,8 +11,11 @@ from sessile.http.schemas import Problem
 from sessile.ports.agent import Agent
 from sessile.runtime.feed import Feed
 from sessile.runtime.gates import Gates
+from sessile.runtime.keeping import Keeping
+from sessile.runtime.limits import Limits
 from sessile.runtime.reads import Reads
 from sessile.runtime.sessions import Sessions
+from sessile.runtime.sign_in import SignIn
 from sessile.runtime.telemetry import Telemetry
 from sessile.runtime.workers import Workers
 from sessile.settings import Settings
@@ -31,16 +34,25 @@ class Served(Protocol):
     def telemetry(self) -> Telemetry: ...
 
     @property
+    def limits(self) -> Limits: ...
+
+    @property
     def sessions(self) -> Sessions: ...
 
     @property
     def gates(self) -> Gates: ...
 
     @property
+    def keeping(self) -> Keeping: ...
+
+    @property
     def reads(self) -> Reads: ...
 
     @property
     def feed(self) -> Feed: ...
+
+    @property
+    def sign_in(self) -> SignIn: ...
 
     @property
     def workers(self) -> Workers: ...
@@ -77,7 +89,7 @@ TITLES = {
     413: "Larger than this server takes.",
     415: "The body has to be application/json.",
     422: "A field is missing, unknown or out of range; `errors` says which.",
-    429: "The session has as many queued turns as it may have.",
+    429: "More than there may be at once, or in so short a time; `code` says of what.",
     503: "This node cannot do it now; `detail` says why. Retry-After says when to retry.",
 }
 BODY_PROBLEMS = (400, 413, 415, 422)

@@ -8,7 +8,7 @@ from sessile.core.errors import InvalidInput
 from sessile.core.ids import SessionId, TurnId, well_formed
 from sessile.http import schemas
 from sessile.http.endpoint import NOBODYS
-from sessile.http.exchange import Caller, SessionPath
+from sessile.http.exchange import Caller, Here, SessionPath
 from sessile.http.export import Export, JsonLines
 from sessile.http.reply import Reply, json_reply
 from sessile.http.served import BODY_PROBLEMS, SESSION_PROBLEMS, Replies, Served, declare
@@ -110,9 +110,9 @@ class SessionRoutes:
         )
         return json_reply(200, session_wire(found))
 
-    async def delete_session(self, caller: Caller, session_id: SessionPath) -> Reply:
+    async def delete_session(self, caller: Caller, here: Here, session_id: SessionPath) -> Reply:
         """Delete every row of it, for good; its readers end."""
-        await self._served.sessions.delete(caller, session_id)
+        await self._served.keeping.delete(caller, session_id, request_id=here.request_id)
         return Reply(204)
 
     async def close_session(
@@ -131,9 +131,9 @@ class SessionRoutes:
         location = f"/v1/sessions/{opened.found.head.key.session_id}".encode()
         return json_reply(201, session_wire(opened.found), [(b"location", location)])
 
-    async def export_session(self, caller: Caller, session_id: SessionPath) -> Export:
+    async def export_session(self, caller: Caller, here: Here, session_id: SessionPath) -> Export:
         """The whole log as JSON Lines: one entry a line, the first one first."""
-        entries = await self._served.reads.export(caller, session_id)
+        entries = await self._served.keeping.export(caller, session_id, request_id=here.request_id)
         most = self._served.settings.slow_reader_seconds_max
         return Export(session_id, entries, send_seconds_max=most)
 

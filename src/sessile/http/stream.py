@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from sessile.core.codec import entry_json, to_json
 from sessile.core.context import Principal
-from sessile.core.errors import NotFound, SessileError, Unauthenticated
+from sessile.core.errors import NotFound, RoleRequired, SessileError, Unauthenticated
 from sessile.core.events import Entry
 from sessile.core.ids import SessionId
 from sessile.http.cursors import cursor
@@ -242,7 +242,7 @@ class Stream:
         """The same token is still the same caller's; the feed asks for the session itself."""
         try:
             return self._principal == await self._asked.principal()
-        except Unauthenticated:
+        except (Unauthenticated, RoleRequired):
             return False
 
     async def _encoded(self, item: FeedItem) -> Iterable[bytes]:

@@ -10,7 +10,7 @@ from sessile.http.reply import Reply, json_reply
 from sessile.http.served import BODY_PROBLEMS, SESSION_PROBLEMS, Replies, Served, declare
 from sessile.http.sessions import SEQ_MAX, IdempotencyKey, ItemsMax, page_limit
 from sessile.http.wire import page_wire, turn_wire
-from sessile.runtime.sessions import Submitted
+from sessile.runtime.answers import Submitted
 
 Wait = Annotated[
     float,

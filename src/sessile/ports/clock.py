@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from sessile.core.ids import CallId, MessageId, SessionId, TurnId
+from sessile.core.ids import AuditId, CallId, MessageId, SessionId, TurnId
 
 
 class Clock(Protocol):
@@ -23,3 +23,5 @@ class IdSource(Protocol):
     def message_id(self) -> MessageId: ...
 
     def call_id(self) -> CallId: ...
+
+    def audit_id(self) -> AuditId: ...

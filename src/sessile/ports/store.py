@@ -3,12 +3,23 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from sessile.core.commands import Command
 from sessile.core.context import Holding
 from sessile.core.events import Entry, Event
-from sessile.core.ids import NodeId, Seq, SessionId, SessionKey, TenantId, TurnId, UserId
+from sessile.core.ids import (
+    AuditId,
+    NodeId,
+    Seq,
+    SessionId,
+    SessionKey,
+    TenantId,
+    TurnId,
+    UserId,
+)
+from sessile.core.notes import AuditRecord
+from sessile.core.redaction import RedactMessage
 from sessile.core.session import Lease, Session, SessionHead, Turn
 
 
@@ -33,6 +44,8 @@ class Committed(NamedTuple):
     repeated: bool = False
     deleted: bool = False
     lost: Lease | None = None
+    audited: tuple[AuditRecord, ...] = ()
+    """Written with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +59,31 @@ class Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
-    """`due`: sessions with a turn that can run, longest due first. `heads`: of the sessions
+    """`due`: sessions with a turn that can run. Each tenant's first comes before any tenant's
+    second; among these, and within a tenant, the longest due comes first. `heads`: of the sessions
     asked about, the last seq of each that exists."""
 
     due: tuple[SessionKey, ...]
     heads: Mapping[SessionKey, Seq]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Erasure:
+    """Everything of a user is to go. `sessions`: so many are gone; `done_at_ms`: all is."""
+
+    tenant_id: TenantId
+    user_id: UserId
+    asked_by: UserId
+    asked_at_ms: int
+    sessions: int = 0
+    done_at_ms: int | None = None
+
+
+class Aged(NamedTuple):
+    """A session, and when something was last said or done in it."""
+
+    head: SessionHead
+    at_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +98,76 @@ class Identity:
     secret: bytes = field(repr=False)
 
 
+class Records(Protocol):
+    """See `Store` for what any method may raise."""
+
+    async def redact(self, key: SessionKey, command: RedactMessage) -> tuple[Committed, ...]:
+        """Void the message in the session, in its forks, and in those that it is a fork of, as far
+        as the caller reaches them: all of it in one transaction, durable on return. Answers for
+        each session that changed, the named one first; where nothing was left to void, only that
+        it is `repeated`.
+
+        Raises SessionNotFound, and what `core.redaction.Redaction.check` does.
+        """
+        ...
+
+    async def note(self, record: AuditRecord) -> None:
+        """Of an act that is no transaction. A record that is there stays as it is."""
+        ...
+
+    async def audit(
+        self, tenant_id: TenantId, *, before: AuditId | None = None, limit: int
+    ) -> tuple[AuditRecord, ...]:
+        """A tenant's records, the newest first. None is ever changed, or removed."""
+        ...
+
+    async def ask_erasure(
+        self, tenant_id: TenantId, user_id: UserId, record: AuditRecord
+    ) -> Erasure:
+        """That the user is to be erased, durable on return. One that is asked for already is
+        answered as it stands; one that was done begins again."""
+        ...
+
+    async def erasures(
+        self, tenant_id: TenantId | None = None, *, user_id: UserId | None = None, limit: int
+    ) -> tuple[Erasure, ...]:
+        """One user's; else those that are not done, of a tenant or of all, the oldest first."""
+        ...
+
+    async def theirs(
+        self, tenant_id: TenantId, user_id: UserId, *, limit: int
+    ) -> tuple[SessionId, ...]:
+        """Some of the sessions that hold what the user said: the user's, and forks of them."""
+        ...
+
+    async def forget(self, tenant_id: TenantId, user_id: UserId, *, limit: int) -> int:
+        """Remove what was answered to the user's idempotency keys, so many at most. Answers how
+        many there were."""
+        ...
+
+    async def erased(self, erasure: Erasure, *, sessions: int, record: AuditRecord | None) -> None:
+        """So many more sessions are gone; with the record of it, the erasure is done."""
+        ...
+
+    async def take_chore(self, name: str, node: NodeId, *, lease_ms: int) -> str | None:
+        """The right of one node to do this, until the lease ends, and what was left by `leave`;
+        None where another has it. Who has it is given it again."""
+        ...
+
+    async def leave_chore(self, name: str, node: NodeId, left: str) -> None:
+        """What is kept for whoever does it next, and the right is given back."""
+        ...
+
+    async def aged(self, after: SessionKey | None, *, limit: int) -> tuple[Aged, ...]:
+        """The sessions behind one, in the order of their keys."""
+        ...
+
+    async def compact(self, key: SessionKey, *, before_ms: int, limit: int) -> bool:
+        """Fold what nobody needs of turns that ended before then, in the next so many entries that
+        were not looked at yet. Answers whether there may be more."""
+        ...
+
+
 class Store(Protocol):
     """Any method may raise StorageBusy, StorageFull or StorageDamaged; then nothing was written;
     but a StorageBusy of a database that went away in the middle of a commit, and did not come back
@@ -73,6 +176,11 @@ class Store(Protocol):
     Leases are judged by the store's own clock. A read sees every write that was acknowledged
     before the read began.
     """
+
+    @property
+    def records(self) -> Records:
+        """What is kept besides the logs, and how what is kept is voided."""
+        ...
 
     async def transact(self, key: SessionKey, command: Command) -> Committed:
         """Lock the session, let `core.decide` answer the command, write what it decided.
@@ -144,6 +252,22 @@ class Store(Protocol):
     ) -> tuple[Turn, ...]:
         """The session's turns by position, from the one behind `after` on; `queued`: only those
         that wait. `bytes_max` bounds their inputs and outputs, but for the first one's."""
+        ...
+
+    async def how_many(
+        self,
+        tenant_id: TenantId,
+        what: Literal["sessions", "queue"],
+        *,
+        user_id: UserId | None,
+        most: int,
+    ) -> int:
+        """How many active sessions, or turns that wait, the tenant has, or one user in it: no more
+        than `most` are counted."""
+        ...
+
+    async def tokens(self, tenant_id: TenantId, *, since_ms: int) -> Mapping[UserId, int]:
+        """What the turns that were accepted since then have used so far, by whose they are."""
         ...
 
     async def read(

@@ -4,11 +4,18 @@ names against the session."""
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from http import HTTPStatus
 from math import inf
 
 from sessile.core.context import Principal
-from sessile.core.errors import NotFound, SessileError, SessionNotFound, Unauthenticated
+from sessile.core.errors import (
+    NotFound,
+    RoleRequired,
+    SessileError,
+    SessionNotFound,
+    Unauthenticated,
+)
 from sessile.core.ids import SessionId, SessionKey, TenantId, UserId
 from sessile.ports.auth import Authenticator
 from sessile.ports.clock import Clock
@@ -20,6 +27,9 @@ from sessile.pusher.hub import Hub
 from sessile.pusher.protocol import Authorize
 from sessile.pusher.signing import AppKeys
 from sessile.pusher.socket import Socket
+from sessile.runtime.asking import Asking
+from sessile.runtime.identity import Identity
+from sessile.runtime.limits import Limits
 from sessile.runtime.reads import Reads
 from sessile.settings import Settings
 
@@ -42,6 +52,7 @@ class Gate:
         hub: Hub,
         keys: AppKeys,
         reads: Reads,
+        limits: Limits,
         authenticator: Authenticator,
         clock: Clock,
         settings: Settings,
@@ -49,28 +60,33 @@ class Gate:
         self._hub = hub
         self._keys = keys
         self._reads = reads
+        self._limits = limits
         self._authenticator = authenticator
         self._clock = clock
         self._seconds = settings.access_check_seconds
         names = (each.strip() for each in settings.pusher_public_tenants.split(","))
         self._public = tuple(TenantId(name) for name in names if name)
 
-    async def sign(self, token: str, socket_id: str, channel: str) -> dict[str, str]:
-        """What lets the token's owner join the channel of a session of theirs.
+    async def sign(self, asking: Asking, socket_id: str, channel: str) -> dict[str, str]:
+        """What lets who asks join the channel of a session of theirs.
 
-        Raises Unauthenticated, NotSignable, ChannelRefused and SessionNotFound.
+        Raises Unauthenticated, RoleRequired, LimitReached, NotSignable, ChannelRefused and
+        SessionNotFound.
         """
-        principal = await self._authenticator.principal(token)
-        if principal is None:
-            raise Unauthenticated()
-        until = self._clock.now_ms() // 1000 + admission.GOOD_SECONDS
-        data = admission.channel_data(principal, until_seconds=until)
+        principal = await asking.principal()
+        self._limits.count_request(principal)
+        data = admission.channel_data(
+            principal,
+            until_seconds=self._clock.now_ms() // 1000 + admission.GOOD_SECONDS,
+            made_from=await asking.signed_in(),
+            acting_for=asking.acting_for,
+        )
         auth = self._keys.channel_auth(socket_id, channel, data)
         session_id = session_of(channel, public=False)
         if session_id is None:
             raise ChannelRefused()
         await self._reads.found(principal, session_id)
-        self._hub.remember(socket_id, channel, token)
+        self._hub.remember(socket_id, channel, asking)
         return {"auth": auth, "channel_data": data}
 
     async def decide(self, socket: Socket, asked: Authorize) -> None:
@@ -128,27 +144,34 @@ class Gate:
             raise Unauthenticated("The signature names nobody; sign channel_data along.")
         if self._clock.now_ms() > named.until_seconds * 1000:
             raise Unauthenticated("The signature is too old; ask for a new one.")
-        token = socket.tokens.get(asked.channel)
+        asking = socket.asking.get(asked.channel)
         found = await self._reads.found(named.principal, session_id)
-        if token is None:
+        if asking is not None:
+            known = _knows(asking, named.principal)
+        elif named.made_from is not None and isinstance(self._authenticator, Identity):
+            known = partial(self._authenticator.still, named.made_from)
+        else:
             until_ms = named.until_seconds * 1000
             return _admission(named.principal, found.head.key, _always, until_ms), found
-        known = self._knows(token, named.principal)
         if not await known():
             raise Unauthenticated()
         return _admission(named.principal, found.head.key, known, inf), found
-
-    def _knows(self, token: str, principal: Principal) -> Callable[[], Awaitable[bool]]:
-        async def known() -> bool:
-            return await self._authenticator.principal(token) == principal
-
-        return known
 
 
 def _admission(
     principal: Principal, key: SessionKey, known: Callable[[], Awaitable[bool]], until_ms: float
 ) -> Admission:
     return Admission(principal=principal, key=key, known=known, until_ms=until_ms)
+
+
+def _knows(asking: Asking, principal: Principal) -> Callable[[], Awaitable[bool]]:
+    async def known() -> bool:
+        try:
+            return await asking.principal() == principal
+        except (Unauthenticated, RoleRequired):
+            return False
+
+    return known
 
 
 async def _always() -> bool:

@@ -23,6 +23,7 @@ from sessile.pusher.projections import Projections
 from sessile.pusher.protocol import Authorize, ClientEvent, Close, Limits, Send
 from sessile.pusher.socket import Socket
 from sessile.pusher.switchboard import Occupied, Outcome, Switchboard, To, Vacated
+from sessile.runtime.asking import Asking
 from sessile.runtime.feed import Ended, Feed, Grown, Reset
 from sessile.runtime.reads import Reads
 from sessile.runtime.telemetry import Telemetry
@@ -126,14 +127,14 @@ class Hub:
             if isinstance(outcome, To) and isinstance(outcome.action, Authorize)
         ]
 
-    def remember(self, socket_id: str, channel: str, token: str) -> None:
-        """By which token a signature was asked for; forgotten with the socket, if it is here, or
-        when as many others were asked for since as it may have channels."""
+    def remember(self, socket_id: str, channel: str, asking: Asking) -> None:
+        """Who asked for a signature; forgotten with the socket, if it is here, or when as many
+        others were asked for since as it may have channels."""
         if (socket := self._sockets.get(socket_id)) is not None:
-            socket.tokens.pop(channel, None)
-            if len(socket.tokens) >= self._settings.pusher_channels_max:
-                del socket.tokens[next(iter(socket.tokens))]
-            socket.tokens[channel] = token
+            socket.asking.pop(channel, None)
+            if len(socket.asking) >= self._settings.pusher_channels_max:
+                del socket.asking[next(iter(socket.asking))]
+            socket.asking[channel] = asking
 
     def accept(self, socket: Socket, asked: Authorize) -> None:
         """The socket may join a channel that no log feeds."""

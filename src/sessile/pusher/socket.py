@@ -1,4 +1,4 @@
-"""One WebSocket: what waits to be sent on it, and who was let in by which token."""
+"""One WebSocket: what waits to be sent on it, and who was let in, and how."""
 
 import asyncio
 from collections import deque
@@ -8,6 +8,7 @@ from typing import Any
 from starlette.types import Send
 
 from sessile.pusher.admission import Admission
+from sessile.runtime.asking import Asking
 
 ABORT, SEND_NOW = "sessile.abort", "sessile.send_now"
 """ASGI extensions of `http.listener`; where there are none, what they are for is waited for."""
@@ -20,7 +21,7 @@ class Socket:
 
     __slots__ = (
         "_bell", "_chars", "_chars_max", "_closing", "_now", "_waiting", "abort", "admitted",
-        "cut_at", "sending_since", "socket_id", "tokens",
+        "asking", "cut_at", "sending_since", "socket_id",
     )  # fmt: skip
 
     def __init__(self, socket_id: str, *, chars_max: int, extensions: Mapping[str, Any]) -> None:
@@ -30,8 +31,8 @@ class Socket:
         self._now: Callable[[str], bool] = extensions.get(SEND_NOW, _never)
         self.admitted: dict[str, Admission] = {}
         """By channel; some of them may have been left since."""
-        self.tokens: dict[str, str] = {}
-        """By channel: whose token signed for it here. Never told to anyone."""
+        self.asking: dict[str, Asking] = {}
+        """By channel: who had it signed here. Never told to anyone."""
         self.sending_since: float | None = None
         self.cut_at: float | None = None
         """When the connection is dropped, should it still be open."""

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from sessile.core.errors import NotFound, Unauthenticated
+from sessile.core.errors import NotFound
 from sessile.ports.auth import Authenticator
 from sessile.ports.clock import Clock
 from sessile.pusher import frames, requests
@@ -20,6 +20,8 @@ from sessile.pusher.frames import Fault
 from sessile.pusher.gate import Gate
 from sessile.pusher.hub import Hub
 from sessile.pusher.signing import AppKeys
+from sessile.runtime.asking import Asking
+from sessile.runtime.limits import Limits
 from sessile.runtime.reads import Reads
 from sessile.settings import Settings, is_own_origin
 
@@ -31,6 +33,9 @@ class Served(Protocol):
 
     @property
     def settings(self) -> Settings: ...
+
+    @property
+    def limits(self) -> Limits: ...
 
     @property
     def reads(self) -> Reads: ...
@@ -81,6 +86,7 @@ class Pusher:
             hub=self._served.hub,
             keys=self._keys,
             reads=self._served.reads,
+            limits=self._served.limits,
             authenticator=self._authenticator,
             clock=self._clock,
             settings=self._settings,
@@ -166,12 +172,11 @@ class Pusher:
     # -- over HTTP
 
     async def _post_auth(self, request: Request, _named: Mapping[str, str]) -> dict[str, Any]:
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token:
-            raise Unauthenticated()
+        ticket: str = request.scope["sessile"].ticket  # as the guard took it out of the query
+        asking = Asking.of(dict(request.scope["headers"]), self._authenticator, ticket=ticket)
         fields = requests.form(await request.body())
         socket_id, channel = fields.get("socket_id", ""), fields.get("channel_name", "")
-        return dict(await self._gate.sign(token, socket_id, channel))
+        return dict(await self._gate.sign(asking, socket_id, channel))
 
     async def _post_events(self, request: Request, parameters: Mapping[str, str]) -> dict[str, Any]:
         return self._published(requests.read_events(await self._checked(request, parameters)))

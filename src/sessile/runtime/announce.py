@@ -1,16 +1,21 @@
 """What was committed is told: hints to all who listen, ended turns to those who wait."""
 
 import asyncio
+import logging
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 
 from sessile.core.events import TERMINAL_KINDS, Entry
 from sessile.core.ids import SessionKey, TurnId
+from sessile.core.notes import AuditRecord
 from sessile.core.session import SessionHead, Turn, due_at_ms
 from sessile.ports.notifier import Hint, Notifier
 from sessile.ports.store import Committed
 from sessile.runtime.telemetry import Telemetry
 
+logger = logging.getLogger(__name__)
+
+AUDIT_FIELDS = ("tenant_id", "audit_id", "actor", "action", "subject", "request_id")
 CONTROL_KINDS = frozenset({"turn.cancel_requested", "turn.steered", "session.closed"})
 
 
@@ -59,6 +64,8 @@ class Announcer:
 
     def publish(self, committed: Committed) -> None:
         """Also where an answer was lost and asked for again: readers then read the log."""
+        for record in committed.audited:
+            tell_audit(record)
         if committed.head is None or committed.deleted:
             return
         entries = committed.entries
@@ -108,6 +115,12 @@ class Announcer:
                 for entry in hint.entries
             ):
                 waiter.ring()
+
+
+def tell_audit(record: AuditRecord) -> None:
+    """The same in the process's log: ids, codes and names."""
+    about = {name: getattr(record, name) for name in AUDIT_FIELDS}
+    logger.info("audit", extra={**about, **record.details})
 
 
 def _is_control(head: SessionHead, entries: tuple[Entry, ...]) -> bool:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from sessile.core.context import Principal
 from sessile.core.errors import SessionNotFound
-from sessile.core.events import Entry
+from sessile.core.events import Entry, SessionRedacted
 from sessile.core.ids import Seq, SessionId, SessionKey
 from sessile.ports.notifier import Hint, Notifier
 from sessile.ports.store import Found, Store
@@ -67,11 +67,11 @@ class _Tail:
         self.deleted = self.deleted or hint.deleted
         if hint.head <= self.head and not hint.deleted:
             return
+        kept = self._entries
+        if kept and self._void(hint):
+            kept.clear()
+            self._bytes = 0
         if hint.entries:
-            kept = self._entries
-            if kept and hint.entries[0].seq != kept[-1].seq + 1:
-                kept.clear()
-                self._bytes = 0
             for entry in hint.entries:
                 kept.append(entry)
                 self._bytes += len(entry.body)
@@ -80,6 +80,14 @@ class _Tail:
         self.head = max(self.head, hint.head)
         for reader in self.readers:
             reader.ring()
+
+    def _void(self, hint: Hint) -> bool:
+        """Whether what is kept is not the log any more, or may not be: of what came since, one may
+        have voided it."""
+        came = hint.entries
+        if not came or came[0].seq != self._entries[-1].seq + 1:
+            return True
+        return any(entry.kind == SessionRedacted.kind for entry in came)
 
     def since(self, cursor: int, limit: int) -> tuple[Entry, ...]:
         """The entries behind the cursor; none where they are not all here."""

@@ -4,17 +4,20 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 from sessile.core.codec import decode
-from sessile.core.errors import TooLarge
+from sessile.core.errors import OriginMoved, TooLarge
 from sessile.core.events import (
     TERMINAL_KINDS,
     Entry,
     Event,
     MessageAdded,
+    SessionRedacted,
     SessionSummarized,
     ToolOutcome,
 )
 from sessile.core.ids import Seq, TurnId
 
+FORK_TRIES = 50
+"""A session that runs grows with each word: what came is looked through, and it is tried again."""
 FORKED_AT = Seq(2)
 """Behind `session.opened` and `session.forked` comes what a fork inherits."""
 
@@ -25,6 +28,16 @@ async def end_of(log: AsyncIterator[Entry], turn_id: TurnId) -> Seq:
         if entry.turn_id == turn_id and entry.kind in TERMINAL_KINDS:
             return entry.seq
     raise AssertionError("an ended turn has its end in the log")
+
+
+async def unvoided(log: AsyncIterator[Entry], *, after: Seq) -> Seq:
+    """How far the log goes, of which more came behind `after`. Raises OriginMoved where that voids
+    something: what was read of it must not be written."""
+    async for entry in log:
+        after = entry.seq
+        if entry.kind == SessionRedacted.kind:
+            raise OriginMoved(head=after)
+    return after
 
 
 async def inherited(newest_first: AsyncIterator[Entry], *, entries_max: int) -> tuple[Event, ...]:

@@ -24,7 +24,12 @@ class Gates:
         self._reads = reads
 
     async def grant(
-        self, principal: Principal, session_id: SessionId, grants: Collection[str]
+        self,
+        principal: Principal,
+        session_id: SessionId,
+        grants: Collection[str],
+        *,
+        request_id: str = "",
     ) -> Found:
         """The session's grants are these from now on: what was taken stops the next call of a
         tool, and what was given holds from the next turn on. Operators and admins may set any, and
@@ -43,6 +48,7 @@ class Gates:
             principal=principal,
             grants=tuple(sorted(set(grants))),
             changeable=None if principal.roles & GRANTING_ROLES else own,
+            note=self._node.note(request_id),
         )
         key = session_key(principal, session_id)
         self._node.publish(await self._node.store.transact(key, command))
@@ -70,6 +76,7 @@ class Gates:
         *,
         granted: bool,
         reason: str = "",
+        request_id: str = "",
     ) -> Turn:
         """Approve or deny a call that waits; the last answer lets the turn go on. The same answer
         again changes nothing.
@@ -77,7 +84,11 @@ class Gates:
         Raises CallNotFound, ApprovalAnswered.
         """
         command = AnswerApproval(
-            principal=principal, call_id=call_id, granted=granted, reason=reason
+            principal=principal,
+            call_id=call_id,
+            granted=granted,
+            reason=reason,
+            note=self._node.note(request_id),
         )
         key = session_key(principal, session_id)
         committed = await self._node.store.transact(key, command)

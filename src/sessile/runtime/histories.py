@@ -1,7 +1,7 @@
 """What an agent is given of its session, read from the log."""
 
 from sessile.core.ids import Seq, SessionKey
-from sessile.core.transcript import History
+from sessile.core.transcript import History, is_void
 from sessile.ports.store import Store
 
 
@@ -18,4 +18,6 @@ async def read_history(
     if len(newest_first) < entries_max or history.summary is not None:
         return history
     summary = await store.summary(key, before=newest_first[-1].seq)
+    while summary is not None and is_void(summary):
+        summary = await store.summary(key, before=summary.seq)
     return history if summary is None else History((summary, *reversed(newest_first)))

@@ -7,11 +7,13 @@ from typing import Literal
 from sessile.core.commands import Runner
 from sessile.core.errors import AssistantNotHere
 from sessile.core.events import JsonObject
+from sessile.core.notes import Note
 from sessile.core.session import Session
 from sessile.ports.agent import Agent
 from sessile.ports.clock import Clock, IdSource
 from sessile.ports.store import Committed
 from sessile.runtime.guests import Guests
+from sessile.runtime.limits import Limits
 from sessile.runtime.outages import WatchedStore
 from sessile.runtime.telemetry import Telemetry
 from sessile.runtime.threads import Threads
@@ -29,9 +31,14 @@ class Node:
     agents: Mapping[str, Agent]
     telemetry: Telemetry
     threads: Threads
+    limits: Limits
     runner: Runner
     publish: Callable[[Committed], None]
     guests: Guests = field(default_factory=Guests)
+
+    def note(self, request_id: str = "") -> Note:
+        """Of an act that is asked for now."""
+        return Note(audit_id=self.ids.audit_id(), request_id=request_id)
 
     def agent_of(self, session: Session) -> Agent:
         """Raises AssistantNotHere."""

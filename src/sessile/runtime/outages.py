@@ -34,8 +34,11 @@ class WatchedStore:
         self.find = store.find
         self.sessions = store.sessions
         self.turns = store.turns
+        self.how_many = store.how_many
+        self.tokens = store.tokens
         self.read = store.read
         self.summary = store.summary
+        self.records = store.records
 
     async def transact(self, key: SessionKey, command: Command) -> Committed:
         try:

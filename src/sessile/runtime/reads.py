@@ -62,6 +62,10 @@ class Reads:
         self, principal: Principal, *, before: SessionId | None = None, limit: int
     ) -> tuple[Found, ...]:
         """The caller's sessions, the youngest first; an admin's are all of its tenant."""
+        if principal.only is not None:
+            only = await self._store.find(session_key(principal, principal.only))
+            own = only is not None and principal.may_reach(only.head.key, only.head.user_id)
+            return (only,) if only is not None and own and before is None else ()
         user_id = None if "admin" in principal.roles else principal.user_id
         return await self._store.sessions(
             principal.tenant_id, user_id=user_id, before=before, limit=self._page(limit)
@@ -176,6 +180,14 @@ class Reads:
             for entry in entries:
                 yield entry
             before = entries[-1].seq
+
+    async def behind(self, key: SessionKey, *, after: int) -> AsyncIterator[Entry]:
+        """The log behind `after`, as far as it goes now. Raises SessionNotFound."""
+        found = await self._store.find(key)
+        if found is None:
+            raise SessionNotFound()
+        async for entry in self.forwards(key, after=after, upto=found.head.head):
+            yield entry
 
     async def forwards(self, key: SessionKey, *, after: int = 0, upto: int) -> AsyncIterator[Entry]:
         """The log behind `after`, and no further than `upto`. Raises SessionNotFound where it is

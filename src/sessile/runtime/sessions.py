@@ -1,14 +1,13 @@
 """The one way in: every request of every surface becomes a command here, or a read."""
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import get_args
 
 from sessile.core.commands import (
     CancelTurn,
     CloseSession,
     Command,
-    DeleteSession,
     EditTurn,
     OpenSession,
     Press,
@@ -18,6 +17,8 @@ from sessile.core.commands import (
 from sessile.core.context import Principal
 from sessile.core.errors import (
     InvalidInput,
+    LimitReached,
+    OriginMoved,
     TurnNotEnded,
     TurnNotFound,
     UnknownAssistant,
@@ -27,12 +28,13 @@ from sessile.core.events import (
     SessionForked,
     WhenBusy,
 )
-from sessile.core.ids import Seq, SessionId, SessionKey, TurnId
+from sessile.core.ids import SessionId, SessionKey, TurnId
 from sessile.core.session import Turn
-from sessile.ports.notifier import Hint, Notifier
+from sessile.ports.notifier import Notifier
 from sessile.ports.store import Committed, Found
 from sessile.runtime.announce import Announcer, Waiter, rests
-from sessile.runtime.forks import end_of, inherited
+from sessile.runtime.answers import Opened, Submitted
+from sessile.runtime.forks import FORK_TRIES, end_of, inherited, unvoided
 from sessile.runtime.inputs import (
     checked_metadata,
     checked_title,
@@ -42,25 +44,8 @@ from sessile.runtime.inputs import (
 )
 from sessile.runtime.node import Node
 from sessile.runtime.reads import Reads
+from sessile.runtime.slots import user_of
 from sessile.runtime.workers import Workers
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Opened:
-    """`created` is False where the exclusive session that there is was found, also when that
-    answer is repeated."""
-
-    found: Found
-    created: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Submitted:
-    """The turn as it stands. `seq`: the entry behind which all that it does is found."""
-
-    turn: Turn
-    seq: Seq
-    repeated: bool
 
 
 class Sessions:
@@ -77,6 +62,7 @@ class Sessions:
         default_assistant: str,
     ) -> None:
         self._node = node
+        self._limits = node.limits
         self._workers = workers
         self._announcer = announcer
         self._notifier = notifier
@@ -100,7 +86,8 @@ class Sessions:
         command = self._opening(principal, assistant, title, metadata)
         body = [command.assistant, title, metadata]
         once = read_once(principal, "open", idempotency_key, body)
-        return await self._opened(principal, replace(command, once=once))
+        limited = await self._limits.on_open(principal)
+        return await self._opened(principal, replace(command, once=once, limited=limited))
 
     async def open_with(
         self,
@@ -123,8 +110,11 @@ class Sessions:
         body = [opening.assistant, title, metadata, given, when_busy]
         once = read_once(principal, "open", idempotency_key, body)
         key = SessionKey(principal.tenant_id, self._node.ids.session_id())
-        first = replace(first, runner=self._workers.reserve())
-        return await self._submitted(key, replace(opening, first=first, once=once), wait_seconds)
+        first = replace(first, limited=await self._limits.on_submit(principal))
+        limited = await self._limits.on_open(principal)
+        first = replace(first, runner=self._workers.reserve(user_of(principal)))
+        command = replace(opening, first=first, once=once, limited=limited)
+        return await self._submitted(key, command, wait_seconds)
 
     async def fork(
         self,
@@ -137,15 +127,17 @@ class Sessions:
         """A new session with what was said up to the end of this turn: no queue, no grant, no
         exclusive key.
 
-        Raises TurnNotFound, TurnNotEnded, TooLarge.
+        Raises TurnNotFound, TurnNotEnded, TooLarge; OriginMoved where something of it was voided
+        meanwhile.
         """
         found = await self._reads.found(principal, session_id, turn_id)
         if found.turn is None:
             raise TurnNotFound()
         if not found.turn.ended:
             raise TurnNotEnded(status=found.turn.status)
-        key, most = found.head.key, self._node.settings.fork_entries_max
-        log = self._reads.forwards(key, after=found.turn.seq, upto=found.head.head)
+        key, seen = found.head.key, found.head.head
+        most = self._node.settings.fork_entries_max
+        log = self._reads.forwards(key, after=found.turn.seq, upto=seen)
         cut = await end_of(log, turn_id)
         said = await inherited(self._reads.backwards(key, before=cut), entries_max=most)
         command = OpenSession(
@@ -156,9 +148,17 @@ class Sessions:
             else found.session.title,
             metadata=found.session.metadata,
             forked=SessionForked(from_session_id=session_id, from_turn_id=turn_id, from_seq=cut),
+            origin_seen=seen,
             inherited=said,
+            limited=await self._limits.on_open(principal),
         )
-        return await self._opened(principal, command)
+        for _ in range(FORK_TRIES):
+            try:
+                return await self._opened(principal, command)
+            except OriginMoved:
+                seen = await unvoided(self._reads.behind(key, after=seen), after=seen)
+                command = replace(command, origin_seen=seen)
+        raise OriginMoved(head=seen)
 
     async def submit(
         self,
@@ -181,7 +181,9 @@ class Sessions:
         command = self._first(principal, given, when_busy)
         once = read_once(principal, session_id, idempotency_key, [given, when_busy])
         key = session_key(principal, session_id)
-        command = replace(command, once=once, runner=self._workers.reserve())
+        limited = await self._limits.on_submit(principal)
+        runner = self._workers.reserve(user_of(principal))
+        command = replace(command, once=once, limited=limited, runner=runner)
         return await self._submitted(key, command, wait_seconds)
 
     async def edit(
@@ -224,12 +226,6 @@ class Sessions:
         """For good: what is queued is cancelled, what runs is stopped."""
         await self._transact(principal, session_id, CloseSession(principal=principal))
         return await self._reads.found(principal, session_id)
-
-    async def delete(self, principal: Principal, session_id: SessionId) -> None:
-        """Every row of the session; its readers end."""
-        committed = await self._transact(principal, session_id, DeleteSession(principal=principal))
-        key = SessionKey(principal.tenant_id, committed.session_id)
-        self._notifier.publish(Hint(key=key, head=Seq(0), deleted=True))
 
     async def wait(
         self, principal: Principal, session_id: SessionId, turn_id: TurnId, *, seconds: float
@@ -297,10 +293,11 @@ class Sessions:
     ) -> Submitted:
         first = command.first if isinstance(command, OpenSession) else command
         assert first is not None
-        principal, store = first.principal, self._node.store
+        principal = first.principal
         with self._announcer.waiting(key, first.turn_id) as waiter:
             if first.runner is not None:
-                committed = await self._workers.start(lambda: store.transact(key, command))
+                user = user_of(principal)
+                committed = await self._workers.start(user, lambda: self._asked(key, command))
             else:
                 committed = await self._transact(principal, key.session_id, command)
             turn = committed.turn
@@ -319,9 +316,15 @@ class Sessions:
         self, principal: Principal, session_id: SessionId, command: Command
     ) -> Committed:
         key = session_key(principal, session_id)
-        committed = await self._node.store.transact(key, command)
+        committed = await self._asked(key, command)
         self._announcer.publish(committed)
         return committed
+
+    async def _asked(self, key: SessionKey, command: Command) -> Committed:
+        try:
+            return await self._node.store.transact(key, command)
+        except LimitReached as refusal:
+            raise self._limits.refused(refusal) from None
 
     async def _wait(self, principal: Principal, turn: Turn, waiter: Waiter, seconds: float) -> Turn:
         """The turn may rest on another node, whose hint may be lost: then the sweep's beat finds

@@ -100,9 +100,11 @@ class Steps:
         return self._history.extended(self._journal.said).bounded(most)
 
     def history_after(self, ended: Committed) -> History | None:
-        """The same with what the commit that ended it said: what the session's next turn reads."""
+        """The same with what the commit that ended it said: what the session's next turn reads.
+        Not of a turn that was stopped, perhaps because what it had read was voided."""
         before = self.history
-        if before is None or ended.repeated:
+        stopped = ended.turn is None or ended.turn.status == "cancelled"
+        if before is None or ended.repeated or stopped:
             return None
         return before.extended(ended.entries).bounded(self._node.settings.history_entries_max)
 

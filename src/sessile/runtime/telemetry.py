@@ -56,6 +56,7 @@ class Telemetry:
             registry=self.registry,
         )
         self._count_hints()
+        self._count_refusals()
         self.mismatches = Counter(
             "sessile_session_mismatches_must_stay_zero",
             "A context used in another turn than its own",
@@ -70,6 +71,14 @@ class Telemetry:
             status: self.turns_ended.labels(status)
             for status in ("completed", "failed", "cancelled", "interrupted")
         }
+
+    def _count_refusals(self) -> None:
+        self.limited = Counter(
+            "sessile_limited",
+            "Requests that were refused because a limit was reached",
+            ["limit"],
+            registry=self.registry,
+        )
 
     def _count_hints(self) -> None:
         self.sweep_finds = Counter(

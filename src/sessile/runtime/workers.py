@@ -7,23 +7,20 @@ from contextlib import suppress
 from typing import Any, Self
 
 from sessile.core.commands import Runner, StartTurn
-from sessile.core.ids import Fence, SessionKey
+from sessile.core.ids import SessionKey, TenantId
 from sessile.core.transcript import History
 from sessile.ports.notifier import Hint, Notifier
 from sessile.ports.store import Committed
-from sessile.runtime.announce import runnable
 from sessile.runtime.due import Due
 from sessile.runtime.feed import Feed
-from sessile.runtime.journal import patiently
 from sessile.runtime.node import Node
 from sessile.runtime.outages import OUTAGES, told
 from sessile.runtime.renewals import renew_for_ever
+from sessile.runtime.slots import Slots, User
+from sessile.runtime.starts import Starts
 from sessile.runtime.turns import Attempt
 
 logger = logging.getLogger(__name__)
-
-STARTS_KEPT_MAX = 4096
-"""Starts that a node remembers having run: more than answers of the store can be on their way."""
 
 
 class Workers:
@@ -34,13 +31,16 @@ class Workers:
         self._notifier = notifier
         self._feed = feed
         self._runs = node.settings.role != "surfaces"
-        self._slots = node.settings.turns_concurrent_max if self._runs else 0
-        self._free = self._slots
+        self._slots = Slots(
+            node.settings.turns_concurrent_max if self._runs else 0,
+            tenant_max=lambda it: node.limits.of(it).turns_concurrent_tenant_max,
+            user_max=lambda it: node.limits.of(it).turns_concurrent_user_max,
+        )
+        self._starts = Starts(node)
         self._due = Due()
         node.telemetry.sessions_waiting.set_function(lambda: len(self._due))
         self._attempts: dict[SessionKey, Attempt] = {}
         self._again: set[SessionKey] = set()
-        self._begun: dict[SessionKey, Fence] = {}
         self._open = False
         self._handing_back = False
         self._idle = asyncio.Event()
@@ -73,7 +73,7 @@ class Workers:
         leaves them to other nodes, as it was told to."""
         if not self._runs:
             return self._open
-        return self._open and self._node.threads.free > 0 and self.outlived < self._slots
+        return self._open and self._node.threads.free > 0 and self.outlived < self._slots.count
 
     @property
     def trouble(self) -> str | None:
@@ -89,7 +89,7 @@ class Workers:
 
     @property
     def running(self) -> int:
-        return self._slots - self._free
+        return self._slots.count - self._slots.free
 
     async def drain(self, *, at_once: bool = False) -> None:
         """Take no more turns, let those that run end, then hand the rest back. `at_once`: none
@@ -122,19 +122,23 @@ class Workers:
         for task in tuple(self._working):
             task.cancel()
 
-    def reserve(self) -> Runner | None:
-        """A slot for a turn that is about to be submitted; None where none is free, or others
-        wait for it. Hand it to `start`."""
-        if not self.ready or self._room <= 0 or self._due:
+    def reserve(self, user: User) -> Runner | None:
+        """A slot for a turn that is about to be submitted by this user; None where none is free, or
+        others wait for it, or there are as many as the tenant or the user may hold. Hand it to
+        `start`."""
+        if not self.ready or self._room <= 0 or self._due.has_next(self._slots.is_full):
             return None
-        self._take_slot()
+        if self._slots.is_full(user[0]) or self._slots.user_is_full(user):
+            return None
+        self._take_slot(user[0])
+        self._slots.take_for(user)
         return self._node.runner
 
-    async def start(self, ask: Callable[[], Awaitable[Committed]]) -> Committed:
+    async def start(self, user: User, ask: Callable[[], Awaitable[Committed]]) -> Committed:
         """Ask the store for a turn in the slot that was reserved. What it started is run, also
         where the caller is cancelled meanwhile; else the slot is free again."""
         answer: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
-        self._spawn(self._started(ask, answer))
+        self._spawn(self._started(user, ask, answer))
         return await answer
 
     def wake(self, key: SessionKey) -> None:
@@ -151,20 +155,26 @@ class Workers:
 
     @property
     def _room(self) -> int:
-        return self._free - self.outlived
+        return self._slots.free - self.outlived
 
-    def _take_slot(self) -> None:
-        self._free -= 1
+    def _take_slot(self, tenant_id: TenantId) -> None:
+        self._slots.take(tenant_id)
         self._idle.clear()
 
     def _pump(self) -> None:
-        while self.ready and self._room > 0 and (key := self._due.pop()) is not None:
-            self._take_slot()
+        while self.ready and self._room > 0:
+            if (key := self._due.pop(self._slots.is_full)) is None:
+                return
+            self._take_slot(key.tenant_id)
             self._spawn(self._claim(key))
 
-    def _give_slot_back(self) -> None:
-        self._free += 1
-        if self._free == self._slots:
+    def _give_slot_back(self, tenant_id: TenantId, user: User | None) -> None:
+        self._slots.give_back(tenant_id)
+        if user is not None:
+            self._slots.give_back_for(user)
+            if (waiting := self._due.pop_apart(user)) is not None:
+                self.wake(waiting)
+        if self._slots.free == self._slots.count:
             self._idle.set()
         self._pump()
 
@@ -174,7 +184,10 @@ class Workers:
         task.add_done_callback(self._working.discard)
 
     async def _started(
-        self, ask: Callable[[], Awaitable[Committed]], answer: asyncio.Future[Committed]
+        self,
+        user: User,
+        ask: Callable[[], Awaitable[Committed]],
+        answer: asyncio.Future[Committed],
     ) -> None:
         try:
             try:
@@ -189,12 +202,31 @@ class Workers:
             self._node.publish(committed)
             if not answer.done():
                 answer.set_result(committed)
-            if self._is_ours(committed):
-                await self._run(committed)
+            if self._starts.are_ours(committed):
+                await self._run(committed, user)
         finally:
-            self._give_slot_back()
+            self._give_slot_back(user[0], user)
 
     async def _claim(self, key: SessionKey) -> None:
+        user: User | None = None
+        try:
+            if self._slots.watches_users(key.tenant_id):
+                found = await self._node.store.find(key)
+                if found is None:
+                    return
+                owner = (key.tenant_id, found.head.user_id)
+                if self._slots.user_is_full(owner):
+                    self._due.set_apart(key, owner)
+                    return
+                user = owner
+                self._slots.take_for(user)
+            await self._claimed(key, user)
+        except OUTAGES as outage:
+            self._node.store.tell(outage, (key,))  # and the sweep will claim it
+        finally:
+            self._give_slot_back(key.tenant_id, user)
+
+    async def _claimed(self, key: SessionKey, user: User | None) -> None:
         suspects = self._due.take_right(key)
         command = StartTurn(runner=self._node.runner, suspects=suspects)
         try:
@@ -202,20 +234,17 @@ class Workers:
             if claimed.entries:
                 self._node.publish(claimed)
                 self._node.telemetry.turn_begun(claimed)
-            if self._is_ours(claimed):
-                await self._run(claimed)
-            elif (stranger := self._stranger(claimed)) is not None:
+            if self._starts.are_ours(claimed):
+                await self._run(claimed, user)
+            elif (stranger := self._starts.stranger(claimed)) is not None:
                 waits = {"session_id": key.session_id, "assistant": stranger}
                 logger.warning("a turn waits for an assistant that is not here", extra=waits)
             elif not suspects and claimed.head is not None and claimed.head.running_turn_id:
                 self._due.set_aside(key)
-        except OUTAGES as outage:
-            self._node.store.tell(outage, (key,))  # and the sweep will claim it
         finally:
             self._next_suspect(key)
-            self._give_slot_back()
 
-    async def _run(self, started: Committed) -> None:
+    async def _run(self, started: Committed, user: User | None) -> None:
         """Turns of one session, as long as each ends by starting the next."""
         assert started.head is not None
         key = started.head.key
@@ -223,8 +252,8 @@ class Workers:
         current: Committed | None = started
         self._node.telemetry.turns_running.inc()
         try:
-            while current is not None and self._is_first_to_run(current):
-                if (whole := await self._with_turn(current)) is None:
+            while current is not None and self._starts.is_first(current):
+                if (whole := await self._starts.whole(current)) is None:
                     return
                 attempt = Attempt(self._node, whole, spawn=self._spawn, history=history)
                 self._attempts[key] = attempt
@@ -233,7 +262,7 @@ class Workers:
                 if self._handing_back:
                     attempt.stop("drain")
                 try:
-                    current = await attempt.run(self._successor)
+                    current = await attempt.run(lambda: self._successor(key, user))
                 finally:
                     if self._attempts.get(key) is attempt:
                         del self._attempts[key]
@@ -248,60 +277,12 @@ class Workers:
         if (waiting := self._due.give_back(key)) is not None:
             self.wake(waiting)
 
-    def _successor(self) -> Runner | None:
+    def _successor(self, key: SessionKey, user: User | None) -> Runner | None:
         """The slot stays with the session where no other session waits for it."""
-        return self._node.runner if self.ready and self._room >= 0 and not self._due else None
-
-    def _stranger(self, claimed: Committed) -> str | None:
-        """The assistant that a turn waits for, where this node does not have it."""
-        if claimed.session is None or not runnable(claimed):
+        if not self.ready or self._room < 0 or (user and self._due.waits_apart(user)):
             return None
-        name = claimed.session.assistant
-        return None if name in self._node.runner.assistants else name
-
-    def _is_ours(self, committed: Committed) -> bool:
-        return (
-            committed.head is not None
-            and committed.head.running_turn_id is not None
-            and committed.lease.owner == self._node.runner.node
-        )
-
-    def _is_first_to_run(self, committed: Committed) -> bool:
-        """Of one start the node may learn twice: by its own answer, and by one that was asked for
-        because another was lost. Only the first is run."""
-        head = committed.head
-        if head is None or not self._is_ours(committed):
-            return False
-        if self._begun.get(head.key, 0) >= head.fence:
-            return False
-        self._begun.pop(head.key, None)
-        self._begun[head.key] = head.fence
-        if len(self._begun) > STARTS_KEPT_MAX:
-            del self._begun[next(iter(self._begun))]
-        return True
-
-    async def _with_turn(self, committed: Committed) -> Committed | None:
-        """The start that this commit made, as `Attempt` wants it; None where it is over."""
-        head = committed.head
-        assert head is not None
-        assert head.running_turn_id is not None
-        turn = committed.turns.get(head.running_turn_id)
-        session = committed.session
-        if turn is None or session is None:
-            store, key, turn_id = self._node.store, head.key, head.running_turn_id
-            found = await patiently(lambda: store.find(key, turn_id))
-            if found is None or found.head.fence != head.fence or found.turn is None:
-                return None
-            head, turn, session = found.head, found.turn, found.session
-        return Committed(
-            head=head,
-            lease=committed.lease,
-            session_id=committed.session_id,
-            entries=tuple(e for e in committed.entries if e.turn_id == turn.turn_id),
-            turns=committed.turns,
-            turn=turn,
-            session=session,
-        )
+        others = self._due.has_next(lambda it: self._slots.is_full(it, but=key.tenant_id))
+        return None if others else self._node.runner
 
     # -- what wakes it
 
@@ -322,7 +303,7 @@ class Workers:
 
     async def _sweep(self) -> None:
         followed = self._feed.following
-        due_max = self._due.ask(free=self._free) if self._runs else 0
+        due_max = self._due.ask(free=self._slots.free) if self._runs else 0
         sweep = await self._node.store.sweep(
             due_max=due_max,
             assistants=self._node.runner.assistants,

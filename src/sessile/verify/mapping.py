@@ -141,11 +141,6 @@ class Stream:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Simple:
-    request: Request
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
     """Where the ids of the caller's sessions stand."""
 
@@ -190,9 +185,9 @@ class Mapping:
     reads: Map[str, Read] = field(default_factory=dict[str, Read])
     turn: Turn | None = None
     stream: Stream | None = None
-    cancel: Simple | None = None
-    close: Simple | None = None
-    delete: Simple | None = None
+    cancel: Request | None = None
+    close: Request | None = None
+    delete: Request | None = None
     list: Listing | None = None
     busy: tuple[int, ...] = (409, 429, 503)
     slow_text: str | None = None

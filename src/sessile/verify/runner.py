@@ -16,7 +16,8 @@ from sessile.verify import mapping, paths
 from sessile.verify.backend import Backend
 from sessile.verify.history import History, Op, Run
 from sessile.verify.recorder import Recorder
-from sessile.verify.workload import Workload
+from sessile.verify.steps import Steps
+from sessile.verify.workload import Part, parts_for
 
 CONNECTIONS_MAX = 200
 PARTS_AT_ONCE = 4
@@ -164,27 +165,27 @@ async def play(
     given: dict[str, Any] = {} if transport is None else {"transport": transport}
     async with httpx2.AsyncClient(base_url=plan.url, limits=bounds, **given) as client:
         target = await _signed_in(target, client)
-        workload = Workload(
+        steps = Steps(
             Backend(target, recorder, client),
             seed=plan.seed,
             stuck_seconds=plan.limits["stuck_seconds"],
             messages_long=plan.messages_long,
         )
         slots = asyncio.Semaphore(PARTS_AT_ONCE)
-        parts = [part for part in workload.parts() if not plan.only or part.name in plan.only]
+        parts = [part for part in parts_for(steps) if not plan.only or part.name in plan.only]
 
-        async def do(name: str, run: Callable[[], Any]) -> None:
+        async def do(part: Part) -> None:
             async with slots:
-                await run()
+                await part.run(steps)
             if told is not None:
-                told(name)
+                told(part.name)
 
-        await workload.pace()
+        await steps.pace()
         async with asyncio.TaskGroup() as tasks:
             for part in parts:
                 if part.name not in ALONE:
-                    tasks.create_task(do(part.name, part.run))
+                    tasks.create_task(do(part))
         for part in parts:
             if part.name in ALONE:
-                await do(part.name, part.run)
+                await do(part)
     return recorder.history()

@@ -1,10 +1,7 @@
 """The server, put together: settings and assistants in."""
 
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import (
-    AbstractAsyncContextManager,
-    AsyncExitStack,
-)
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import TYPE_CHECKING, Any, Self
 
 from sessile.adapters.cursor_file import open_cursors
@@ -28,16 +25,21 @@ from sessile.pusher.projections import Projection, Projections
 from sessile.pusher.relay import Client, PusherRelay
 from sessile.pusher.signing import AppKeys
 from sessile.runtime.announce import Announcer
+from sessile.runtime.answers import Opened, Submitted
 from sessile.runtime.feed import Feed, FeedItem
 from sessile.runtime.gates import Gates
+from sessile.runtime.house import EraseCredentials, Housekeeper
+from sessile.runtime.keeping import Keeping
+from sessile.runtime.limits import Limits
 from sessile.runtime.node import Node
 from sessile.runtime.outages import WatchedStore
 from sessile.runtime.reads import Reads
-from sessile.runtime.sessions import Opened, Sessions, Submitted
+from sessile.runtime.sessions import Sessions
 from sessile.runtime.telemetry import Telemetry
 from sessile.runtime.threads import Threads
 from sessile.runtime.workers import Workers
 from sessile.settings import Settings
+from sessile.wiring.identity import new_identity, open_sign_in
 from sessile.wiring.stores import MissingExtra, open_notifier, open_store
 
 if TYPE_CHECKING:
@@ -69,10 +71,13 @@ class Server:
         self._clock = SystemClock() if clock is None else clock
         self._ids = Uuid7Ids(now_ms=self._clock.now_ms) if ids is None else ids
         self._open_store = open_store if store is None else store
+        self._is_own = store is None
+        self.identity = new_identity(self._clock)
         self._stack = AsyncExitStack()
         self._routers: list[Any] = []
         self._projections = Projections()
         self._relays: list[tuple[Client, frozenset[TenantId]]] = []
+        self._credentials: list[EraseCredentials] = []
         self.node_id = new_node_id()
         """As in `turn.started`, in the ids of requests and in this process's log."""
 
@@ -85,31 +90,25 @@ class Server:
             store = await stack.enter_async_context(self._open_store(self.settings, self._clock))
             identity = await store.identity()
             self.epoch = identity.epoch
+            foreign = self.telemetry.hints_foreign.inc
             notifier = await stack.enter_async_context(
-                open_notifier(
-                    self.settings,
-                    self.node_id,
-                    identity,
-                    count_foreign=self.telemetry.hints_foreign.inc,
-                )
+                open_notifier(self.settings, self.node_id, identity, count_foreign=foreign)
             )
             announcer = Announcer(notifier=notifier, telemetry=self.telemetry)
             stack.callback(announcer.close)
             threads = Threads(threads_max=self.settings.tool_threads_max)
             stack.callback(threads.close)
+            self.limits = self._limits(store)
             node = Node(
                 store=WatchedStore(store),
+                limits=self.limits,
                 clock=self._clock,
                 ids=self._ids,
                 settings=self.settings,
                 agents=self._agents,
                 telemetry=self.telemetry,
                 threads=threads,
-                runner=Runner(
-                    node=self.node_id,
-                    lease_ms=int(self.settings.lease_ttl_seconds * 1000),
-                    assistants=frozenset(self._agents),
-                ),
+                runner=self._runner(),
                 publish=announcer.publish,
             )
             self.feed = Feed(
@@ -119,8 +118,9 @@ class Server:
                 telemetry=self.telemetry,
             )
             stack.callback(self.feed.close)
-            self.workers = Workers(node=node, notifier=notifier, feed=self.feed)
             self.reads = Reads(node=node)
+            self._keep(node, notifier)
+            self.workers = Workers(node=node, notifier=notifier, feed=self.feed)
             self.gates = Gates(node=node, reads=self.reads)
             self.sessions = Sessions(
                 node=node,
@@ -130,10 +130,34 @@ class Server:
                 reads=self.reads,
                 default_assistant=self._default,
             )
+            self.sign_in = await stack.enter_async_context(
+                open_sign_in(self.identity, identity, self.settings, self._clock, kept=self._is_own)
+            )
             await stack.enter_async_context(self.workers)
+            await stack.enter_async_context(self.house)
             await self._open_channels(stack, notifier)
             self._stack = stack.pop_all()
         return self
+
+    def _runner(self) -> Runner:
+        return Runner(
+            node=self.node_id,
+            lease_ms=int(self.settings.lease_ttl_seconds * 1000),
+            assistants=frozenset(self._agents),
+        )
+
+    def _limits(self, store: Store) -> Limits:
+        return Limits(
+            store=store, clock=self._clock, settings=self.settings, telemetry=self.telemetry
+        )
+
+    def _keep(self, node: Node, notifier: Notifier) -> None:
+        self.house = Housekeeper(
+            node=node, keeping=lambda: self.keeping, credentials=self._credentials
+        )
+        self.keeping = Keeping(
+            node=node, reads=self.reads, notifier=notifier, erase=self.house.ring
+        )
 
     async def _open_channels(self, stack: AsyncExitStack, notifier: Notifier) -> None:
         self.hub = await stack.enter_async_context(
@@ -226,13 +250,16 @@ class Server:
     def app(self, authenticator: Authenticator | None = None) -> "App":
         """The HTTP surface, an ASGI application. The server must be open while it is served.
 
-        Without an authenticator, development tokens: see `dev_tokens`.
+        Without an authenticator, whom the settings and the database let in, and while this machine
+        alone can reach the server, development tokens: see `dev_tokens`.
         """
         from sessile.console.surface import Console  # noqa: PLC0415
         from sessile.http.app import create_app  # noqa: PLC0415
         from sessile.pusher.surface import Pusher  # noqa: PLC0415
 
-        known = dev_tokens(self.settings) if authenticator is None else authenticator
+        if authenticator is None and self.settings.local and self.settings.role != "turns":
+            self.identity.let_in(dev_tokens(self.settings))
+        known = self.identity if authenticator is None else authenticator
         node = self.node_id.rpartition("_")[2]
         if self.settings.role == "turns":
             return create_app(self, known, node=node)
@@ -266,6 +293,11 @@ class Server:
             if twice := wanted & relayed:
                 raise ValueError(f"relayed already: {', '.join(sorted(twice))}")
         self._relays.append((client, wanted))
+
+    def erases(self, credentials: EraseCredentials) -> None:
+        """Call this too for each user that is erased, before the user's sessions go: it removes
+        what you keep of the user. It may be called again."""
+        self._credentials.append(credentials)
 
     def mount(self, router: Any) -> None:
         """Add a FastAPI router of your own to the HTTP surface, before it is served.

@@ -6,7 +6,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from typing import TYPE_CHECKING
 
 from sessile.adapters.hints import signing_key
-from sessile.adapters.memory import LocalNotifier, MemoryStore
+from sessile.adapters.local_notifier import LocalNotifier
+from sessile.adapters.memory import MemoryStore
+from sessile.adapters.migrations import HEAD, revision
 from sessile.adapters.system import SystemClock, new_secret
 from sessile.core.ids import NodeId
 from sessile.ports.clock import Clock
@@ -38,7 +40,7 @@ async def open_store(settings: Settings, clock: Clock) -> AsyncGenerator[Store, 
         ) as sqlite:
             yield sqlite
     elif settings.store_url.startswith(("postgresql://", "postgres://")):
-        with _of_extra("PostgreSQL", "postgres"):
+        with of_extra("PostgreSQL", "postgres"):
             from sessile.adapters.postgres import PostgresStore  # noqa: PLC0415
         async with PostgresStore(
             settings.store_url,
@@ -60,7 +62,7 @@ async def open_notifier(
     `count_foreign` is called for each payload of others."""
     key = signing_key(identity)
     if settings.notifier_url:
-        with _of_extra("NATS", "nats"):
+        with of_extra("NATS", "nats"):
             from sessile.adapters.nats import NatsNotifier  # noqa: PLC0415
         servers = settings.notifier_url.split(",")
         async with NatsNotifier(servers, node, key=key, count_foreign=count_foreign) as nats:
@@ -84,7 +86,7 @@ def open_archive(settings: Settings) -> "AbstractAsyncContextManager[Archive]":
     """
     busy_seconds = settings.store_busy_seconds_max
     if settings.shared:
-        with _of_extra("PostgreSQL", "postgres"):
+        with of_extra("PostgreSQL", "postgres"):
             from sessile.adapters.postgres import archive  # noqa: PLC0415
         return archive.open_archive(settings.store_url, busy_seconds=busy_seconds)
     from sessile.adapters.sqlite.archive import open_archive  # noqa: PLC0415
@@ -103,13 +105,19 @@ def migrate(settings: Settings) -> Mapping[str, str | None]:
     """
     busy_seconds = settings.store_busy_seconds_max
     if settings.shared:
-        with _of_extra("PostgreSQL", "postgres"):
+        with of_extra("PostgreSQL", "postgres"):
             from sessile.adapters.postgres import archive  # noqa: PLC0415
         return asyncio.run(archive.migrate_database(settings.store_url, busy_seconds=busy_seconds))
     from sessile.adapters.sqlite.archive import migrate_file  # noqa: PLC0415
 
     path = settings.data_dir / "sessile.db"
     return migrate_file(path, busy_seconds=busy_seconds)
+
+
+def made(settings: Settings) -> None:
+    """As `migrate`, but that a server may use the database if it is at the newest revision."""
+    if settings.shared or revision(settings.data_dir / "sessile.db") != HEAD:
+        migrate(settings)
 
 
 def raise_epoch(settings: Settings) -> int:
@@ -120,7 +128,7 @@ def raise_epoch(settings: Settings) -> int:
     """
     busy_seconds = settings.store_busy_seconds_max
     if settings.shared:
-        with _of_extra("PostgreSQL", "postgres"):
+        with of_extra("PostgreSQL", "postgres"):
             from sessile.adapters.postgres import archive  # noqa: PLC0415
         return asyncio.run(archive.raise_epoch(settings.store_url, busy_seconds=busy_seconds))
     from sessile.adapters.sqlite.archive import raise_epoch  # noqa: PLC0415
@@ -129,7 +137,7 @@ def raise_epoch(settings: Settings) -> int:
 
 
 @contextmanager
-def _of_extra(what: str, extra: str) -> Generator[None, None, None]:
+def of_extra(what: str, extra: str) -> Generator[None, None, None]:
     try:
         yield
     except ModuleNotFoundError as missing:

@@ -9,7 +9,7 @@ from sessile.core.errors import SessileError
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-HEAD = "0001"
+HEAD = "0006"
 """The newest revision. Stated here too, so that an up-to-date database is seen without Alembic."""
 
 

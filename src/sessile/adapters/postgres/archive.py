@@ -15,13 +15,14 @@ import asyncpg
 from asyncpg import Connection
 from asyncpg import exceptions as pg
 
-from sessile.adapters.migrations import migrate_postgres, revision_postgres
+from sessile.adapters.migrations import ADVISORY_KEY, migrate_postgres, revision_postgres
 from sessile.adapters.postgres import checks, reads
 from sessile.adapters.postgres.connections import said
 from sessile.adapters.postgres.store import StorageUnreachable
 from sessile.adapters.sql.archive import NO_DATABASE, NO_ROW, Archive
 from sessile.adapters.sql.rows import Row, turn_of
 from sessile.adapters.sql.schema import Schema, schema_of
+from sessile.adapters.sql.tenancy import AUDIT, SECURE
 from sessile.core.audit import Check
 from sessile.core.errors import StorageGone
 from sessile.core.events import Entry
@@ -30,21 +31,34 @@ from sessile.core.session import Turn
 from sessile.ports.store import Found
 
 ROWS_PAGE = 1_000
+BLIND = """
+    SELECT row_security_active(c.oid) AND NOT pg_has_role(current_user, c.relowner, 'USAGE')
+        AND has_table_privilege(c.oid, 'SELECT')
+    FROM pg_class AS c WHERE c.oid = to_regclass('session_head')
+"""
+UNSEEN = (
+    "this user is shown the rows of the tenants that it names, and none else; use the one that owns"
+    " the tables, or one with BYPASSRLS"
+)
 
 
 @asynccontextmanager
 async def open_archive(dsn: str, *, busy_seconds: float) -> AsyncGenerator[Archive, None]:
-    """Raises StorageUnreachable where the database cannot be used, at once or later."""
+    """Raises StorageUnreachable where the database cannot be used, at once or later, or shows this
+    user no tenant's rows."""
     settings = {
         "application_name": "sessile archive",
         "default_transaction_read_only": "on",
         "lock_timeout": f"{busy_seconds * 1000:.0f}ms",
         "jit": "off",
+        AUDIT: "on",
     }
     with _unreachable(OSError, ValueError):
         connection = await asyncpg.connect(dsn, timeout=busy_seconds, server_settings=settings)
     try:
         with _unreachable():
+            if await connection.fetchval(BLIND):
+                raise StorageUnreachable(UNSEEN)
             yield Archive(_Postgres(connection))
     finally:
         connection.terminate()
@@ -58,6 +72,7 @@ async def migrate_database(dsn: str, *, busy_seconds: float) -> Mapping[str, str
     with _unreachable(OSError, ValueError):
         before = await revision_postgres(dsn, busy_seconds=busy_seconds)
         await migrate_postgres(dsn, busy_seconds=busy_seconds)
+        await _secure(dsn, busy_seconds=busy_seconds)
         return {"before": before, "after": await revision_postgres(dsn, busy_seconds=busy_seconds)}
 
 
@@ -79,6 +94,17 @@ async def raise_epoch(dsn: str, *, busy_seconds: float) -> int:
     if epoch is None:
         raise StorageGone(NO_ROW)
     return epoch
+
+
+async def _secure(dsn: str, *, busy_seconds: float) -> None:
+    """Once more, since the role may have come, or the owner gone, after the last revision."""
+    connection = await asyncpg.connect(dsn, timeout=busy_seconds)
+    try:
+        await connection.execute(
+            f"BEGIN; SELECT pg_advisory_xact_lock({ADVISORY_KEY}); {SECURE}; COMMIT"
+        )
+    finally:
+        await connection.close()
 
 
 @contextmanager

@@ -2,12 +2,16 @@
 
 from asyncpg import Connection
 
+from sessile.adapters.postgres.credentials import CREDENTIALS_MAX
 from sessile.adapters.postgres.lanes import LANES
 from sessile.adapters.postgres.store import READERS_MAX
+from sessile.adapters.postgres.tenants import app_role
+from sessile.adapters.sql.tenancy import APP_ROLE
 from sessile.core.audit import Check
 
-NODE_CONNECTIONS = LANES + 1 + READERS_MAX + 1 + 2
-"""Of one node at most: its lanes and the one aside, reads, renewals, and two for NOTIFY."""
+NODE_CONNECTIONS = LANES + 1 + READERS_MAX + CREDENTIALS_MAX + 1 + 2
+"""Of one node at most: its lanes and the one aside, reads, those who sign in, renewals, and two for
+NOTIFY."""
 DEAD_ROWS_MAX = 10_000
 """So many are left between two vacuums of a small table that is written to all the time."""
 
@@ -23,6 +27,7 @@ FILLFACTORS = {"session_head": 50, "turn": 80}
 async def own(connection: Connection) -> tuple[Check, ...]:
     return (
         await _durable(connection),
+        await _tenancy(connection),
         await _nodes(connection),
         await _tables(connection),
         await _indexes(connection),
@@ -35,6 +40,47 @@ async def _durable(connection: Connection) -> Check:
         found.checked += 1
         if await connection.fetchval("SELECT current_setting($1)", name) == "off":
             found.fault(f"{name} is off: {why}")
+    return found
+
+
+async def _tenancy(connection: Connection) -> Check:
+    """Of a server that connects as this user does."""
+    role = await app_role(connection)
+    row = await connection.fetchrow(
+        """
+        SELECT coalesce(has_table_privilege(to_regclass('session_head'), 'UPDATE'), false),
+            rolsuper OR rolbypassrls, rolname
+        FROM pg_roles WHERE rolname = current_user
+        """
+    )
+    assert row is not None
+    writes, unbound, user = row
+    bound = f"the role {role}" if role else "FORCE, for there is no role that it may take"
+    about = f"a server is shown the rows of the tenants that it names: by {bound}"
+    found = Check("tenancy", about, "tables")
+    if writes and unbound and not role:
+        found.fault(
+            f"{user} is bound by nothing, since it is a superuser or has BYPASSRLS: run `sessile"
+            f" migrate` as one who may make the role {APP_ROLE}, or serve as another user"
+        )
+    sql = """
+        SELECT c.relname, c.relrowsecurity AND c.relforcerowsecurity AND EXISTS (
+                SELECT FROM pg_policy AS p WHERE p.polrelid = c.oid AND p.polname = 'tenants'
+            ),
+            (SELECT rolname FROM pg_roles WHERE oid = c.relowner) = $1
+        FROM pg_class AS c
+        JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = 'tenant_id'
+        WHERE c.relkind IN ('r', 'p') AND c.relnamespace = (
+            SELECT relnamespace FROM pg_class WHERE oid = to_regclass('session_head')
+        )
+        ORDER BY 1
+    """
+    for table, bounded, own in await connection.fetch(sql, APP_ROLE):
+        found.checked += 1
+        if not bounded:
+            found.fault(f"{table} shows its rows to every tenant: run `sessile migrate`")
+        if own:
+            found.fault(f"{APP_ROLE} owns {table}: ALTER TABLE {table} OWNER TO another user")
     return found
 
 
@@ -114,7 +160,10 @@ async def _indexes(connection: Connection) -> Check:
         JOIN pg_class AS c ON c.oid = i.indrelid
         WHERE c.relnamespace = (
             SELECT relnamespace FROM pg_class WHERE oid = to_regclass('session_head')
-        ) AND c.relname IN ('session_head', 'session', 'entry', 'turn', 'idempotency')
+        ) AND c.relname IN (
+            'session_head', 'session', 'entry', 'turn', 'idempotency', 'account', 'credential',
+            'revocation'
+        )
         ORDER BY 1
     """
     for index, valid in await connection.fetch(sql):

@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import asyncpg
-from asyncpg import Connection
 from asyncpg import exceptions as pg
 
+from sessile.adapters.postgres.tenants import TenantConnection, app_role
 from sessile.core.errors import (
     SessileError,
     StorageBusy,
@@ -65,19 +65,31 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Connector:
-    """Makes connections to one database, all with the same patience."""
+    """Makes connections to one database, all with the same patience. `role`: taken by each from
+    its start on; empty where there is none to take."""
 
     dsn: str
     patience: Patience
+    role: str = ""
+
+    async def in_role(self) -> "Connector":
+        """With the role that the database has for servers, if its user may take it."""
+        patience = self.patience
+        connection = await self.connect("start", lock_ms=patience.lock_ms)
+        try:
+            return replace(self, role=await app_role(connection))
+        finally:
+            connection.terminate()
 
     async def connect(
         self, name: str, *, lock_ms: int, answer_seconds: float | None = None
-    ) -> Connection:
+    ) -> TenantConnection:
         """Raises what `is_lost` and `is_passing` tell apart."""
         patience = self.patience
         async with asyncio.timeout(patience.client_seconds):
             return await asyncpg.connect(
                 self.dsn,
+                connection_class=TenantConnection,
                 command_timeout=answer_seconds or patience.client_seconds,
                 server_settings=self.settings(name, lock_ms=lock_ms),
             )
@@ -94,6 +106,9 @@ class Connector:
             # What is decided is decided behind a lock: see Transaction.
             "default_transaction_isolation": "read committed",
             "jit": "off",
+            # The tenants are told in a text between quotes: see tenants.
+            "standard_conforming_strings": "on",
+            **({"role": self.role} if self.role else {}),
         }
 
 

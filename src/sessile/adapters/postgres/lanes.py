@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from zlib import crc32
 
-from asyncpg import Connection
-
 from sessile.adapters.postgres.appends import append, is_plain
 from sessile.adapters.postgres.callers import Caller, Place, Queue, place_of
 from sessile.adapters.postgres.connections import (
@@ -24,6 +22,7 @@ from sessile.adapters.postgres.connections import (
     is_unseen,
 )
 from sessile.adapters.postgres.failures import Failures, refusal
+from sessile.adapters.postgres.tenants import TenantConnection
 from sessile.adapters.postgres.transaction import (
     Answer,
     HolderMoved,
@@ -71,7 +70,7 @@ class Lane:
         self._waiting = Queue(by_tenant=sharded)
         self._waiting_of = Counter[Place]()
         self._stopped = False
-        self._connection: Connection | None = None
+        self._connection: TenantConnection | None = None
         self._begun = False
         """The last commit began the next transaction, which saves a round trip."""
         self._hot: dict[SessionKey, Hot] = {}
@@ -117,9 +116,10 @@ class Lane:
         if self._begun and self._connection is not None:
             await self._roll_back(self._connection)
 
-    async def _roll_back(self, connection: Connection) -> None:
+    async def _roll_back(self, connection: TenantConnection) -> None:
         self._begun = False
         try:
+            connection.told = connection.kept
             await connection.execute("ROLLBACK")
         except Exception:  # noqa: BLE001  it is rolled back when the connection is gone
             connection.terminate()
@@ -199,7 +199,9 @@ class Lane:
         if self._aside is not None and is_locked(error):
             with suppress(Exception):
                 keys = {caller.job.key for caller in callers}
-                held = await held_elsewhere(await self._connected(), keys)
+                connection = await self._connected()
+                await connection.tell({key.tenant_id for key in keys})
+                held = await held_elsewhere(connection, keys)
             for caller in callers:
                 if caller.job.key in held:
                     self._aside.put(caller)
@@ -208,7 +210,7 @@ class Lane:
             await self._answer(part)
 
     async def _attempt(
-        self, connection: Connection, callers: Sequence[Caller], *, careful: bool
+        self, connection: TenantConnection, callers: Sequence[Caller], *, careful: bool
     ) -> Sequence[Answer]:
         """Raises what PostgreSQL and the connection raise."""
         jobs = [caller.job for caller in callers]
@@ -216,6 +218,7 @@ class Lane:
         alone = len({job.key for job in appends}) == len(jobs)  # of its session, each
         if self._begun or not alone:
             return await self._decided(connection, callers, careful=careful)
+        await connection.tell({job.key.tenant_id for job in appends})
         try:
             appended = await append(connection, appends)
         except Exception as error:
@@ -232,12 +235,14 @@ class Lane:
         return [next(rest) if answer is None else answer for answer in appended]
 
     async def _decided(
-        self, connection: Connection, callers: Sequence[Caller], *, careful: bool
+        self, connection: TenantConnection, callers: Sequence[Caller], *, careful: bool
     ) -> Sequence[Answer]:
-        if not self._begun:
-            await connection.execute("BEGIN")
+        telling = connection.telling({caller.job.key.tenant_id for caller in callers})
+        begin = "" if self._begun else "BEGIN"
         self._begun = False
         try:
+            if telling or begin:
+                await connection.execute(telling + begin)
             transaction = Transaction(connection, self._hot, careful=careful)
             await transaction.lock([caller.job for caller in callers])
             before = [await transaction.stands(it.job, it.unseen) for it in callers]
@@ -259,6 +264,7 @@ class Lane:
                     caller.unseen = answer if answer.entries or answer.deleted else None
             raise ConnectionError("the answer to a commit was lost") from error
         self._begun = more
+        connection.kept = connection.told
         transaction.keep_hot()
         rest = iter(answers)
         return [next(rest) if answer is None else answer for answer in before]
@@ -269,7 +275,7 @@ class Lane:
         for caller in callers:
             caller.answer(refusal(error, unknown=caller.unknown))
 
-    async def _connected(self) -> Connection:
+    async def _connected(self) -> TenantConnection:
         if self._connection is None or self._connection.is_closed():
             self._begun = False
             self._hot.clear()  # another server may answer, which knows less than the first

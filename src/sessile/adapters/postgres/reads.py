@@ -1,10 +1,11 @@
 """What readers ask: each is one statement, and so sees one state of the database."""
 
 from collections.abc import Collection
+from typing import Literal
 
 from asyncpg import Connection
 
-from sessile.adapters.sql.rows import head_of, session_of, turn_of
+from sessile.adapters.sql.rows import COUNTED, head_of, session_of, turn_of
 from sessile.core.errors import StorageGone
 from sessile.core.events import Entry
 from sessile.core.ids import SessionId, SessionKey, TenantId, TurnId, UserId
@@ -30,16 +31,40 @@ async def sweep(
     assistants: Collection[str],
     following: Collection[SessionKey],
 ) -> Sweep:
-    """One question, in one statement. Other nodes are told the same: who claims first has it."""
+    """One question, in one statement. Other nodes are told the same: who claims first has it.
+
+    The index is skipped through from tenant to tenant, and of each the longest due are read: a
+    tenant's first comes before another's second.
+    """
     sql = """
-        (
-            SELECT true AS due, h.tenant_id, h.session_id, h.head
-            FROM session_head AS h
-            JOIN session AS s ON s.tenant_id = h.tenant_id AND s.session_id = h.session_id
-            WHERE h.due_at_ms <= (SELECT sessile_now_ms()) AND (
-                h.cancel_turn_id IS NOT NULL OR s.assistant = ANY($1)
+        WITH RECURSIVE tenants (tenant_id) AS (
+            (
+                SELECT tenant_id FROM session_head WHERE due_at_ms IS NOT NULL
+                ORDER BY tenant_id LIMIT 1
             )
-            ORDER BY h.due_at_ms, h.tenant_id, h.session_id LIMIT $2
+            UNION ALL
+            SELECT (
+                SELECT h.tenant_id FROM session_head AS h
+                WHERE h.due_at_ms IS NOT NULL AND h.tenant_id > t.tenant_id
+                ORDER BY h.tenant_id LIMIT 1
+            )
+            FROM tenants AS t WHERE t.tenant_id IS NOT NULL
+        )
+        (
+            SELECT true AS due, d.tenant_id, d.session_id, d.head
+            FROM tenants AS t
+            CROSS JOIN LATERAL (
+                SELECT first.*,
+                    row_number() OVER (ORDER BY first.due_at_ms, first.session_id) AS place
+                FROM (
+                    SELECT h.tenant_id, h.session_id, h.head, h.due_at_ms
+                    FROM session_head AS h
+                    WHERE h.tenant_id = t.tenant_id AND h.due_at_ms <= (SELECT sessile_now_ms())
+                        AND (h.cancel_turn_id IS NOT NULL OR h.assistant = ANY($1))
+                    ORDER BY h.due_at_ms, h.session_id LIMIT $2
+                ) AS first
+            ) AS d
+            ORDER BY d.place, d.due_at_ms, d.tenant_id, d.session_id LIMIT $2
         )
         UNION ALL
         (
@@ -200,3 +225,34 @@ async def summary(connection: Connection, key: SessionKey, *, before: int) -> En
     """
     row = await connection.fetchrow(sql, *key, before)
     return None if row is None else Entry(*row)
+
+
+async def how_many(
+    connection: Connection,
+    tenant_id: TenantId,
+    what: Literal["sessions", "queue"],
+    *,
+    user_id: UserId | None,
+    most: int,
+) -> int:
+    table, status = COUNTED[what]
+    whose = "" if user_id is None else "AND user_id = $3"
+    sql = f"""
+        SELECT count(*) FROM (
+            SELECT 1 FROM {table} WHERE tenant_id = $1 AND status = '{status}' {whose} LIMIT $2
+        ) AS counted
+    """  # noqa: S608  no value is in it
+    users = () if user_id is None else (user_id,)
+    counted: int = await connection.fetchval(sql, tenant_id, most, *users)
+    return counted
+
+
+async def tokens(
+    connection: Connection, tenant_id: TenantId, *, since_ms: int
+) -> dict[UserId, int]:
+    sql = """
+        SELECT user_id, sum(tokens_used)::bigint FROM turn
+        WHERE tenant_id = $1 AND created_at_ms >= $2 AND created_at_ms > 0
+        GROUP BY user_id
+    """
+    return {UserId(row[0]): row[1] for row in await connection.fetch(sql, tenant_id, since_ms)}

@@ -3,8 +3,7 @@
 import asyncio
 from collections.abc import Collection
 
-from asyncpg import Connection
-
+from sessile.adapters.postgres.tenants import TenantConnection
 from sessile.core.context import Holding
 from sessile.core.ids import NodeId, SessionKey
 
@@ -12,7 +11,7 @@ AGAIN_SECONDS = 0.02
 
 
 async def renew(
-    connection: Connection, node: NodeId, holdings: Collection[Holding], *, lease_ms: int
+    connection: TenantConnection, node: NodeId, holdings: Collection[Holding], *, lease_ms: int
 ) -> frozenset[SessionKey]:
     """The sessions whose lease was lost, or not extended.
 
@@ -34,6 +33,7 @@ async def renew(
         WHERE h.tenant_id = held.tenant_id AND h.session_id = held.session_id
         RETURNING h.tenant_id, h.session_id
     """
+    await connection.tell({holding.key.tenant_id for holding in holdings})
     left = {holding.key: holding for holding in holdings}
     lost: frozenset[SessionKey] = frozenset()
     end = asyncio.get_running_loop().time() + lease_ms / 4000
@@ -51,7 +51,7 @@ async def renew(
 
 
 async def _lost(
-    connection: Connection, node: NodeId, holdings: Collection[Holding]
+    connection: TenantConnection, node: NodeId, holdings: Collection[Holding]
 ) -> frozenset[SessionKey]:
     """Those that somebody else holds by now, or nobody."""
     sql = """

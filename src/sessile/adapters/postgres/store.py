@@ -2,12 +2,11 @@
 that renews."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import asyncpg
-from asyncpg import Connection
 
 from sessile.adapters.migrations import migrate_postgres
 from sessile.adapters.postgres import reads, renewals
@@ -21,7 +20,11 @@ from sessile.adapters.postgres.connections import (
     told,
 )
 from sessile.adapters.postgres.lanes import Lanes
+from sessile.adapters.postgres.scripts import Scripts, run
+from sessile.adapters.postgres.tenants import TenantConnection
 from sessile.adapters.sql.jobs import Appended, Asked
+from sessile.adapters.sql.records import SqlRecords
+from sessile.adapters.sql.scripts import Script
 from sessile.core.commands import Command
 from sessile.core.context import Holding
 from sessile.core.errors import SessileError, StorageGone
@@ -61,8 +64,10 @@ class PostgresStore:
         self._connector = Connector(dsn, Patience(lease_ms))
         self._busy_seconds = busy_seconds
         self._sharded = sharded
-        self._renewing: Connection | None = None
+        self._renewing: TenantConnection | None = None
         self._renewing_one = asyncio.Lock()
+        scripts = Scripts(self._connect_records, busy_seconds=busy_seconds)
+        self.records = SqlRecords(write=scripts.write, read=self._ask)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -84,9 +89,12 @@ class PostgresStore:
     async def _open(self) -> None:
         async with AsyncExitStack() as stack:
             await migrate_postgres(self._dsn)
+            self._connector = await self._connector.in_role()
             patience = self._connector.patience
             self._readers = await asyncpg.create_pool(
                 self._dsn,
+                connection_class=TenantConnection,
+                reset=_nothing,
                 min_size=0,  # else, while there is no database, the pool logs a traceback each try
                 max_size=READERS_MAX,
                 command_timeout=patience.client_seconds,
@@ -132,11 +140,11 @@ class PostgresStore:
                 raise told(error) from error
 
     async def identity(self) -> Identity:
-        return await self._read(reads.identity)
+        return await self._read((), reads.identity)
 
     async def probe(self) -> None:
         """On a connection of its own: what holds up a lane does not hold it up."""
-        connection: Connection | None = None
+        connection: TenantConnection | None = None
         try:
             lock_ms = self._connector.patience.lock_ms
             connection = await self._connector.connect("probe", lock_ms=lock_ms)
@@ -157,11 +165,12 @@ class PostgresStore:
         following: Collection[SessionKey] = (),
     ) -> Sweep:
         return await self._read(
-            lambda it: reads.sweep(it, due_max=due_max, assistants=assistants, following=following)
+            None,
+            lambda it: reads.sweep(it, due_max=due_max, assistants=assistants, following=following),
         )
 
     async def find(self, key: SessionKey, turn_id: TurnId | None = None) -> Found | None:
-        return await self._read(lambda it: reads.find(it, key, turn_id))
+        return await self._read((key.tenant_id,), lambda it: reads.find(it, key, turn_id))
 
     async def sessions(
         self,
@@ -172,7 +181,8 @@ class PostgresStore:
         limit: int,
     ) -> tuple[Found, ...]:
         return await self._read(
-            lambda it: reads.sessions(it, tenant_id, user_id=user_id, before=before, limit=limit)
+            (tenant_id,),
+            lambda it: reads.sessions(it, tenant_id, user_id=user_id, before=before, limit=limit),
         )
 
     async def turns(
@@ -185,9 +195,27 @@ class PostgresStore:
         bytes_max: int | None = None,
     ) -> tuple[Turn, ...]:
         return await self._read(
+            (key.tenant_id,),
             lambda it: reads.turns(
                 it, key, after=after, queued=queued, limit=limit, bytes_max=bytes_max
-            )
+            ),
+        )
+
+    async def how_many(
+        self,
+        tenant_id: TenantId,
+        what: Literal["sessions", "queue"],
+        *,
+        user_id: UserId | None,
+        most: int,
+    ) -> int:
+        return await self._read(
+            (tenant_id,), lambda it: reads.how_many(it, tenant_id, what, user_id=user_id, most=most)
+        )
+
+    async def tokens(self, tenant_id: TenantId, *, since_ms: int) -> Mapping[UserId, int]:
+        return await self._read(
+            (tenant_id,), lambda it: reads.tokens(it, tenant_id, since_ms=since_ms)
         )
 
     async def read(
@@ -202,6 +230,7 @@ class PostgresStore:
         bytes_max: int | None = None,
     ) -> tuple[Entry, ...]:
         return await self._read(
+            (key.tenant_id,),
             lambda it: reads.entries(
                 it,
                 key,
@@ -211,27 +240,44 @@ class PostgresStore:
                 newest_first=newest_first,
                 limit=limit,
                 bytes_max=bytes_max,
-            )
+            ),
         )
 
     async def summary(self, key: SessionKey, *, before: int) -> Entry | None:
-        return await self._read(lambda it: reads.summary(it, key, before=before))
+        return await self._read((key.tenant_id,), lambda it: reads.summary(it, key, before=before))
 
-    async def _read(self, read: Callable[[Any], Awaitable[T]]) -> T:
-        """A read changes nothing: it is asked again as long as the database may come back."""
+    async def _ask(
+        self,
+        tenants: Sequence[TenantId] | None,
+        script: Callable[[], Script[T]],
+        *,
+        voids: bool = False,
+    ) -> T:
+        assert not voids, "what reads removes nothing"
+        return await self._read(tenants, lambda it: run(it, script()))
+
+    async def _connect_records(self) -> TenantConnection:
+        return await self._connector.connect("records", lock_ms=self._connector.patience.lock_ms)
+
+    async def _read(
+        self, tenants: Sequence[TenantId] | None, read: Callable[[Any], Awaitable[T]]
+    ) -> T:
+        """A read changes nothing: it is asked again as long as the database may come back.
+        `tenants`: whose rows it is shown; None for the narrow rows of all."""
         loop = asyncio.get_running_loop()
         end = loop.time() + self._busy_seconds
         while True:
             try:
                 left = max(end - loop.time(), RETRY_SECONDS)
                 async with self._readers.acquire(timeout=left) as connection:
+                    await connection.tell(tenants)
                     return await read(connection)
             except Exception as error:
                 if not is_passing(error) or loop.time() > end:
                     raise told(error, UNREAD) from error
             await asyncio.sleep(RETRY_SECONDS)
 
-    async def _connect_renewals(self) -> Connection:
+    async def _connect_renewals(self) -> TenantConnection:
         patience = self._connector.patience
         return await self._connector.connect(
             "renewals", lock_ms=patience.lock_ms, answer_seconds=patience.renewal_seconds
@@ -240,3 +286,8 @@ class PostgresStore:
     def _hang_up_renewals(self) -> None:
         if self._renewing is not None:
             self._renewing.terminate()
+
+
+async def _nothing(_: Any) -> None:
+    """To be reset when a read is over: no read leaves anything but the tenants, which the next
+    one knows of."""

@@ -11,10 +11,13 @@ from typing import NamedTuple
 from asyncpg import Connection
 
 from sessile.adapters.postgres.look import known_of, look
+from sessile.adapters.postgres.scripts import run
+from sessile.adapters.postgres.tenants import TenantConnection
 from sessile.adapters.postgres.writes import write
-from sessile.adapters.sql.batch import Batch
+from sessile.adapters.sql.batch import Batch, origin_of
 from sessile.adapters.sql.gathered import Gathered, Holder
 from sessile.adapters.sql.jobs import Appended, Asked
+from sessile.adapters.sql.keeping import beside
 from sessile.core.errors import SessileError
 from sessile.core.ids import Seq, SessionKey, TurnId
 from sessile.core.session import Session, Turn
@@ -47,7 +50,7 @@ class Transaction:
     """Within a transaction of the connection's, which the caller begins and ends."""
 
     def __init__(
-        self, connection: Connection, hot: dict[SessionKey, Hot], *, careful: bool
+        self, connection: TenantConnection, hot: dict[SessionKey, Hot], *, careful: bool
     ) -> None:
         self._connection = connection
         self._hot = hot
@@ -63,7 +66,8 @@ class Transaction:
         }
         if places:
             await self._find_holders(sorted(places))
-        keys = sorted({batch.key_of(job) for job in jobs})
+        origins = {origin for job in jobs if (origin := origin_of(job)) is not None}
+        keys = sorted({*map(batch.key_of, jobs), *origins})
         sql = """
             SELECT sessile_now_ms(), locked.*
             FROM (VALUES (1)) AS always
@@ -161,6 +165,8 @@ class Transaction:
         gathered, self._batch.gathered = self._batch.gathered, Gathered()
         if not gathered.empty:
             await write(self._connection, gathered)
+        if gathered.audited or gathered.forks:
+            await run(self._connection, beside(gathered))
 
 
 def keep_hot(

@@ -27,21 +27,23 @@ HEADS_MOVED = """
         queued = v.queued, running_turn_id = v.running_turn_id,
         awaiting_until_ms = v.awaiting_until_ms, cancel_turn_id = v.cancel_turn_id,
         steers_unread = v.steers_unread, lease_owner = v.lease_owner,
-        lease_until_ms = v.lease_until_ms, due_at_ms = v.due_at_ms, status = v.status
+        lease_until_ms = v.lease_until_ms, due_at_ms = v.due_at_ms, status = v.status,
+        assistant = coalesce(v.assistant, h.assistant)
     FROM unnest($::bigint[], $::bigint[], $::int[], $::int[], $::int[], $::key[], $::bigint[],
-        $::key[], $::int[], $::key[], $::bigint[], $::bigint[], $::key[], $::key[], $::key[])
+        $::key[], $::int[], $::key[], $::bigint[], $::bigint[], $::key[], $::key[], $::key[],
+        $::key[])
         AS v(head, fence, step, next_position, queued, running_turn_id, awaiting_until_ms,
         cancel_turn_id, steers_unread, lease_owner, lease_until_ms, due_at_ms, tenant_id,
-        session_id, status)
+        session_id, status, assistant)
     WHERE h.tenant_id = v.tenant_id AND h.session_id = v.session_id
 """
 HEADS_BORN = """
     INSERT INTO session_head (tenant_id, session_id, user_id, exclusive_key, status, head, fence,
         step, next_position, queued, running_turn_id, awaiting_until_ms, cancel_turn_id,
-        steers_unread, lease_owner, lease_until_ms, due_at_ms)
+        steers_unread, lease_owner, lease_until_ms, due_at_ms, assistant)
     SELECT * FROM unnest($::key[], $::key[], $::key[], $::key[], $::key[], $::bigint[],
         $::bigint[], $::int[], $::int[], $::int[], $::key[], $::bigint[], $::key[], $::int[],
-        $::key[], $::bigint[], $::bigint[])
+        $::key[], $::bigint[], $::bigint[], $::key[])
 """
 SESSIONS_BORN = """
     INSERT INTO session (tenant_id, session_id, user_id, assistant, title, metadata, grants,
@@ -102,7 +104,7 @@ DELETED = (
         AS v(tenant_id, session_id, user_id)
     WHERE it.tenant_id = v.tenant_id AND it.session_id = v.session_id
     """  # noqa: S608  no value is in it
-        for table in ("session_head", "session", "entry", "turn")
+        for table in ("session_head", "session", "entry", "turn", "fork", "compaction")
     ),
     """
     DELETE FROM idempotency AS it USING unnest($::key[], $::key[], $::key[])
@@ -127,13 +129,20 @@ async def write(connection: Connection, gathered: Gathered) -> None:
             columns.extend(values(sql, rows))
 
     born = gathered.born
-    moved = [gathered.moved[key] for key in sorted(gathered.moved) if key not in born]
+    moved = [(key, gathered.moved[key]) for key in sorted(gathered.moved) if key not in born]
     add(
         HEADS_MOVED,
-        [(*head_row(it.head, it.lease, it.due_at_ms), it.head.status) for it in moved],
+        [
+            (
+                *head_row(it.head, it.lease, it.due_at_ms),
+                it.head.status,
+                it.session.assistant if it.session and key in gathered.changed else None,
+            )
+            for key, it in moved
+        ],
     )
     made = [born[key] for key in sorted(born)]
-    add(HEADS_BORN, [born_head_row(it.head, it.lease, it.due_at_ms) for it in made])
+    add(HEADS_BORN, [born_head_row(it) for it in made])
     add(SESSIONS_BORN, _wide(made))
     changed = [gathered.changed[key] for key in sorted(gathered.changed) if key not in born]
     add(SESSIONS_CHANGED, _wide(changed))

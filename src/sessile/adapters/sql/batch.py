@@ -24,6 +24,7 @@ from sessile.core.context import Holding
 from sessile.core.decide import decide
 from sessile.core.events import Entry
 from sessile.core.ids import NodeId, Seq, SessionId, SessionKey, TurnId
+from sessile.core.records import record_of
 from sessile.core.session import FREE, Session, SessionHead, Turn, due_at_ms
 from sessile.core.settle import Changes, settle, stepped
 from sessile.ports.store import Committed
@@ -87,6 +88,11 @@ class Batch:
             return key is None
         return known.head.status == "active" and known.head.exclusive_key == place[1]
 
+    def unsee(self, key: SessionKey) -> None:
+        """It was written past this batch: what is asked next must be shown it again."""
+        self._known.pop(key, None)
+        self._queues.pop(key, None)
+
     def knows(self, key: SessionKey) -> bool:
         """Whether it was shown, or that there is none."""
         return key in self._known
@@ -121,6 +127,9 @@ class Batch:
             return self._elsewhere(SessionKey(key.tenant_id, answer.session_id), answer)
         known = self._known[key]
         if known is None:
+            origin = origin_of(job)
+            if origin is not None and origin not in self._known:
+                return Needs(origin, head=True, answer=place)
             return None if place is None else Needs(key, answer=place)
         head = known.head
         named_id = names.turn_id if self._careful or not _mints(job) else None
@@ -197,10 +206,17 @@ class Batch:
         known = self._known[key]
         view = self._view(key, known, names, exclusive=key != job.key)
         decision = decide(view, job.command)
+        record = record_of(key, job.command, decision, now_ms=view.now_ms)
+        audited = () if record is None else (record,)
+        self.gathered.audited.extend(audited)
+        if view.origin is not None and decision.events:
+            self.gathered.forks.append((key, view.origin))
         if decision.deleted:
             assert known is not None
             self._forget(known)
-            return Committed(head=None, lease=FREE, session_id=key.session_id, deleted=True)
+            return Committed(
+                head=None, lease=FREE, session_id=key.session_id, deleted=True, audited=audited
+            )
         session_id = decision.session_id or key.session_id
         if names.once is not None and not decision.repeated:
             place = _place(key, names.once)
@@ -211,14 +227,22 @@ class Batch:
                 created=decision.created,
             )
             self.gathered.answered_at_ms = view.now_ms
-        return self._apply(key, known, view, decision, session_id)
+        committed = self._apply(key, known, view, decision, session_id)
+        return committed._replace(audited=audited) if audited else committed
 
     def _view(self, key: SessionKey, known: Known | None, names: Named, *, exclusive: bool) -> View:
         remembered = None
         if names.once is not None:
             remembered = self._answers[_place(key, names.once)]
         if known is None:
-            return View(now_ms=self.now_ms, remembered=remembered)
+            origin = None
+            if names.origin is not None:
+                origin = self._known.get(SessionKey(key.tenant_id, names.origin))
+            return View(
+                now_ms=self.now_ms,
+                remembered=remembered,
+                origin=None if origin is None else origin.head,
+            )
         return View(
             now_ms=self.now_ms,
             head=known.head,
@@ -307,6 +331,12 @@ class Batch:
             for place, answer in self._answers.items()
             if answer is None or answer.session_id != head.key.session_id
         }
+
+
+def origin_of(job: Job) -> SessionKey | None:
+    """The session that it copies from."""
+    origin = job.names.origin
+    return None if origin is None else SessionKey(job.key.tenant_id, origin)
 
 
 def _mints(job: Job) -> bool:

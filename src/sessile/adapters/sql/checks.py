@@ -166,6 +166,8 @@ async def _orphans(database: Database) -> Check:
             SELECT 'session', tenant_id, session_id FROM session
             UNION ALL SELECT DISTINCT 'turn', tenant_id, session_id FROM turn
             UNION ALL SELECT DISTINCT 'idempotency', tenant_id, session_id FROM idempotency
+            UNION ALL SELECT DISTINCT 'fork', tenant_id, session_id FROM fork
+            UNION ALL SELECT 'compaction', tenant_id, session_id FROM compaction
             UNION ALL SELECT 'entry', tenant_id, session_id FROM logs WHERE session_id IS NOT NULL
         )
         SELECT 'session_head without session', tenant_id, session_id FROM session_head AS h

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from sessile.core.commands import Remembered
 from sessile.core.events import Entry
 from sessile.core.ids import SessionKey, TenantId, TurnId, UserId
+from sessile.core.notes import AuditRecord
 from sessile.core.session import Lease, Session, SessionHead, Turn
 
 Place = tuple[TenantId, str, str, str]
@@ -55,9 +56,15 @@ class Gathered:
         default_factory=dict[tuple[SessionKey, TurnId], Known]
     )
 
+    forks: list[tuple[SessionKey, SessionHead]] = field(
+        default_factory=list[tuple[SessionKey, SessionHead]]
+    )
+    """Sessions that were born as forks, and of which."""
+    audited: list[AuditRecord] = field(default_factory=list[AuditRecord])
+
     deleted: dict[SessionKey, UserId] = field(default_factory=dict[SessionKey, UserId])
     """Of whom each was; to be deleted when all else is written."""
 
     @property
     def empty(self) -> bool:
-        return not (self.moved or self.born or self.answers or self.deleted)
+        return not (self.moved or self.born or self.answers or self.deleted or self.audited)

@@ -5,12 +5,16 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from sessile.adapters.sql.gathered import Known
 from sessile.core.codec import clean, to_json
 from sessile.core.events import Progress
 from sessile.core.ids import SessionKey
 from sessile.core.session import Awaited, Lease, Session, SessionHead, Turn
 
 Row = Sequence[Any]
+
+COUNTED = {"sessions": ("session_head", "active"), "queue": ("turn", "queued")}
+"""The table and the status of what limits count, each by an index of these alone."""
 
 
 def text_or_none(text: str | None) -> str | None:
@@ -92,11 +96,14 @@ def turn_of(row: Row, *, key: SessionKey) -> Turn:
     )
 
 
-def born_head_row(head: SessionHead, lease: Lease, due_at_ms: int | None) -> Row:
-    """tenant_id, session_id, user_id, exclusive_key, and what `head_row` begins with"""
-    key = head.key
-    changing = head_row(head, lease, due_at_ms)[:-2]
-    return (*key, head.user_id, head.exclusive_key, head.status, *changing)
+def born_head_row(born: Known) -> Row:
+    """tenant_id, session_id, user_id, exclusive_key, status, what `head_row` begins with,
+    assistant"""
+    head = born.head
+    assert born.session is not None
+    changing = head_row(head, born.lease, born.due_at_ms)[:-2]
+    names = (*head.key, head.user_id, head.exclusive_key, head.status)
+    return (*names, *changing, born.session.assistant)
 
 
 def head_row(head: SessionHead, lease: Lease, due_at_ms: int | None) -> Row:

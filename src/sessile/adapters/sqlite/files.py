@@ -11,6 +11,9 @@ from sessile.core.errors import SessileError, StorageGone
 WAL_BYTES_MAX = 64 * 1024 * 1024
 """To this size the write-ahead log is cut when a checkpoint has emptied it."""
 
+EMPTY_MILLISECONDS_MAX = 100
+"""How long readers are waited for, before the write-ahead log is emptied."""
+
 
 class DataDirectoryLocked(SessileError):
     """Another server uses the data directory; `process` is its id."""
@@ -79,6 +82,20 @@ def connect_writer(path: Path, *, busy_seconds: float) -> sqlite3.Connection:
     # What is deleted is gone from the file too.
     connection.execute("PRAGMA secure_delete = ON")
     return connection
+
+
+def emptied(connection: sqlite3.Connection) -> bool:
+    """Bring all that was committed into the file, and empty the write-ahead log, which has the
+    pages as they were. Not while somebody reads from it: then it is to be asked again."""
+    (busy,) = connection.execute("PRAGMA busy_timeout").fetchone()
+    connection.execute(f"PRAGMA busy_timeout = {EMPTY_MILLISECONDS_MAX}")
+    try:
+        (left, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.Error:
+        return False  # what was committed is; the disk's trouble is told where it is written to
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {busy}")
+    return bool(left == 0)
 
 
 def _switch_to_wal(connection: sqlite3.Connection, *, busy_seconds: float) -> str:

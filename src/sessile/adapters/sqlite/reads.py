@@ -8,11 +8,12 @@ import json
 import sqlite3
 from collections.abc import Collection, Iterable
 from itertools import accumulate
-from typing import Any
+from typing import Any, Literal
 
-from sessile.adapters.sql.rows import head_of, session_of, turn_of
+from sessile.adapters.sql.rows import COUNTED, head_of, session_of, turn_of
 from sessile.core.errors import StorageGone
 from sessile.core.events import Entry
+from sessile.core.fairness import in_turn
 from sessile.core.ids import Seq, SessionId, SessionKey, TenantId, TurnId, UserId
 from sessile.core.session import Turn
 from sessile.ports.store import Found, Identity
@@ -33,21 +34,36 @@ def identity(connection: sqlite3.Connection) -> Identity:
 def due(
     connection: sqlite3.Connection, *, now_ms: int, due_max: int, assistants: Collection[str]
 ) -> tuple[SessionKey, ...]:
-    # The heads lead, by the index of what is due: only of these is the wide row looked at.
+    """The index is skipped through from tenant to tenant, and of each the longest due are read."""
     sql = """
-        SELECT json_group_array(json_array(tenant_id, session_id))
-        FROM (
-            SELECT h.tenant_id, h.session_id
-            FROM session_head AS h
-            CROSS JOIN session AS s ON s.tenant_id = h.tenant_id AND s.session_id = h.session_id
-            WHERE due_at_ms <= ? AND (
-                cancel_turn_id IS NOT NULL OR assistant IN (SELECT value FROM json_each(?))
-            )
-            ORDER BY due_at_ms, h.tenant_id, h.session_id LIMIT ?
-        )
+        SELECT tenant_id FROM session_head WHERE due_at_ms IS NOT NULL AND tenant_id > ?
+        ORDER BY tenant_id LIMIT 1
     """
     known = json.dumps(list(assistants))
-    return tuple(SessionKey(*row) for row in _page(connection, sql, now_ms, known, due_max))
+    found: list[tuple[int, SessionKey]] = []
+    tenant_id = TenantId("")
+    while row := connection.execute(sql, (tenant_id,)).fetchone():
+        tenant_id = row[0]
+        found += due_of(connection, tenant_id, now_ms=now_ms, due_max=due_max, known=known)
+    return in_turn(found)[:due_max]
+
+
+def due_of(
+    connection: sqlite3.Connection, tenant_id: TenantId, *, now_ms: int, due_max: int, known: str
+) -> list[tuple[int, SessionKey]]:
+    """Each with the time it is due at. `known`: the assistants, as JSON."""
+    sql = """
+        SELECT json_group_array(json_array(due_at_ms, tenant_id, session_id))
+        FROM (
+            SELECT due_at_ms, tenant_id, session_id FROM session_head
+            WHERE tenant_id = ? AND due_at_ms <= ? AND (
+                cancel_turn_id IS NOT NULL OR assistant IN (SELECT value FROM json_each(?))
+            )
+            ORDER BY due_at_ms, session_id LIMIT ?
+        )
+    """
+    rows = _page(connection, sql, tenant_id, now_ms, known, due_max)
+    return [(row[0], SessionKey(row[1], row[2])) for row in rows]
 
 
 def heads(
@@ -68,7 +84,7 @@ def find(connection: sqlite3.Connection, key: SessionKey, turn_id: TurnId | None
         SELECT json_group_array(json_array(
             h.user_id, exclusive_key, h.status, head, fence, next_position, queued,
             running_turn_id, awaiting_until_ms, cancel_turn_id, steers_unread,
-            s.user_id, assistant, title, metadata, grants, s.created_at_ms, updated_at_ms,
+            s.user_id, s.assistant, title, metadata, grants, s.created_at_ms, updated_at_ms,
             turn_id, seq, position, message_id, t.user_id, t.status, attempt, strikes, progressed,
             cancel_reason, cancel_by, current_iteration, total_iterations, tokens_used,
             total_tokens, t.created_at_ms, started_at_ms, ended_at_ms, error, awaited, input,
@@ -102,7 +118,7 @@ def sessions(
             SELECT json_group_array(json_array(
                 h.session_id, h.user_id, exclusive_key, status, head, fence, next_position,
                 queued, running_turn_id, awaiting_until_ms, cancel_turn_id, steers_unread,
-                s.user_id, assistant, title, metadata, grants, created_at_ms, updated_at_ms
+                s.user_id, s.assistant, title, metadata, grants, created_at_ms, updated_at_ms
             ))
             FROM (
                 SELECT * FROM session WHERE tenant_id = ? AND session_id < ?
@@ -117,7 +133,7 @@ def sessions(
             SELECT json_group_array(json_array(
                 h.session_id, h.user_id, exclusive_key, status, head, fence, next_position,
                 queued, running_turn_id, awaiting_until_ms, cancel_turn_id, steers_unread,
-                s.user_id, assistant, title, metadata, grants, created_at_ms, updated_at_ms
+                s.user_id, s.assistant, title, metadata, grants, created_at_ms, updated_at_ms
             ))
             FROM (
                 SELECT * FROM session WHERE tenant_id = ? AND user_id = ? AND session_id < ?
@@ -263,3 +279,34 @@ def _array(sql: str) -> str:
 def _fitting(sizes: Iterable[int], bytes_max: int) -> int:
     """How many of the first rows are within the limit, and one at least."""
     return max(1, sum(upto <= bytes_max for upto in accumulate(sizes)))
+
+
+def how_many(
+    connection: sqlite3.Connection,
+    tenant_id: TenantId,
+    what: Literal["sessions", "queue"],
+    *,
+    user_id: UserId | None,
+    most: int,
+) -> int:
+    table, status = COUNTED[what]
+    whose = "" if user_id is None else "AND user_id = ?"
+    sql = f"""
+        SELECT count(*) FROM (
+            SELECT 1 FROM {table} WHERE tenant_id = ? AND status = '{status}' {whose} LIMIT ?
+        )
+    """  # noqa: S608  no value is in it
+    users = () if user_id is None else (user_id,)
+    counted: int = connection.execute(sql, (tenant_id, *users, most)).fetchone()[0]
+    return counted
+
+
+def tokens(
+    connection: sqlite3.Connection, tenant_id: TenantId, *, since_ms: int
+) -> dict[UserId, int]:
+    sql = """
+        SELECT user_id, sum(tokens_used) FROM turn
+        WHERE tenant_id = ? AND created_at_ms >= ? AND created_at_ms > 0
+        GROUP BY user_id
+    """
+    return {UserId(who): used for who, used in connection.execute(sql, (tenant_id, since_ms))}

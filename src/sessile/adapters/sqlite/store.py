@@ -2,17 +2,20 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Self, TypeVar
+from typing import Literal, Self, TypeVar
 
 from sessile.adapters.migrations import migrate
 from sessile.adapters.sql.jobs import Appended, Asked
+from sessile.adapters.sql.records import SqlRecords
+from sessile.adapters.sql.scripts import Script
 from sessile.adapters.sqlite import reads
 from sessile.adapters.sqlite.files import DirectoryLock, InPlace, connect_reader, connect_writer
+from sessile.adapters.sqlite.scripts import run
 from sessile.adapters.sqlite.writer import Writer
 from sessile.core.commands import Command
 from sessile.core.context import Holding
@@ -61,6 +64,7 @@ class SqliteStore:
             busy_seconds=self._busy_seconds,
             batch_max=self._batch_max,
         )
+        self.records = SqlRecords(write=self._run, read=self._ask)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -157,6 +161,21 @@ class SqliteStore:
             )
         )
 
+    async def how_many(
+        self,
+        tenant_id: TenantId,
+        what: Literal["sessions", "queue"],
+        *,
+        user_id: UserId | None,
+        most: int,
+    ) -> int:
+        return await self._read(
+            lambda it: reads.how_many(it, tenant_id, what, user_id=user_id, most=most)
+        )
+
+    async def tokens(self, tenant_id: TenantId, *, since_ms: int) -> Mapping[UserId, int]:
+        return await self._read(lambda it: reads.tokens(it, tenant_id, since_ms=since_ms))
+
     async def read(
         self,
         key: SessionKey,
@@ -183,6 +202,18 @@ class SqliteStore:
 
     async def summary(self, key: SessionKey, *, before: int) -> Entry | None:
         return await self._read(lambda it: reads.summary(it, key, before=before))
+
+    async def _run(self, _of: object, script: Callable[[], Script[T]], *, voids: bool = False) -> T:
+        return await self._writer.run(lambda it: it.run(script, voids=voids))
+
+    async def _ask(self, _of: object, script: Callable[[], Script[T]], *, voids: bool = False) -> T:
+        assert not voids, "what reads removes nothing"
+
+        def nothing(_: object) -> None:
+            raise AssertionError("what reads writes nothing")
+
+        now_ms = self._clock.now_ms
+        return await self._read(lambda it: run(it, script(), now_ms=now_ms, write=nothing))
 
     async def _read(self, read: Callable[[sqlite3.Connection], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._lend, read)

@@ -5,21 +5,26 @@ The rules are the batch's; here is read what it must be shown.
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import TypeVar
 
 from sessile.adapters.sql.batch import Batch
 from sessile.adapters.sql.gathered import Gathered, Holder, Known, Place
 from sessile.adapters.sql.jobs import Asked, Job, Needs
+from sessile.adapters.sql.keeping import beside
 from sessile.adapters.sql.rows import head_of, lease_of, session_of, turn_of
+from sessile.adapters.sql.scripts import Script, Write
+from sessile.adapters.sqlite import scripts
 from sessile.adapters.sqlite.spread import spread
 from sessile.adapters.sqlite.writes import write
 from sessile.core.commands import OpenSession, Remembered
 from sessile.core.context import Holding
-from sessile.core.errors import StorageGone
+from sessile.core.errors import SessileError, StorageGone
 from sessile.core.ids import NodeId, SessionKey, TurnId
 from sessile.ports.clock import Clock
 from sessile.ports.store import Committed
 
+T = TypeVar("T")
 HOT_SESSIONS_MAX = 512
 """Sessions that are remembered between transactions, those of the last ones."""
 HOT_QUEUE_MAX = 4
@@ -37,6 +42,8 @@ class Transaction:
         self._clock = clock
         self._hot = hot
         self._batch = Batch(careful=True)
+        self.voids = False
+        """What it removed must be gone from the files too, once it is committed."""
 
     def prepare(self, jobs: Sequence[Job]) -> None:
         """Read ahead what these jobs need as things stand, the sessions and turns in one go."""
@@ -67,6 +74,32 @@ class Transaction:
         self._batch.now_ms = self._clock.now_ms()
         return self._batch.renew(node, holdings, lease_ms=lease_ms)
 
+    def run(self, script: Callable[[], Script[T]], *, voids: bool) -> T:
+        """What the script comes to; where it is refused, nothing of it is written. `voids`: what it
+        removes must be gone from the files too."""
+        self.flush()
+        written: list[SessionKey] = []
+
+        def write_all(step: Write) -> None:
+            written.extend((*step.gathered.moved, *step.gathered.changed))
+            self._write(step.gathered)
+
+        self._connection.execute("SAVEPOINT script")
+        try:
+            answer = scripts.run(
+                self._connection, script(), now_ms=self._clock.now_ms, write=write_all
+            )
+        except SessileError:
+            self._connection.execute("ROLLBACK TO script")
+            raise
+        finally:
+            self._connection.execute("RELEASE script")
+        for key in written:
+            self._batch.unsee(key)
+            self._hot.pop(key, None)
+        self.voids = self.voids or voids
+        return answer
+
     def probe(self) -> None:
         """Raises StorageGone where there is nothing to write to."""
         sql = "UPDATE store SET written_at_ms = ?"
@@ -76,7 +109,15 @@ class Transaction:
     def flush(self) -> None:
         """Write what the jobs decided."""
         gathered, self._batch.gathered = self._batch.gathered, Gathered()
+        self._write(gathered)
+
+    def _write(self, gathered: Gathered) -> None:
         write(self._connection, gathered)
+        self.voids = self.voids or bool(gathered.deleted)
+        if gathered.audited or gathered.forks:
+            scripts.run(
+                self._connection, beside(gathered), now_ms=self._clock.now_ms, write=lambda _: None
+            )
 
     def keep_hot(self) -> None:
         """After the commit: what the next transaction need not read again."""
@@ -118,7 +159,7 @@ class Transaction:
                 h.user_id, exclusive_key, status, head, fence, next_position, queued,
                 running_turn_id, awaiting_until_ms, cancel_turn_id, steers_unread,
                 lease_owner, lease_until_ms, step,
-                s.user_id, assistant, title, metadata, grants, created_at_ms, updated_at_ms,
+                s.user_id, s.assistant, title, metadata, grants, created_at_ms, updated_at_ms,
                 due_at_ms
             ))
             FROM (VALUES (?, ?)) AS wanted

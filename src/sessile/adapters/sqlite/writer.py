@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from sessile.adapters.sql.gathered import Known
 from sessile.adapters.sql.jobs import Appended, Asked
-from sessile.adapters.sqlite.files import InPlace
+from sessile.adapters.sqlite.files import InPlace, emptied
 from sessile.adapters.sqlite.transaction import Transaction
 from sessile.core.errors import SessileError, StorageBusy, StorageDamaged, StorageFull
 from sessile.core.ids import SessionKey
@@ -61,6 +61,8 @@ class Writer:
         self._arrived: list[_Job] = []
         self._handed_over = SimpleQueue[list[_Job] | None]()
         self._stopped = False
+        self._voids = False
+        """The write-ahead log may still have what was removed."""
         self._told_at: dict[str, float] = {}
         self._thread = threading.Thread(target=self._drain, name="sessile-sqlite", daemon=True)
         self._thread.start()
@@ -159,6 +161,9 @@ class Writer:
         transaction.flush()
         self._connection.execute("COMMIT")
         transaction.keep_hot()
+        self._voids = self._voids or transaction.voids
+        if self._voids:
+            self._voids = not emptied(self._connection)
 
     def _fail(self, batch: Sequence[_Job], error: Exception) -> None:
         self._tell_operator(error, jobs=len(batch))

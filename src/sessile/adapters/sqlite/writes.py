@@ -50,10 +50,10 @@ def _write_heads(connection: sqlite3.Connection, gathered: Gathered) -> None:
         INSERT OR ROLLBACK INTO session_head
             (tenant_id, session_id, user_id, exclusive_key, status, head, fence, step,
             next_position, queued, running_turn_id, awaiting_until_ms, cancel_turn_id,
-            steers_unread, lease_owner, lease_until_ms, due_at_ms)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            steers_unread, lease_owner, lease_until_ms, due_at_ms, assistant)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     """
-    rows = [born_head_row(it.head, it.lease, it.due_at_ms) for it in born.values()]
+    rows = [born_head_row(it) for it in born.values()]
     _run(connection, sql, rows)
     sql = """
         INSERT OR ROLLBACK INTO session
@@ -71,6 +71,12 @@ def _write_heads(connection: sqlite3.Connection, gathered: Gathered) -> None:
     """
     changed = [it for key, it in gathered.changed.items() if key not in born]
     _run(connection, sql, _wide(changed))
+    sql = """
+        UPDATE OR ROLLBACK session_head SET assistant = column1 FROM (VALUES (?, ?, ?))
+        WHERE tenant_id = column2 AND session_id = column3
+    """
+    moved_on = [it.session for it in changed if it.session is not None]
+    _run(connection, sql, [(it.assistant, *it.key) for it in moved_on])
 
 
 def _write_turns(connection: sqlite3.Connection, gathered: Gathered) -> None:
@@ -139,6 +145,8 @@ def _delete(connection: sqlite3.Connection, gathered: Gathered) -> None:
         run("DELETE FROM session WHERE tenant_id = ? AND session_id = ?", key)
         run("DELETE FROM entry WHERE tenant_id = ? AND session_id = ?", key)
         run("DELETE FROM turn WHERE tenant_id = ? AND session_id = ?", key)
+        run("DELETE FROM fork WHERE tenant_id = ? AND session_id = ?", key)
+        run("DELETE FROM compaction WHERE tenant_id = ? AND session_id = ?", key)
         run("DELETE FROM idempotency WHERE tenant_id = ? AND scope = ?", key)
         run(
             """

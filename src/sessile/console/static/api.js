@@ -4,7 +4,8 @@ const SECONDS_MAX = 30;
 
 /** A refusal that the server told: RFC 9457. */
 export class Problem extends Error {
-  constructor(status, body) {
+  /** `retryAfterSeconds`: when to try again, where the server says it, else null. */
+  constructor(status, body, { retryAfterSeconds = null } = {}) {
     super(body.detail || body.title || `HTTP ${status}`);
     this.name = "Problem";
     this.status = status;
@@ -12,6 +13,7 @@ export class Problem extends Error {
     this.title = body.title ?? "";
     this.detail = body.detail ?? "";
     this.errors = body.errors ?? [];
+    this.retryAfterSeconds = retryAfterSeconds;
   }
 }
 
@@ -92,8 +94,13 @@ export class Api {
   async refusal(reply) {
     const told = await reply.json().catch(() => ({}));
     if (reply.status === 401) this.onUnauthorised();
-    return new Problem(reply.status, told);
+    return new Problem(reply.status, told, { retryAfterSeconds: secondsOf(reply.headers.get("retry-after")) });
   }
+}
+
+/** Of a Retry-After: what it says in seconds, which is how this server says it. */
+function secondsOf(header) {
+  return /^\d+$/.test(header ?? "") ? Number(header) : null;
 }
 
 function cut(error) {

@@ -6,8 +6,9 @@ import { OpenSession } from "./session.js";
 import { Outbox } from "./outbox.js";
 import { SessionHead } from "./head.js";
 import { Sessions } from "./sessions.js";
-import { applyTheme, setTheme, theme, THEMES } from "./theme.js";
-import { html, mount, useEffect, useErrorBoundary, useMemo, useReducer, useState } from "./ui.js";
+import { SignIn, useMe, Who } from "./sign.js";
+import { setTheme, theme, THEMES } from "./theme.js";
+import { html, mount, useEffect, useErrorBoundary, useMemo, useReducer, useRef, useState } from "./ui.js";
 import "./words/app.js";
 import "./words/chat.js";
 
@@ -55,7 +56,7 @@ function place() {
   const hash = location.hash.replace(/^#\/?/, "");
   if (hash === "health") return { view: "health", session_id: null };
   const [, id, view] = /^s\/([^/]+)(?:\/(timeline|tools))?$/.exec(hash) ?? [];
-  if (id) return { view: view ?? "chat", session_id: decodeURIComponent(id) };
+  if (id) return { view: view ?? "chat", session_id: plain(id) };
   return { view: "list", session_id: null };
 }
 
@@ -73,8 +74,11 @@ function Page() {
     addEventListener("hashchange", moved);
     return () => removeEventListener("hashchange", moved);
   }, []);
+  const newest = useRef();
+  newest.current = token;
   const api = useMemo(() => {
     return new Api(token, () => {
+      if (newest.current !== token) return; // a late answer to whoever was here before
       keepToken("");
       setRefused(true);
       setToken("");
@@ -85,37 +89,8 @@ function Page() {
     setRefused(false);
     setToken(given);
   };
-  if (!token) return html`<${SignIn} refused=${refused} enter=${enter} />`;
+  if (!token) return html`<${SignIn} refused=${refused} enter=${enter} settings=${html`<${Settings} />`} />`;
   return html`<${Console} key=${token} api=${api} leave=${() => enter("")} />`;
-}
-
-function SignIn({ refused, enter }) {
-  const [given, setGiven] = useState("");
-  const submit = (event) => {
-    event.preventDefault();
-    if (given.trim()) enter(given.trim());
-  };
-  useEffect(() => {
-    document.title = `${t("sign.title")} · Sessile`;
-  });
-  const [before, file] = t("sign.hint").split("`sessile serve`");
-  return html`<div class="sign-in">
-    <header class="sign-top"><${Settings} /></header>
-    <main class="sign-card">
-      <h1><span class="mark" aria-hidden="true"></span> Sessile</h1>
-      ${refused && html`<div class="alert" role="alert"><p>${t("sign.refused")}</p></div>`}
-      <form onSubmit=${submit}>
-        <label>${t("sign.token")}
-          <input type="password" name="token" autocomplete="off" spellcheck=${false} required autofocus
-            value=${given} onInput=${(event) => setGiven(event.currentTarget.value)} />
-        </label>
-        <button type="submit" class="primary">${t("sign.in")}</button>
-      </form>
-      <p class="hint">${before}<code>sessile serve</code>${file}</p>
-      <pre class="hint-code">awk '$4 == "admin" {print $1}' sessile-data/dev-tokens</pre>
-      <p class="hint">${t("sign.kept")}</p>
-    </main>
-  </div>`;
 }
 
 function Settings() {
@@ -141,6 +116,7 @@ function Console({ api, leave }) {
   const [menu, setMenu] = useState(false);
   const [outboxes] = useState(() => new Map());
   const [drafts] = useState(() => new Map());
+  const figures = useRef(null); // of health, once it was looked at
   useEffect(() => {
     const moved = () => {
       setAt(place());
@@ -156,9 +132,19 @@ function Console({ api, leave }) {
       if (kept.some((item) => item.state === "unsent")) event.preventDefault();
     };
     addEventListener("beforeunload", ask);
-    return () => removeEventListener("beforeunload", ask);
+    return () => {
+      removeEventListener("beforeunload", ask);
+      for (const outbox of outboxes.values()) outbox.stop();
+      figures.current?.stop();
+    };
   }, []);
   const open = useSession(api, at.session_id, outboxes);
+  const me = useMe(api);
+  const signOut = async () => {
+    // What was given for a password ends here; another token is its owner's to keep.
+    if (me?.signed_in_by === "token") await api.del("/v1/tokens/current").catch(() => {});
+    leave();
+  };
   const dismiss = (event) => event.key === "Escape" && setMenu(false);
   return html`<div class="page" data-view=${at.view} data-menu=${menu ? "open" : "closed"} onKeyDown=${dismiss}>
     <a class="skip" href="#main" onClick=${toMain}>${t("app.skip")}</a>
@@ -168,16 +154,17 @@ function Console({ api, leave }) {
       <a class="brand" href="#/"><span class="mark" aria-hidden="true"></span> Sessile</a>
       <span class="grow"></span>
       <a class="top-link" href="#/health" aria-current=${at.view === "health" ? "page" : null}>${t("app.health")}</a>
+      <${Who} me=${me} />
       <${Settings} />
       <button type="button" class="quiet icon-button" aria-label=${t("app.sign_out")} title=${t("app.sign_out")}
-        onClick=${leave}><${Icon} name="leave" /></button>
+        onClick=${signOut}><${Icon} name="leave" /></button>
     </header>
     <${Sessions} api=${api} session_id=${at.session_id} open=${open} />
     <div class="scrim" onClick=${() => setMenu(false)}></div>
     <main id="main" tabindex="-1">
       ${at.session_id && open
         ? html`<${Opened} key=${at.session_id} api=${api} open=${open} view=${at.view} drafts=${drafts} />`
-        : html`<${Elsewhere} api=${api} view=${at.view} />`}
+        : html`<${Elsewhere} api=${api} view=${at.view} figures=${figures} />`}
     </main>
   </div>`;
 }
@@ -223,11 +210,11 @@ function Opened({ api, open, view, drafts }) {
     <${View} key=${view} name=${view} props=${props} />`;
 }
 
-function Elsewhere({ api, view }) {
+function Elsewhere({ api, view, figures }) {
   useEffect(() => {
     document.title = view === "health" ? `${t("app.health")} · Sessile` : "Sessile";
   });
-  if (view === "health") return html`<${View} key="health" name="health" props=${{ api }} />`;
+  if (view === "health") return html`<${View} key="health" name="health" props=${{ api, kept: figures }} />`;
   return html`<div class="view"><${Empty} title=${t("app.welcome")} hint=${t("app.welcome.hint")} /></div>`;
 }
 
@@ -258,5 +245,4 @@ function View({ name, props }) {
   return Shown ? html`<${Shown} ...${props} />` : html`<div class="view"><${Loading} /></div>`;
 }
 
-applyTheme();
 mount(html`<${Page} />`);

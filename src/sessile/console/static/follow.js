@@ -102,6 +102,7 @@ class Follower {
     globalThis.addEventListener?.("online", this.onOnline);
     globalThis.addEventListener?.("offline", this.onOffline);
     globalThis.document?.addEventListener("visibilitychange", this.onVisible);
+    if (globalThis.document) this.onVisible(); // it may have been opened behind another
     this.#tell("connecting");
     while (!this.#stopped) {
       let waitMs;

@@ -1,27 +1,20 @@
 // How a node is: its figures as they change.
 
-import { Offline } from "./api.js";
 import { t } from "./i18n.js";
 import { CHARTS } from "./health/charts.js";
 import { Chart } from "./health/chart.js";
-import {
-  KEPT_SECONDS, added, mustStayZero, nodeShown, nodesHeard, parse,
-} from "./metrics.js";
+import { Figures, POLL_SECONDS } from "./health/figures.js";
+import { KEPT_SECONDS, mustStayZero, nodeShown, nodesHeard } from "./metrics.js";
 import { explained } from "./parts.js";
-import { html, useEffect, useState } from "./ui.js";
+import { html, useEffect, useReducer, useState } from "./ui.js";
 import { style } from "./view.js";
 import "./words/health.js";
 
 style("vendor/uplot-1.6.32.css");
 style("health.css");
 
-const POLL_SECONDS = 2;
-const ANSWER_SECONDS_MAX = 5;
-/** Kept while another view is looked at: coming back, the curve is there, with its gap. */
-let readings = new Map();
-
-export function Health({ api }) {
-  const { ready, error } = useFigures(api);
+export function Health({ api, kept: holder }) {
+  const { ready, error, readings } = useFigures(api, holder);
   const [wanted, setWanted] = useState(null);
   const node = nodeShown(readings, wanted);
   useEffect(() => setWanted(node), [node]);
@@ -30,7 +23,7 @@ export function Health({ api }) {
     <header>
       <h1>${t("health.title")}</h1>
       <${Readiness} ready=${ready} />
-      <${Nodes} ...${{ node, setWanted }} />
+      <${Nodes} ...${{ readings, node, setWanted }} />
     </header>
     ${error && html`<${Unread} error=${error} />`}
     ${kept.length === 0 && !error && html`<p class="health-muted">${t("health.loading")}</p>`}
@@ -45,66 +38,13 @@ export function Health({ api }) {
   </section>`;
 }
 
-/** Asks every `POLL_SECONDS`, while the page is seen. */
-function useFigures(api) {
-  const [state, setState] = useState({ ready: null, error: null });
-  useEffect(() => {
-    let looks = 0; // the last one goes on; one that was overtaken, or left behind, does not
-    let timer = null;
-    const look = async () => {
-      clearTimeout(timer);
-      const mine = ++looks;
-      const [ready, error] = await Promise.all([readReadiness(api), readFigures(api)]);
-      if (mine !== looks) return;
-      setState({ ready, error });
-      if (!document.hidden) timer = setTimeout(look, POLL_SECONDS * 1000);
-    };
-    const onSeen = () => document.hidden || look();
-    document.addEventListener("visibilitychange", onSeen);
-    look();
-    return () => {
-      looks = -1;
-      clearTimeout(timer);
-      document.removeEventListener("visibilitychange", onSeen);
-    };
-  }, [api]);
-  return state;
-}
-
-function asked(api, path) {
-  const signal = AbortSignal.timeout(ANSWER_SECONDS_MAX * 1000);
-  return fetch(path, { headers: api.headers(), cache: "no-store", credentials: "omit", signal }).catch(
-    (error) => {
-      throw new Offline(error);
-    },
-  );
-}
-
-/** `{ok, why}`; `why` is null where nobody answered. */
-async function readReadiness(api) {
-  try {
-    const reply = await asked(api, "/readyz");
-    if (reply.ok) return { ok: true, why: null };
-    return { ok: false, why: (await api.refusal(reply)).message };
-  } catch {
-    return { ok: false, why: null };
-  }
-}
-
-/** Adds a reading. Answers why there is none, or null. */
-async function readFigures(api) {
-  try {
-    const reply = await asked(api, "/metrics");
-    if (!reply.ok) return await api.refusal(reply);
-    // The id of a request begins with the node that answered it.
-    const [, node] = /^req_(\w+)_/.exec(reply.headers.get("x-request-id") ?? "") ?? [null, "–"];
-    const reading = parse(await reply.text(), { at: Date.now(), node });
-    if (!reading.samples.has("sessile_turns_running")) throw new Error("no figures of Sessile");
-    readings = added(readings, reading);
-    return null;
-  } catch (error) {
-    return error;
-  }
+/** What is kept, drawn again at each reading. `kept`: where the page holds it, for as long as it is open. */
+function useFigures(api, kept) {
+  const [, redraw] = useReducer((n) => n + 1, 0);
+  kept.current ??= new Figures(api);
+  const figures = kept.current;
+  useEffect(() => figures.listen(redraw), [figures]);
+  return figures;
 }
 
 function Readiness({ ready }) {
@@ -124,7 +64,7 @@ function Unread({ error }) {
 }
 
 /** Where a proxy spreads what is asked: whose figures to show. */
-function Nodes({ node, setWanted }) {
+function Nodes({ readings, node, setWanted }) {
   const heard = readings.size ? nodesHeard(readings) : [];
   if (heard.length < 2) return null;
   return html`<label title=${t("health.nodes")}>${t("health.node")}

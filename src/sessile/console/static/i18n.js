@@ -35,7 +35,7 @@ function shown(value) {
 }
 
 export function number(value) {
-  return new Intl.NumberFormat(chosen).format(value);
+  return new Intl.NumberFormat(locale()).format(value);
 }
 
 /** A time of the API, as people of the language write it: short, or of the day where it is today. */
@@ -48,7 +48,7 @@ export function time(at, { seconds = false } = {}) {
 }
 
 /** The reader's own kind of the language: English times are written in two ways. */
-function locale() {
+export function locale() {
   const asked = globalThis.navigator?.languages ?? [];
   return asked.find((each) => each.split("-")[0] === chosen) ?? chosen;
 }

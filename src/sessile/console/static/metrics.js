@@ -3,7 +3,9 @@
 // A reading is `{at, node, samples, help, types}`: `at` in milliseconds, `samples` a Map from a
 // sample's name to its `[{labels, value}]`, `help` and `types` Maps by the names of their lines.
 
-export const KEPT_SECONDS = 300;
+import { Offline } from "./api.js";
+
+export const KEPT_SECONDS = 600;
 export const WINDOW_SECONDS = 10;
 export const QUANTILE_SECONDS = 30;
 export const LOST_SECONDS = 10;
@@ -13,6 +15,28 @@ const SAMPLE = /^([a-zA-Z_:][\w:]*)(?:\{(.*)\})?\s+(\S+)(?:\s+-?\d+)?$/;
 const LABEL = /\s*([a-zA-Z_]\w*)="((?:[^"\\]|\\.)*)"\s*,?/gy;
 const ESCAPED = { "\\\\": "\\", '\\"': '"', "\\n": "\n" };
 const NUMBERS = { "+Inf": Infinity, "-Inf": -Infinity, NaN };
+
+const ANSWER_SECONDS_MAX = 5;
+
+/** What the server answers at a path that is none of the API's. Raises Offline. */
+export function asked(api, path) {
+  const signal = AbortSignal.timeout(ANSWER_SECONDS_MAX * 1000);
+  const options = { headers: api.headers(), cache: "no-store", credentials: "omit", signal };
+  return fetch(path, options).catch((error) => {
+    throw new Offline(error);
+  });
+}
+
+/** A reading of the node that answers. Raises Offline, or a Problem. */
+export async function read(api) {
+  const reply = await asked(api, "/metrics");
+  if (!reply.ok) throw await api.refusal(reply);
+  // The id of a request begins with the node that answered it.
+  const [, node] = /^req_(\w+)_/.exec(reply.headers.get("x-request-id") ?? "") ?? [null, "–"];
+  const reading = parse(await reply.text(), { at: Date.now(), node });
+  if (!reading.samples.has("sessile_turns_running")) throw new Error("no figures of Sessile");
+  return reading;
+}
 
 /** A reading; lines that are none of the format's are passed over. */
 export function parse(text, { at = 0, node = "" } = {}) {
@@ -163,6 +187,20 @@ export function before(kept, index, seconds) {
   return found;
 }
 
+/** What the measures of a reading are: they look back, so that they stay. */
+const measured = new WeakMap();
+
+function valueOf(measure, kept, index) {
+  const now = kept[index];
+  if (!measured.has(now)) measured.set(now, new Map());
+  const values = measured.get(now);
+  if (!values.has(measure)) {
+    const back = (seconds) => before(kept, index, seconds);
+    values.set(measure, measure(now, back, index ? kept[index - 1] : null));
+  }
+  return values.get(measure);
+}
+
 /**
  * A line for each of `measures` over a node's readings, as uPlot wants them: first the times in
  * seconds, then values or nulls. A measure is `(now, back, last) -> number | null`: `back(seconds)`
@@ -176,9 +214,8 @@ export function lines(kept, measures, { gapSeconds = 8 } = {}) {
     if (last && now.at - last.at > gapSeconds * 1000) {
       columns.forEach((column, i) => column.push(i ? null : last.at / 1000 + 1));
     }
-    const back = (seconds) => before(kept, index, seconds);
     columns.forEach((column, i) =>
-      column.push(i ? measures[i - 1](now, back, last) : now.at / 1000),
+      column.push(i ? valueOf(measures[i - 1], kept, index) : now.at / 1000),
     );
   });
   return columns;

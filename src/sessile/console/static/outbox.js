@@ -1,9 +1,13 @@
 // What was said in this page and is not in the log yet. No DOM.
 import { newKey } from "./api.js";
 
-/** What was said here, until the log has it. */
+const AGAIN_SECONDS_MAX = 300;
+
+/** What was said here, until the log has it. It outlives the views of its session. */
 export class Outbox {
   items = [];
+  /** Told of what became of an item, wherever it was sent from. */
+  onChange = () => {};
   #seen = new Set();
 
   add(input, when_busy, head) {
@@ -16,12 +20,34 @@ export class Outbox {
       seq: null,
       seen: false,
       error: null,
+      again_at_ms: null,
+      timer: null,
     };
     this.items.push(item);
     return item;
   }
 
+  /** Not sent, and why; tried again by `again` where the server says when. */
+  keep(item, error, again) {
+    Object.assign(item, { state: "unsent", seen: false, error });
+    if (error.retryAfterSeconds == null) return;
+    const ms = 1000 * Math.min(error.retryAfterSeconds, AGAIN_SECONDS_MAX);
+    item.again_at_ms = Date.now() + ms;
+    item.timer = setTimeout(again, ms);
+  }
+
+  sending(item) {
+    clearTimeout(item.timer);
+    Object.assign(item, { state: "sending", error: null, again_at_ms: null, timer: null });
+  }
+
+  /** Nothing is tried again any more. */
+  stop() {
+    for (const item of this.items) clearTimeout(item.timer);
+  }
+
   remove(item) {
+    clearTimeout(item.timer);
     this.items = this.items.filter((each) => each !== item);
   }
 

@@ -1,7 +1,7 @@
 // Small pieces that several views use: icons, errors, empty states.
 import { Offline, Problem } from "./api.js";
 import { t } from "./i18n.js";
-import { html } from "./ui.js";
+import { html, useRef, useState } from "./ui.js";
 
 const PATHS = {
   plus: "M8 3v10M3 8h10",
@@ -24,7 +24,10 @@ export function Icon({ name }) {
 export function explained(error) {
   if (error instanceof Offline) return [t("app.offline"), t("app.offline.hint")];
   if (!(error instanceof Problem)) return [t("app.broken", { why: String(error?.message ?? error) }), ""];
-  const why = error.errors[0]?.message ?? error.detail ?? error.title;
+  const why = error.errors[0]?.message || error.message;
+  if (error.status >= 500 && error.status !== 503) {
+    return [t("app.failed", { why, code: error.code || String(error.status) }), t("app.failed.hint")];
+  }
   switch (error.status) {
     case 404:
       return [t("app.refused.404"), t("app.refused.404.hint")];
@@ -37,6 +40,25 @@ export function explained(error) {
     default:
       return [t("app.refused", { why }), ""];
   }
+}
+
+/** `[busy, once]`: `once(what)` does what takes a while, unless it is still at it: a second click
+ * is not a second request. */
+export function useOnce() {
+  const [busy, setBusy] = useState(false);
+  const running = useRef(false);
+  const once = async (what) => {
+    if (running.current) return;
+    running.current = true;
+    setBusy(true);
+    try {
+      await what();
+    } finally {
+      running.current = false;
+      setBusy(false);
+    }
+  };
+  return [busy, once];
 }
 
 /** An error with what to do next. `retry`: called by its button, where there is one. */

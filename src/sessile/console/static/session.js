@@ -5,6 +5,7 @@ import { empty, fold, seed } from "./log.js";
 
 const WINDOW = 500;
 const AGAIN_MS = 2_000;
+/** Where the server says nothing of when to try again. */
 
 /** Loads the newest entries and follows the log. `listen` is told of changes, at most once a frame. */
 export class OpenSession {
@@ -12,12 +13,18 @@ export class OpenSession {
   #stop = () => {};
   #stopped = false;
   #scheduled = false;
+  #again;
+  #starts = 0;
 
   constructor(api, session_id, outbox) {
     this.api = api;
     this.session_id = session_id;
     this.path = `/v1/sessions/${encodeURIComponent(session_id)}`;
     this.outbox = outbox;
+    outbox.onChange = () => {
+      outbox.settle(this.log);
+      this.#told();
+    };
     this.session = null;
     this.connection = "connecting";
     this.failed = null;
@@ -27,6 +34,7 @@ export class OpenSession {
     this.log = empty();
     this.queued = [];
     this.entry = null;
+    this.after = 0;
   }
 
   get head() {
@@ -39,32 +47,41 @@ export class OpenSession {
 
   /** Whether entries before the window are not loaded. */
   get earlier() {
-    return this.log.first !== null && this.log.first > 1;
+    return this.log.first !== null && this.after > 0;
   }
 
-  /** Until it succeeds, where nobody answers; what is refused is told in `failed`. */
+  /** Until it succeeds, where nobody answers or the server fails; why not is told in `failed`. */
   async start() {
+    clearTimeout(this.#again);
+    const mine = ++this.#starts; // the last one goes on; one that was overtaken does not
+    const left = () => this.#stopped || mine !== this.#starts;
     this.loading = true;
     this.#told();
     try {
       const session = await this.api.get(this.path);
       const after = Math.max(0, session.head - WINDOW);
       const waiting = after > 0 && session.queued > 0;
-      this.queued = waiting ? await this.#waiting() : [];
-      if (this.#stopped) return;
+      const queued = waiting ? await this.#waiting() : [];
+      if (left()) return;
+      this.queued = queued;
       this.session = session;
       this.failed = null;
       this.entries = [];
+      this.after = after;
       this.log = seed(empty(), session, this.queued);
       if (session.head === 0) this.loading = false;
       this.#follow(after);
     } catch (error) {
-      if (this.#stopped) return;
+      if (left()) return;
       this.failed = error;
       this.loading = false;
-      if (error instanceof Offline) {
+      if (error instanceof Offline || error.status >= 500) {
         this.connection = "lost";
-        setTimeout(() => this.#stopped || this.start(), AGAIN_MS);
+        const ms = error.retryAfterSeconds == null ? AGAIN_MS : 1000 * error.retryAfterSeconds;
+        this.#again = setTimeout(() => this.start(), ms);
+      } else {
+        this.connection = "ended";
+        this.ended = "gone";
       }
     }
     this.#told();
@@ -72,6 +89,7 @@ export class OpenSession {
 
   stop() {
     this.#stopped = true;
+    clearTimeout(this.#again);
     this.#stop();
     this.#listeners.clear();
   }
@@ -132,16 +150,20 @@ export class OpenSession {
     if (this.loadingEarlier || !this.earlier) return;
     this.loadingEarlier = true;
     this.#told();
+    const of = this.log;
+    const last = this.after;
+    const begin = Math.max(0, last - WINDOW);
     try {
-      const last = this.log.first - 1;
       const found = [];
-      for (let after = Math.max(0, last - WINDOW); after < last; ) {
+      for (let after = begin; after < last; ) {
         const path = `${this.path}/events?after=${after}&limit=${Math.min(WINDOW, last - after)}`;
         const page = await this.api.get(path);
         if (!page.items.length) break;
         found.push(...page.items.filter((entry) => entry.seq <= last));
         after = page.items.at(-1).seq;
       }
+      if (this.log !== of) return; // read anew meanwhile
+      this.after = begin;
       this.entries = [...found, ...this.entries];
       const log = seed(empty(), this.session, this.queued);
       this.log = this.entries.reduce(fold, log);
@@ -151,13 +173,20 @@ export class OpenSession {
     }
   }
 
-  /** Say something. It is shown at once, and kept until the log has it. */
+  /** Say something. It is shown at once, and kept until the log has it. Raises a refusal: what the
+   * server will not have is not kept. */
   async send(input, when_busy) {
-    await this.#deliver(this.outbox.add(input, when_busy, this.log.head));
+    const item = this.outbox.add(input, when_busy, this.log.head);
+    const error = await this.#deliver(item);
+    if (!(error instanceof Problem && error.status < 500)) return;
+    this.discard(item);
+    throw error;
   }
 
+  /** Under the same key; kept with the reason where it is not taken now either. */
   async again(item) {
-    item.state = "sending";
+    if (item.state !== "unsent") return;
+    this.outbox.sending(item);
     await this.#deliver(item);
   }
 
@@ -167,24 +196,18 @@ export class OpenSession {
   }
 
   async #deliver(item) {
-    this.#told();
+    this.outbox.onChange();
     const body = { input: item.input, when_busy: item.when_busy };
     try {
       const turn = await this.api.post(`${this.path}/turns`, body, { key: item.key });
       item.seq = turn.seq;
       item.state = "sent";
-      this.outbox.settle(this.log);
+      return null;
     } catch (error) {
-      item.state = "unsent";
-      item.seen = false;
-      item.error = error;
-      const refused = error instanceof Problem && error.status < 500;
-      if (refused) {
-        this.outbox.remove(item);
-        throw error;
-      }
+      this.outbox.keep(item, error, () => this.again(item));
+      return error;
     } finally {
-      this.#told();
+      this.outbox.onChange();
     }
   }
 

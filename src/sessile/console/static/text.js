@@ -33,6 +33,8 @@ DOMPurify.addHook("afterSanitizeAttributes", (node) => {
     node.setAttribute("target", "_blank");
     node.setAttribute("rel", "noopener noreferrer");
   }
+  // What is wider than the screen scrolls in itself, by the keyboard too.
+  if (["PRE", "TABLE"].includes(node.tagName)) node.setAttribute("tabindex", "0");
   // Each block finds its own direction; what is marked in one does not reach into another.
   if (["P", "LI", "TD", "TH", "BLOCKQUOTE"].includes(node.tagName) || /^H[1-6]$/.test(node.tagName)) {
     node.setAttribute("dir", "auto");

@@ -1,27 +1,17 @@
-// Light, dark, or as the system has it.
+// Light, dark, or as the system has it. What is kept is applied by first.js.
 
-const KEY = "sessile.theme";
 export const THEMES = ["system", "light", "dark"];
 
 export function theme() {
-  try {
-    const kept = localStorage.getItem(KEY);
-    return THEMES.includes(kept) ? kept : "system";
-  } catch {
-    return "system";
-  }
+  const { theme: chosen } = document.documentElement.dataset;
+  return THEMES.includes(chosen) ? chosen : "system";
 }
 
 export function setTheme(wanted) {
+  document.documentElement.dataset.theme = wanted;
   try {
-    localStorage.setItem(KEY, wanted);
+    localStorage.setItem("sessile.theme", wanted);
   } catch {
     // It holds until the page is left.
   }
-  applyTheme(wanted);
-}
-
-export function applyTheme(wanted = theme()) {
-  if (wanted === "system") delete document.documentElement.dataset.theme;
-  else document.documentElement.dataset.theme = wanted;
 }

@@ -6,7 +6,7 @@ import { Grid } from "./timeline/grid.js";
 import { BLOCK, Pages } from "./timeline/pages.js";
 import { curlOf, oneLine } from "./timeline/rows.js";
 import { STANDS_OUT, Scan, WITHOUT_DELTAS } from "./timeline/scan.js";
-import { parse, total } from "./metrics.js";
+import { read, total } from "./metrics.js";
 import { Alert } from "./parts.js";
 import { html, useCallback, useEffect, useMemo, useRef, useState } from "./ui.js";
 import { copied, style } from "./view.js";
@@ -17,6 +17,7 @@ style("timeline.css");
 const TURN_PAGES_MAX = 10;
 const TURN_TEXT_CHARS = 40;
 const REFUSED_SECONDS = 10;
+const REFUSALS = "sessile_fence_refusals_total";
 const KINDS = {
   session: ["opened", "updated", "forked", "handed_off", "granted", "revoked", "summarized",
     "redacted", "closed"],
@@ -200,9 +201,8 @@ function Refused({ api }) {
     let left = false;
     const look = async () => {
       try {
-        const reply = await fetch("/metrics", { headers: api.headers() });
-        const found = reply.ok ? total(parse(await reply.text()), "sessile_fence_refusals_total") : null;
-        if (!left) setCount(found);
+        const found = document.hidden ? undefined : total(await read(api), REFUSALS);
+        if (!left && found !== undefined) setCount(found);
       } catch {
         if (!left) setCount(null);
       }

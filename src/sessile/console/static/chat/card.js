@@ -1,7 +1,7 @@
 // A tool call: one card that goes from its start to its outcome in place.
 import { t, time } from "../i18n.js";
-import { Icon } from "../parts.js";
-import { html, useMemo, useState } from "../ui.js";
+import { Icon, useOnce } from "../parts.js";
+import { html, useMemo } from "../ui.js";
 import { Plain } from "./prose.js";
 
 const BRIEF_CHARS_MAX = 60;
@@ -27,12 +27,8 @@ export function Card({ call, expires, answer }) {
 }
 
 function Ask({ call_id, expires, answer }) {
-  const [busy, setBusy] = useState(false);
-  const say = async (verb) => {
-    setBusy(true);
-    await answer(call_id, verb);
-    setBusy(false);
-  };
+  const [busy, once] = useOnce();
+  const say = (verb) => once(() => answer(call_id, verb));
   return html`<div class="ask">
     <p>${t("chat.approve.hint")} ${expires && t("chat.expires", { at: time(expires) })}</p>
     <div class="row">

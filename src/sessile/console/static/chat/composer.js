@@ -54,10 +54,9 @@ export function Composer({ open, drafts, act, closed, running, cancelling }) {
           ${POLICIES.map((each) => html`<option key=${each} value=${each}>${t(`chat.${each}`)}</option>`)}
         </select>
       </label>
-      <span class="grow"></span>
-      ${running && html`<button type="button" disabled=${cancelling} onClick=${() => act.stop(running)}>
+      <span class="composer-do">${running && html`<button type="button" disabled=${cancelling} onClick=${() => act.stop(running)}>
         <span class="square" aria-hidden="true"></span>${t(cancelling ? "chat.stopping" : "chat.stop")}</button>`}
-      <button type="submit" class="primary" disabled=${!text.trim()}>${t("chat.send")}</button>
+      <button type="submit" class="primary" disabled=${!text.trim()}>${t("chat.send")}</button></span>
     </div>
   </form>`;
 }

@@ -1,8 +1,9 @@
 // One message of the conversation.
-import { number, t, time } from "../i18n.js";
-import { Icon } from "../parts.js";
+import { t, time } from "../i18n.js";
+import { Icon, explained, useOnce } from "../parts.js";
 import { isCut } from "../session.js";
 import { html, useMemo, useState } from "../ui.js";
+import { copied } from "../view.js";
 import { Card } from "./card.js";
 import { Notice } from "./notice.js";
 import { Progress } from "./progress.js";
@@ -40,10 +41,15 @@ function Drawn({ message, ended, closed, expires, act, owner }) {
       ? html`<p class="hint">${t("chat.redacted")}</p>`
       : html`<${Text} text=${message.text} writing=${writing} plain=${message.role === "user"} />`}
     ${message.buttons.length > 0 && html`<div class="offers">
-      ${message.buttons.map((each) => html`<button type="button" key=${each.button + each.label}
-        aria-pressed=${each.pressed ? "true" : null} disabled=${closed}
-        onClick=${() => act.press(message.message_id, each)}><bdi>${each.label}</bdi></button>`)}</div>`}
+      ${message.buttons.map((each, at) => html`<${Offer} key=${at} offer=${each} closed=${closed}
+        press=${() => act.press(message.message_id, each)} />`)}</div>`}
   <//>`;
+}
+
+function Offer({ offer, closed, press }) {
+  const [busy, once] = useOnce();
+  return html`<button type="button" aria-pressed=${offer.pressed ? "true" : null} aria-busy=${busy}
+    disabled=${closed} onClick=${() => once(press)}><bdi>${offer.label}</bdi></button>`;
 }
 
 /** A message that only asked for tools shows as their cards; one that is void does not show. */
@@ -57,17 +63,25 @@ function Article({ message, busy, nested, children }) {
 }
 
 function Tools({ message, ended, act }) {
-  const [copied, setCopied] = useState(false);
-  const copy = async () => {
-    await navigator.clipboard.writeText(message.text);
-    setCopied(true);
-  };
+  const [copy, setCopy] = useState("copy");
+  const [busy, once] = useOnce();
+  const onCopy = async () => setCopy((await copied(message.text)) ? "copied" : "not_copied");
   return html`<div class="message-tools">
-    <button type="button" class="quiet small" onClick=${copy} onBlur=${() => setCopied(false)}>
-      <${Icon} name="copy" /> ${t(copied ? "chat.copied" : "chat.copy")}</button>
-    ${ended && message.turn_id && html`<button type="button" class="quiet small" onClick=${() => act.fork(message.turn_id)}>
+    <button type="button" class="quiet small" onClick=${onCopy} onBlur=${() => setCopy("copy")}>
+      <${Icon} name="copy" /> ${t(`chat.${copy}`)}</button>
+    ${ended && message.turn_id && html`<button type="button" class="quiet small" aria-busy=${busy}
+      onClick=${() => once(() => act.fork(message.turn_id))}>
       <${Icon} name="fork" /> ${t("chat.fork")}</button>`}
   </div>`;
+}
+
+/** Why it is not sent, and when it is tried again. */
+function whyNot({ error, again_at_ms }) {
+  const [what, hint] = explained(error);
+  const kept = again_at_ms === null
+    ? t("chat.unsent.kept")
+    : t("chat.unsent.again", { at: time(again_at_ms, { seconds: true }) });
+  return html`<strong>${t("chat.unsent")}</strong> ${what} ${hint} ${kept}`;
 }
 
 /** What was said here and is not in the log yet. */
@@ -76,7 +90,7 @@ export function Pending({ item, state, act, owner }) {
   return html`<article class="message" data-role="user" data-state=${state}>
     <div class="by"><bdi>${owner}</bdi>${state !== "unsent" && html`<span class="tag">${t("chat.sending")}</span>`}</div>
     <${Text} text=${text} plain=${true} />
-    ${state === "unsent" && html`<div class="alert" role="alert"><p>${t("chat.unsent")}</p>
+    ${state === "unsent" && html`<div class="alert" role="alert"><p>${whyNot(item)}</p>
       <button type="button" onClick=${() => act.again(item)}>${t("chat.again")}</button>
       <button type="button" class="quiet" onClick=${() => act.discard(item)}>${t("chat.discard")}</button></div>`}
   </article>`;

@@ -1,5 +1,6 @@
 // What waits behind the turn that runs.
 import { t } from "../i18n.js";
+import { useOnce } from "../parts.js";
 import { html, useLayoutEffect, useRef, useState } from "../ui.js";
 
 export function Queue({ queue, act }) {
@@ -12,14 +13,9 @@ export function Queue({ queue, act }) {
 
 function Waiting({ turn, act }) {
   const [editing, setEditing] = useState(false);
-  const [busy, setBusy] = useState(false);
+  const [busy, once] = useOnce();
   const { turn_id, input } = turn;
   const text = input?.text ?? input?.button ?? "";
-  const withdraw = async () => {
-    setBusy(true);
-    await act.withdraw(turn_id);
-    setBusy(false);
-  };
   const save = async (changed) => {
     setEditing(false);
     if (changed !== text && changed.trim()) await act.edit(turn_id, { ...input, text: changed });
@@ -28,7 +24,8 @@ function Waiting({ turn, act }) {
   return html`<li>
     <span class="queue-text" dir="auto">${text}</span>
     ${input?.type !== "button" && html`<button type="button" class="quiet small" onClick=${() => setEditing(true)}>${t("chat.edit")}</button>`}
-    <button type="button" class="quiet small" disabled=${busy} onClick=${withdraw}>${t("chat.withdraw")}</button>
+    <button type="button" class="quiet small" disabled=${busy}
+      onClick=${() => once(() => act.withdraw(turn_id))}>${t("chat.withdraw")}</button>
   </li>`;
 }
 

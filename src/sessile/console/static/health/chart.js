@@ -6,6 +6,7 @@ import { KEPT_SECONDS, lines, total } from "../metrics.js";
 import Plot from "../vendor/uplot-1.6.32.mjs";
 
 const HEIGHT_PX = 132;
+const DRAWN_SECONDS_MIN = 120;
 const COLOURS = {
   accent: "--accent", good: "--good", warning: "--warn", bad: "--bad", muted: "--text-soft",
 };
@@ -39,7 +40,7 @@ function summary({ unit }, line, values, now) {
     const all = total(now, line.counter);
     if (all === null) return t("health.nothing");
     const sum = known.reduce((a, b) => a + b, 0);
-    return t("health.in_all", { now: shown(sum, unit), most: shown(all, unit) });
+    return t("health.in_all", { now: shown(sum, unit), most: shown(all, unit), minutes: KEPT_SECONDS / 60 });
   }
   if (!known.length) return t("health.nothing");
   const most = shown(Math.max(...known), unit);
@@ -90,7 +91,7 @@ function options(chart, width) {
     cursor: { show: false },
     padding: [8, 20, 0, 0],
     scales: {
-      x: { range: (_plot, _min, max) => [max - KEPT_SECONDS, max] },
+      x: { range: (_plot, min, max) => [max - Math.max(DRAWN_SECONDS_MIN, max - min), max] },
       y: { range: (_plot, _min, max) => [0, max > 0 ? max * 1.15 : 1] },
     },
     series: [{}, ...chart.lines.map((line, index) => ({
@@ -100,7 +101,7 @@ function options(chart, width) {
       points: { show: false },
     }))],
     axes: [
-      { ...axis, size: 24, space: 60, incrs: [60, 120],
+      { ...axis, size: 24, space: 60, incrs: [60, 120, 300],
         values: (_plot, ticks) => ticks.map((at) => clock.format(new Date(at * 1000))) },
       { ...axis, size: 56, space: 28,
         incrs: chart.unit === "count" || chart.unit === "sum"
@@ -110,9 +111,12 @@ function options(chart, width) {
   };
 }
 
-/** Looked up at each drawing, so that it is the theme's. */
+/** Looked up at each drawing, so that it is the theme's: a canvas knows no variables. */
 function colour(name) {
-  return () => getComputedStyle(document.documentElement).getPropertyValue(name).trim() || "#888";
+  return ({ root }) => {
+    root.style.color = `var(${name})`;
+    return getComputedStyle(root).color;
+  };
 }
 
 /** Call `listener` when the theme changes; answers how to stop. */

@@ -1,6 +1,6 @@
 // The rows in sight, of as many as there are.
 
-import { language, t } from "../i18n.js";
+import { locale, t } from "../i18n.js";
 import { html, useEffect, useRef, useState } from "../ui.js";
 import { atEnd, heightOf, scrollTo, windowOf } from "./window.js";
 
@@ -170,8 +170,8 @@ let formatsOf = "";
 
 /** In the reader's time zone, to the millisecond. */
 function written(at, what) {
-  if (formatsOf !== language()) {
-    formatsOf = language();
+  if (formatsOf !== locale()) {
+    formatsOf = locale();
     formats = Object.fromEntries(
       Object.entries(DATES).map(([name, options]) => [name, new Intl.DateTimeFormat(formatsOf, options)]),
     );

@@ -1,45 +1,30 @@
-"""Everything in memory: the reference that the other stores are held against, and the test
-double. Nothing survives the process."""
+"""The store, in memory."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
-from typing import Self, TypeVar
+from typing import Literal, Self, TypeVar
 
+from sessile.adapters.memory.records import MemoryRecords
+from sessile.adapters.memory.rows import Kept
 from sessile.core.attempts import authorised, check_append
 from sessile.core.codec import to_json
 from sessile.core.commands import Command, Decision, Named, Remembered, View, named
 from sessile.core.context import Holding
 from sessile.core.decide import decide
 from sessile.core.events import Entry, Event, SessionSummarized
+from sessile.core.fairness import in_turn
 from sessile.core.ids import NodeId, SessionId, SessionKey, TenantId, TurnId, UserId
-from sessile.core.session import FREE, Lease, Session, SessionHead, Turn, due_at_ms
+from sessile.core.records import record_of
+from sessile.core.session import FREE, SessionHead, Turn, due_at_ms
 from sessile.core.settle import Changes, settle, stepped
 from sessile.core.transcript import TEXT_KINDS
 from sessile.ports.clock import Clock
-from sessile.ports.notifier import Hint
 from sessile.ports.store import Committed, Found, Identity, Sweep
 
 T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class _Kept:
-    """The rows of one session."""
-
-    head: SessionHead
-    lease: Lease
-    session: Session
-    log: list[Entry] = field(default_factory=list[Entry])
-    history: list[Entry] = field(default_factory=list[Entry])
-    """What a transcript is made of."""
-    summaries: list[Entry] = field(default_factory=list[Entry])
-    turns: dict[TurnId, Turn] = field(default_factory=dict[TurnId, Turn])
-    order: list[TurnId] = field(default_factory=list[TurnId])
-    """The turns by position."""
-    queue: dict[TurnId, None] = field(default_factory=dict[TurnId, None])
-    """Those that wait, by position."""
 
 
 class MemoryStore:
@@ -48,11 +33,12 @@ class MemoryStore:
     def __init__(self, *, clock: Clock, secret: bytes = bytes(32)) -> None:
         self._clock = clock
         self._identity = Identity(epoch=0, secret=secret)
-        self._kept: dict[SessionKey, _Kept] = {}
+        self._kept: dict[SessionKey, Kept] = {}
         self._due_at_ms: dict[SessionKey, int] = {}
         self._holders: dict[tuple[TenantId, str], SessionKey] = {}
         """The active sessions by their exclusive keys."""
         self._remembered: dict[tuple[TenantId, UserId, str, str], Remembered] = {}
+        self.records = MemoryRecords(clock, self._kept, self._remembered, self._write)
 
     async def __aenter__(self) -> Self:
         return self
@@ -67,8 +53,13 @@ class MemoryStore:
             assert view.head is not None
             key = view.head.key
         decision = decide(view, command)
+        record = record_of(key, command, decision, now_ms=view.now_ms)
+        audited = () if record is None else (record,)
+        self.records.add(audited)
         if decision.deleted:
-            return self._delete(key)
+            return self._delete(key)._replace(audited=audited)
+        if view.origin is not None and decision.events:
+            self.records.forked(key, view.origin)
         session_id = decision.session_id or key.session_id
         once = names.once
         if once is not None and not decision.repeated:
@@ -79,7 +70,7 @@ class MemoryStore:
                 turn_id=decision.turn_id,
                 created=decision.created,
             )
-        return self._apply(key, view, decision, session_id)
+        return self._apply(key, view, decision, session_id)._replace(audited=audited)
 
     async def append(self, holding: Holding, step: int, events: Sequence[Event]) -> Committed:
         key = holding.key
@@ -123,7 +114,7 @@ class MemoryStore:
             if due_at_ms <= now_ms and self._concerns(key, assistants)
         ]
         heads = {key: self._kept[key].head.head for key in following if key in self._kept}
-        return Sweep(due=tuple(key for _, key in sorted(due)[:due_max]), heads=heads)
+        return Sweep(due=in_turn(due)[:due_max], heads=heads)
 
     def _concerns(self, key: SessionKey, assistants: Collection[str]) -> bool:
         kept = self._kept[key]
@@ -179,6 +170,29 @@ class MemoryStore:
             lambda turn: to_json(turn.input) + (turn.output or ""),
         )
 
+    async def how_many(
+        self,
+        tenant_id: TenantId,
+        what: Literal["sessions", "queue"],
+        *,
+        user_id: UserId | None,
+        most: int,
+    ) -> int:
+        kept = [each for key, each in self._kept.items() if key.tenant_id == tenant_id]
+        if what == "queue":
+            whose = [each.turns[turn_id].by for each in kept for turn_id in each.queue]
+        else:
+            whose = [each.head.user_id for each in kept if each.head.status == "active"]
+        return min(len(whose) if user_id is None else whose.count(user_id), most)
+
+    async def tokens(self, tenant_id: TenantId, *, since_ms: int) -> Mapping[UserId, int]:
+        used = Counter[UserId]()
+        for key, kept in self._kept.items():
+            for turn in kept.turns.values() if key.tenant_id == tenant_id else ():
+                if turn.created_at_ms >= since_ms:
+                    used[turn.by] += turn.progress.tokens_used
+        return used
+
     async def read(
         self,
         key: SessionKey,
@@ -218,7 +232,14 @@ class MemoryStore:
             holder = self._holders.get((key.tenant_id, names.exclusive_key))
             kept = None if holder is None else self._kept[holder]
         if kept is None:
-            return View(now_ms=self._clock.now_ms(), remembered=remembered)
+            origin = None
+            if names.origin is not None:
+                origin = self._kept.get(SessionKey(key.tenant_id, names.origin))
+            return View(
+                now_ms=self._clock.now_ms(),
+                remembered=remembered,
+                origin=None if origin is None else origin.head,
+            )
         return View(
             now_ms=self._clock.now_ms(),
             head=kept.head,
@@ -229,7 +250,7 @@ class MemoryStore:
             exclusive=holder is not None,
         )
 
-    def _shown(self, kept: _Kept, names: Named) -> dict[TurnId, Turn]:
+    def _shown(self, kept: Kept, names: Named) -> dict[TurnId, Turn]:
         shown: list[TurnId | None] = [kept.head.running_turn_id, names.turn_id]
         if names.queue != "none":
             shown.extend(kept.queue if names.queue == "all" else islice(kept.queue, 1))
@@ -266,7 +287,7 @@ class MemoryStore:
         kept = self._kept.get(key)
         if kept is None:
             assert changes.session is not None
-            kept = _Kept(head=changes.head, lease=changes.lease, session=changes.session)
+            kept = Kept(head=changes.head, lease=changes.lease, session=changes.session)
             self._kept[key] = kept
         kept.head, kept.lease = changes.head, changes.lease
         if changes.session is not None:
@@ -305,27 +326,8 @@ class MemoryStore:
         for place, remembered in list(self._remembered.items()):
             if place[0] == key.tenant_id and remembered.session_id == key.session_id:
                 del self._remembered[place]
+        self.records.gone(key)
         return Committed(head=None, lease=FREE, session_id=key.session_id, deleted=True)
-
-
-class LocalNotifier:
-    """Hints within one process."""
-
-    def __init__(self) -> None:
-        self._listeners: list[Callable[[Hint], None]] = []
-
-    def publish(self, hint: Hint) -> None:
-        for listener in tuple(self._listeners):
-            listener(hint)
-
-    def listen(self, listener: Callable[[Hint], None]) -> Callable[[], None]:
-        self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
-
-    def follow(
-        self, tenant_id: TenantId, session_id: SessionId | None = None
-    ) -> Callable[[], None]:
-        return lambda: None
 
 
 def _seq(entry: Entry) -> int:
