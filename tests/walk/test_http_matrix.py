@@ -32,7 +32,16 @@ OTHERS: dict[tuple[str, str], Any] = {
     ("POST", "/v1/keys"): {"name": "mine", "scopes": ["write"]},
     ("GET", "/v1/keys"): None,
     ("DELETE", "/v1/keys/{key_id}"): None,
+    ("GET", "/v1/audit"): None,
+    ("DELETE", "/v1/users/{user_id}"): None,
+    ("GET", "/v1/users/{user_id}/erasure"): None,
+    ("POST", "/v1/webhooks"): {"url": "https://hooks.example/take"},
+    ("GET", "/v1/webhooks"): None,
+    ("GET", "/v1/webhooks/{webhook_id}"): None,
+    ("DELETE", "/v1/webhooks/{webhook_id}"): None,
+    ("POST", "/v1/webhooks/{webhook_id}/enable"): {},
 }
+NOBODYS = {"message_id": "msg_none", "user_id": "nobody", "webhook_id": "whk_none"}
 GUARDED = ROUTES | OTHERS
 
 
@@ -63,7 +72,7 @@ async def guarded(tmp_path: Path) -> AsyncIterator[tuple[Walk, Issuer]]:
 
 async def ask_all(client: httpx2.AsyncClient, ids: dict[str, str], query: str) -> Any:
     """The reply of each operation."""
-    replies = {}
+    replies, ids = {}, NOBODYS | ids
     for (method, path), body in GUARDED.items():
         content = None if body is None else json.dumps(body)
         for name, value in ids.items():
@@ -146,7 +155,7 @@ async def test_a_key_that_may_only_read_writes_nothing(tmp_path: Path) -> None:
         key = await new_key(walk, scopes=["read"], user="alice")
         session_id = await walk.opened()
         turn_id = (await walk.said(session_id, "private"))["turn_id"]
-        ids = {
+        ids = NOBODYS | {
             "session_id": session_id, "turn_id": turn_id, "call_id": ABSENT_CALL,
             "key_id": key["key_id"],
         }  # fmt: skip
@@ -176,6 +185,20 @@ class Counted:
     def __getattr__(self, name: str) -> Any:
         self.asked.append(name)
         return getattr(self._store, name)
+
+
+async def test_an_admins_key_that_may_only_write_is_no_admins(tmp_path: Path) -> None:
+    async with guarded(tmp_path) as (walk, _):
+        key = await new_key(walk, scopes=["write"], user="admin", roles=["admin"])
+
+        async with bearer(walk, key["key"]) as client:
+            for method, path in (
+                ("GET", "/v1/audit"),
+                ("DELETE", "/v1/users/alice"),
+                ("GET", "/v1/webhooks"),
+                ("GET", "/v1/keys"),
+            ):
+                problem(await client.request(method, path), 403, "role_required")
 
 
 async def test_absent_and_foreign_cost_the_store_the_same(tmp_path: Path) -> None:

@@ -63,8 +63,9 @@ class Keeping:
         """Void the message's content here, in forks, and in what this is a fork of. Answers for
         each session that changed, this one first. Again, it changes nothing.
 
-        Raises MessageNotFound, StillInUse; InvalidInput for a reason that is no code.
+        Raises MessageNotFound, StillInUse, RoleRequired; InvalidInput for a reason that is no code.
         """
+        principal.check_scope("write")
         if not _REASON.fullmatch(reason):
             raise InvalidInput(f"a reason has the form {_REASON.pattern}", field="reason")
         command = RedactMessage(
@@ -101,6 +102,7 @@ class Keeping:
         """The tenant's records, the newest first. Raises RoleRequired unless by an admin."""
         if "admin" not in principal.roles:
             raise RoleRequired("the audit records are for admins", role="admin")
+        principal.check_scope("admin")
         limit = max(1, min(limit, self._node.settings.page_items_max))
         return await self._node.store.records.audit(principal.tenant_id, before=before, limit=limit)
 
@@ -112,6 +114,7 @@ class Keeping:
 
         Raises RoleRequired unless by an admin, or for the caller itself.
         """
+        principal.check_scope("write")
         self._check_own(principal, user_id)
         record = self._record(principal, "user.erasure_asked", user_id, request_id)
         erasure = await self._node.store.records.ask_erasure(principal.tenant_id, user_id, record)
@@ -136,5 +139,8 @@ class Keeping:
         return noted(principal, note, action, subject, now_ms=now_ms)
 
     def _check_own(self, principal: Principal, user_id: UserId) -> None:
-        if user_id != principal.user_id and "admin" not in principal.roles:
+        if user_id == principal.user_id:
+            return
+        if "admin" not in principal.roles:
             raise RoleRequired("another user's erasure is for admins", role="admin")
+        principal.check_scope("admin")

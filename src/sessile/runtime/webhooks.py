@@ -109,3 +109,4 @@ class WebhookDesk:
 def _check(who: Principal) -> None:
     if "admin" not in who.roles:
         raise RoleRequired("only an admin of the tenant has to do with its webhooks", role="admin")
+    who.check_scope("admin")
