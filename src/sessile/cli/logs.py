@@ -26,14 +26,18 @@ def configure(*, level: str, form: str, stream: TextIO | None = None) -> None:
     out: TextIO = sys.stderr if stream is None else stream
     text = form == "text" or (form == "auto" and out.isatty())
     handler = logging.StreamHandler(out)
+    handler.addFilter(_is_for_operators)
     handler.setFormatter(_formatter(text=text, colors=text and out.isatty()))
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    logging.getLogger(OWN).setLevel(level.upper())
-    root.setLevel(max(logging.INFO, logging.getLogger(OWN).level))
+    root.setLevel(level.upper())
     for name in QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     logging.captureWarnings(capture=True)
+
+
+def _is_for_operators(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.INFO or record.name.partition(".")[0] == OWN
 
 
 def _formatter(*, text: bool, colors: bool) -> logging.Formatter:
