@@ -44,9 +44,9 @@ from sessile.core.events import Entry, MessageDelta
 from sessile.core.ids import MessageId, NodeId, Seq, SessionId, SessionKey, TenantId, TurnId
 from sessile.ports.notifier import Hint, Notifier
 from sessile.ports.store import Committed, Identity
-from sessile.pusher import relay
 from sessile.pusher.projections import Projections
 from sessile.pusher.relay import PusherRelay
+from sessile.runtime import trail
 from sessile.runtime.announce import Announcer
 from sessile.runtime.feed import Feed, Grown
 from sessile.runtime.limits import Limits
@@ -745,7 +745,7 @@ async def test_a_relay_is_told_of_all_sessions_of_its_tenants(bus: Bus, tmp_path
 async def test_a_relay_finds_by_itself_what_no_hint_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relay, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(trail, "LOOK_SECONDS", 0.02)
     store, bus = MemoryStore(clock=ManualClock()), LocalBus()
     desk = Desk(store, ManualClock(), CountingIds())
     service = Service()
