@@ -25,9 +25,9 @@ def run(
             answer = None
             match step:
                 case Ask():
-                    answer = connection.execute(step.sql, _named(step.values)).fetchall()
+                    answer = connection.execute(step.sql, named(step.values)).fetchall()
                 case Each():
-                    connection.executemany(step.sql, [_named(row) for row in step.rows])
+                    connection.executemany(step.sql, [named(row) for row in step.rows])
                 case Tenants():
                     pass
                 case Now():
@@ -39,5 +39,5 @@ def run(
         return value
 
 
-def _named(values: Row) -> dict[str, Any]:
+def named(values: Row) -> dict[str, Any]:
     return {str(number): value for number, value in enumerate(values, start=1)}

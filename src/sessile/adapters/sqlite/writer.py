@@ -125,7 +125,7 @@ class Writer:
                 self._attempt(batch)
             except Exception as error:  # noqa: BLE001  # whatever it is, the thread goes on
                 self._roll_back()
-                if not _is_busy(error):
+                if not is_busy(error):
                     self._answer_singly(batch, error)
                     return
                 if time.monotonic() > deadline:
@@ -169,11 +169,11 @@ class Writer:
         self._tell_operator(error, jobs=len(batch))
         for job in batch:
             job.result = None
-            if _is_busy(error):
+            if is_busy(error):
                 job.error = StorageBusy()
-            elif _is_full(error):
+            elif is_full(error):
                 job.error = StorageFull()
-            elif _is_damaged(error):
+            elif is_damaged(error):
                 job.error = StorageDamaged()
             else:
                 job.error = error
@@ -186,7 +186,7 @@ class Writer:
         self._told_at = {told: now}
         message = "nothing was stored: make room on the disk"
         logger.error(
-            message if _is_full(error) else "nothing was stored",
+            message if is_full(error) else "nothing was stored",
             extra={"jobs": jobs, "error": told},
         )
 
@@ -209,16 +209,16 @@ def _resolve(batch: Sequence[_Job]) -> None:
             job.future.set_exception(job.error)
 
 
-def _is_busy(error: Exception) -> bool:
+def is_busy(error: Exception) -> bool:
     busy = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
     return isinstance(error, StorageBusy) or _code(error) in busy
 
 
-def _is_full(error: Exception) -> bool:
+def is_full(error: Exception) -> bool:
     return _code(error) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 
 
-def _is_damaged(error: Exception) -> bool:
+def is_damaged(error: Exception) -> bool:
     return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
