@@ -11,7 +11,7 @@ import pytest
 from tests.cli.conftest import Ran, Serve
 
 from sessile.adapters.migrations import SchemaTooNew
-from sessile.adapters.postgres.store import StorageUnreachable
+from sessile.adapters.postgres.connections import StorageUnreachable
 from sessile.cli.broken import no_database, no_postgres
 
 Run = Callable[..., Ran]

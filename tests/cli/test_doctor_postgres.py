@@ -18,7 +18,7 @@ from tests.servers.postgres import Postgres
 from sessile import Server, Settings
 from sessile.adapters.postgres import PostgresStore
 from sessile.adapters.postgres.archive import open_archive
-from sessile.adapters.postgres.store import StorageUnreachable
+from sessile.adapters.postgres.connections import StorageUnreachable
 from sessile.adapters.sql import archive, checks
 from sessile.core.ids import SessionId
 

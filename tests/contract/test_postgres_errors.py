@@ -18,8 +18,8 @@ from tests.servers.waits import until, waiting_for_locks
 
 from sessile.adapters.migrations import migrate_postgres
 from sessile.adapters.postgres import PostgresStore, failures
+from sessile.adapters.postgres.connections import StorageUnreachable
 from sessile.adapters.postgres.lanes import LANES
-from sessile.adapters.postgres.store import StorageUnreachable
 from sessile.core.commands import UpdateSession
 from sessile.core.context import Holding
 from sessile.core.errors import StorageBusy, StorageDamaged, StorageFull, StorageGone

@@ -16,8 +16,7 @@ from tests.servers.postgres import Postgres
 from sessile.adapters.migrations import migrate_postgres
 from sessile.adapters.postgres import PostgresStore
 from sessile.adapters.postgres.archive import migrate_database, open_archive
-from sessile.adapters.postgres.connections import Connector, Patience
-from sessile.adapters.postgres.store import StorageUnreachable
+from sessile.adapters.postgres.connections import Connector, Patience, StorageUnreachable
 from sessile.adapters.postgres.tenants import TenantConnection
 from sessile.adapters.sql.tenancy import APP_ROLE
 from sessile.core.audit import Check

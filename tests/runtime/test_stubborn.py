@@ -3,6 +3,7 @@ are held until they return, and what they still do reaches nothing."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import pytest
 from tests.runtime.rig import House, virtual
@@ -37,10 +38,8 @@ class Stubborn:
                 return
             yield TextDelta("so far")
             if in_tool:
-                try:
+                with suppress(asyncio.CancelledError):  # told when the tool has returned
                     await tools.call("hang")
-                except ContextExpired as error:
-                    self.late.append(type(error))
             else:
                 await self._stay()
             await self._write(lambda: turn.emit("late"))
@@ -89,7 +88,7 @@ async def test_a_guest_that_ignores_its_cancel_is_left_behind_and_writes_nothing
     assert (ended.status, ended.output) == ("cancelled", "so far")
     assert house.turn(session, next_one.turn_id).output == "done"
     assert house.log(session) == before
-    assert stubborn.late == [ContextExpired] * (4 if in_tool else 3)
+    assert stubborn.late == [ContextExpired] * 3
     assert house.kinds(session).count("tool.interrupted") == in_tool
     assert stubborn.cancels == 1
 

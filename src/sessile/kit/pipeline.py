@@ -29,6 +29,7 @@ from sessile.ports.agent import (
     TextDelta,
     Tools,
 )
+from sessile.ports.apart import apart
 from sessile.ports.intents import IntentGuess
 
 logger = logging.getLogger(__name__)
@@ -204,20 +205,14 @@ class _Passage:
         self, stage: str, work: Callable[..., Awaitable[T]], *arguments: Any
     ) -> T | None:
         """None too where it failed: the next stage has the turn then."""
-        answer: T | None = None
+        ended = await apart(lambda: work(*arguments))
         try:
-            answer = await work(*arguments)
+            return ended.result()
         except _TURN_IS_OVER:
             raise
-        except asyncio.CancelledError as error:
-            if _stopped():
-                raise
-            self._failed(stage, error)  # of its own making
-        except Exception as error:  # noqa: BLE001  a guest's code ends here
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  a guest's code
             self._failed(stage, error)
-        if answer is None and _stopped():
-            raise asyncio.CancelledError  # which the stage has kept to itself
-        return answer
+            return None
 
     def _failed(self, stage: str, error: BaseException) -> None:
         logger.error("a stage failed", exc_info=error, extra=self._fields(stage))
@@ -231,9 +226,3 @@ class _Passage:
             "turn_id": turn.turn_id,
             "stage": stage,
         }
-
-
-def _stopped() -> bool:
-    """The turn was: no cancellation of what a stage itself has begun."""
-    task = asyncio.current_task()
-    return task is None or task.cancelling() > 0

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
+from sessile.ports.apart import held
+
 GRACE_SECONDS = 1.0
 """What a guest that is cancelled may take to close what it has open. Less than a draining server
 waits for its turns to be handed back, and than a user waits without asking again."""
@@ -36,7 +38,7 @@ class Guest:
         self._loop = asyncio.get_running_loop()
         self._guests = guests
         self._over = self._loop.create_future()
-        self._task = self._loop.create_task(_run(work))
+        self._task = self._loop.create_task(held(work))
         self._task.add_done_callback(self._let_go)
         self._grace: asyncio.TimerHandle | None = None
         self.expired = False
@@ -79,14 +81,3 @@ class Guest:
     def _let_go(self, *_: object) -> None:
         if not self._over.done():
             self._over.set_result(None)
-
-
-class GuestExited(Exception):
-    """A guest asked for the end of the process, which is not its own."""
-
-
-async def _run(work: Callable[[], Awaitable[None]]) -> None:
-    try:
-        await work()
-    except SystemExit as error:
-        raise GuestExited(str(error)) from error

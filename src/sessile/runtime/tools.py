@@ -15,6 +15,7 @@ from sessile.core.ids import CallId, MessageId, TurnId
 from sessile.core.policy import Verdict, verdict
 from sessile.core.transcript import Message
 from sessile.ports.agent import Agent, AgentFailed, Tool, ToolError
+from sessile.ports.apart import apart
 from sessile.ports.clock import IdSource
 from sessile.runtime.calls import HANDED_OFF, TOO_LATE, Arguments, Calls, Unnamed, failing
 from sessile.runtime.journal import Journal
@@ -265,23 +266,16 @@ class TurnTools:
         tool = self._tools.get(begun.name)
         own = None if tool is None else tool.timeout_seconds
         seconds = self._settings.tool_seconds_max if own is None else own
-        deadline = asyncio.timeout(seconds)
         try:
-            async with deadline:
-                value = await self._invoke(begun, tool, body)
+            ended = await apart(lambda: self._invoke(begun, tool, body), seconds=seconds)
         except TimeoutError:
-            if not deadline.expired():
-                return begun.failed("TimeoutError")
             return begun.failed(f"The tool did not answer within {seconds:g} seconds.")
+        try:
+            value = ended.result()
         except (ToolError, SessileError) as error:
             return self._raised(begun, str(error))
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            return self._raised(begun, f"{type(error).__name__}: {error}")  # of its own making
-        except (Exception, SystemExit) as error:  # noqa: BLE001  a guest's code ends here
-            return self._raised(begun, f"{type(error).__name__}: {error}")
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  a guest's code
+            return self._raised(begun, f"{type(error).__name__}: {error}".removesuffix(": "))
         try:
             text = to_json(value)
         except (TypeError, ValueError, RecursionError) as error:

@@ -17,8 +17,7 @@ from asyncpg import exceptions as pg
 
 from sessile.adapters.migrations import ADVISORY_KEY, migrate_postgres, revision_postgres
 from sessile.adapters.postgres import checks, reads
-from sessile.adapters.postgres.connections import said
-from sessile.adapters.postgres.store import StorageUnreachable
+from sessile.adapters.postgres.connections import StorageUnreachable, said
 from sessile.adapters.sql.archive import NO_DATABASE, NO_ROW, Archive
 from sessile.adapters.sql.rows import Row, turn_of
 from sessile.adapters.sql.schema import Schema, schema_of

@@ -1,8 +1,9 @@
 """Connections to PostgreSQL: how long each may wait, and what its errors mean to a store."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import asyncpg
 from asyncpg import exceptions as pg
@@ -16,6 +17,8 @@ from sessile.core.errors import (
     StorageGone,
 )
 
+T = TypeVar("T")
+RETRY_SECONDS = 0.05
 LANE_LOCK_MILLISECONDS = 250
 """How long a lane, which serves many sessions, waits for a row that another holds."""
 
@@ -30,6 +33,13 @@ REFUSED = (
     pg.InsufficientPrivilegeError,
 )
 """Of a database that could be used when the server began: somebody has to mend it."""
+
+
+class StorageUnreachable(SessileError):
+    """The database cannot be used."""
+
+    code = "storage_unreachable"
+    status = 503
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +120,22 @@ class Connector:
             "standard_conforming_strings": "on",
             **({"role": self.role} if self.role else {}),
         }
+
+
+async def reached(attempt: Callable[[], Awaitable[T]], busy_seconds: float) -> T:
+    """What opens something, tried again for so long. Raises StorageUnreachable after that, or at
+    once where trying again is of no use."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + busy_seconds
+    while True:
+        try:
+            return await attempt()
+        except SessileError:
+            raise
+        except Exception as error:
+            if not is_passing(error) or loop.time() > end:
+                raise StorageUnreachable(said(error)) from error
+        await asyncio.sleep(RETRY_SECONDS)
 
 
 def is_lost(error: BaseException) -> bool:

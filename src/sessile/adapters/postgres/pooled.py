@@ -7,13 +7,20 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-from sessile.adapters.postgres.connections import Connector, Patience, is_passing, is_unseen, told
+from sessile.adapters.postgres.connections import (
+    RETRY_SECONDS,
+    Connector,
+    Patience,
+    is_passing,
+    is_unseen,
+    reached,
+    told,
+)
 from sessile.adapters.postgres.tenants import TenantConnection
 from sessile.adapters.sql.connected import Statement
 from sessile.adapters.sql.rows import Row
 from sessile.core.ids import TenantId
 
-RETRY_SECONDS = 0.05
 UNREAD = "The database did not answer in time."
 T = TypeVar("T")
 
@@ -23,9 +30,9 @@ async def pooled(
     dsn: str, name: str, *, connections_max: int, lease_ms: int, busy_seconds: float
 ) -> AsyncGenerator["Pooled", None]:
     """To the database, which is at the newest revision. `lease_ms`, `busy_seconds`: as a
-    PostgresStore takes them."""
+    PostgresStore takes them. Raises as its opening does."""
     patience = Patience(lease_ms)
-    connector = await Connector(dsn, patience).in_role()
+    connector = await reached(Connector(dsn, patience).in_role, busy_seconds)
     pool = await asyncpg.create_pool(
         dsn,
         connection_class=TenantConnection,

@@ -5,7 +5,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-from sessile.adapters.postgres.connections import is_passing, told
+from sessile.adapters.postgres.connections import RETRY_SECONDS, is_passing, told
 from sessile.adapters.postgres.tenants import TenantConnection
 from sessile.adapters.postgres.writes import write
 from sessile.adapters.sql.keeping import beside
@@ -13,7 +13,6 @@ from sessile.adapters.sql.scripts import Ask, Each, Now, Script, Tenants, Write
 from sessile.core.ids import TenantId
 
 T = TypeVar("T")
-RETRY_SECONDS = 0.05
 
 
 class Scripts:

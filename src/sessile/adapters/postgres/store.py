@@ -12,11 +12,12 @@ from sessile.adapters.migrations import migrate_postgres
 from sessile.adapters.postgres import reads, renewals
 from sessile.adapters.postgres.connections import (
     GONE,
+    RETRY_SECONDS,
     Connector,
     Patience,
     is_lost,
     is_passing,
-    said,
+    reached,
     told,
 )
 from sessile.adapters.postgres.lanes import Lanes
@@ -27,7 +28,7 @@ from sessile.adapters.sql.records import SqlRecords
 from sessile.adapters.sql.scripts import Script
 from sessile.core.commands import Command
 from sessile.core.context import Holding
-from sessile.core.errors import SessileError, StorageGone
+from sessile.core.errors import StorageGone
 from sessile.core.events import Entry, Event
 from sessile.core.ids import NodeId, SessionId, SessionKey, TenantId, TurnId, UserId
 from sessile.core.session import Turn
@@ -36,15 +37,7 @@ from sessile.ports.store import Committed, Found, Identity, Sweep
 T = TypeVar("T")
 
 
-class StorageUnreachable(SessileError):
-    """The database cannot be used."""
-
-    code = "storage_unreachable"
-    status = 503
-
-
 READERS_MAX = 4
-RETRY_SECONDS = 0.05
 UNREAD = "The database did not answer in time."
 
 
@@ -72,19 +65,8 @@ class PostgresStore:
 
     async def __aenter__(self) -> Self:
         """Raises StorageUnreachable where the database cannot be used after `busy_seconds`."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + self._busy_seconds
-        while True:
-            try:
-                await self._open()
-            except Exception as error:
-                if isinstance(error, SessileError):
-                    raise
-                if not is_passing(error) or loop.time() > end:
-                    raise StorageUnreachable(said(error)) from error
-            else:
-                return self
-            await asyncio.sleep(RETRY_SECONDS)
+        await reached(self._open, self._busy_seconds)
+        return self
 
     async def _open(self) -> None:
         async with AsyncExitStack() as stack:
