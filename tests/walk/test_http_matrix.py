@@ -1,0 +1,141 @@
+"""Every operation of the OpenAPI document, asked with every credential that is not good for it."""
+
+import json
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from tests.walk.issuer import Issuer, issuing
+from tests.walk.people import Walk, message
+from tests.walk.test_http_identity import bearer, new_key, ticket
+from tests.walk.test_http_oidc import NOW, part, trusting
+from tests.walk.test_http_owned import ABSENT_CALL, ABSENT_TURN, ROUTES
+from tests.walk.test_http_refusals import problem, same_but_for_its_id
+
+OPEN = {
+    ("GET", "/"), ("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/metrics"),
+    ("POST", "/v1/tokens"),
+}  # fmt: skip
+"""What asks for no credential."""
+OTHERS: dict[tuple[str, str], Any] = {
+    ("GET", "/v1/assistants"): None,
+    ("GET", "/v1/sessions"): None,
+    ("POST", "/v1/sessions"): {},
+    ("POST", "/v1/turns"): message("for nobody"),
+    ("GET", "/v1/me"): None,
+    ("DELETE", "/v1/tokens/current"): None,
+    ("POST", "/v1/tickets"): {"session_id": "{session_id}"},
+    ("POST", "/v1/keys"): {"name": "mine", "scopes": ["write"]},
+    ("GET", "/v1/keys"): None,
+    ("DELETE", "/v1/keys/{key_id}"): None,
+}
+GUARDED = ROUTES | OTHERS
+
+
+def rows(data_dir: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """Every table, without the time at which a credential was last used."""
+    (path,) = [each for each in data_dir.rglob("*.db") if each.is_file()]
+    with closing(sqlite3.connect(path)) as database:
+        names = [
+            name
+            for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        ]
+        found = {}
+        for name in names:
+            columns = [each[1] for each in database.execute(f"PRAGMA table_info({name})")]
+            kept = ", ".join(each for each in columns if each != "used_at")
+            found[name] = sorted(database.execute(f"SELECT {kept} FROM {name}"), key=repr)
+        return found
+
+
+@asynccontextmanager
+async def guarded(tmp_path: Path) -> AsyncIterator[tuple[Walk, Issuer]]:
+    async with (
+        issuing() as issuer,
+        trusting(issuer, tmp_path / "data", store_url="sqlite") as walk,
+    ):
+        yield walk, issuer
+
+
+async def ask_all(client: httpx2.AsyncClient, ids: dict[str, str], query: str) -> Any:
+    """The reply of each operation."""
+    replies = {}
+    for (method, path), body in GUARDED.items():
+        content = None if body is None else json.dumps(body)
+        for name, value in ids.items():
+            content = content and content.replace(f"{{{name}}}", value)
+        replies[method, path] = await client.request(
+            method, path.format(**ids) + query, content=content,
+            headers={} if content is None else {"content-type": "application/json"},
+        )  # fmt: skip
+    return replies
+
+
+async def test_every_operation_has_a_row(tmp_path: Path) -> None:
+    async with guarded(tmp_path) as (walk, _):
+        paths = (await walk.nobody.get("/openapi.json")).json()["paths"]
+
+        known = {(method.upper(), path) for path, has in paths.items() for method in has}
+
+        assert known == GUARDED.keys() | OPEN
+
+
+def confused(issuer: Issuer) -> str:
+    public = issuer.keys["k1"].as_pem(private=False)
+    return issuer.token(NOW, key=public, header={"alg": "HS256"})
+
+
+def unsigned(issuer: Issuer) -> str:
+    claims = issuer.token(NOW).split(".")[1]
+    return f"{part({'alg': 'none', 'kid': 'k1', 'typ': 'JWT'})}.{claims}."
+
+
+BAD: dict[str, Callable[[Issuer], str]] = {
+    "no token": lambda _: "",
+    "malformed": lambda _: "a.b.c",
+    "expired": lambda issuer: issuer.token(NOW, exp=NOW - 3600),
+    "wrong audience": lambda issuer: issuer.token(NOW, aud="other"),
+    "alg none": unsigned,
+    "HS for RS": confused,
+}
+
+
+@pytest.mark.parametrize("credential", [*BAD, "revoked key", "ticket", "ticket as a token"])
+async def test_what_is_no_credential_opens_nothing_and_changes_nothing(
+    tmp_path: Path, credential: str
+) -> None:
+    async with guarded(tmp_path) as (walk, issuer):
+        session_id, other = await walk.opened(), await walk.opened()
+        turn_id = (await walk.said(session_id, "private"))["turn_id"]
+        token, query = "", ""
+        key = await new_key(walk)
+        if credential == "revoked key":
+            token = key["key"]
+            assert (await walk.admin.delete(f"/v1/keys/{key['key_id']}")).status_code == 204
+        elif credential.startswith("ticket"):
+            text = await ticket(walk, other)
+            token, query = (text, "") if "token" in credential else ("", f"?ticket={text}")
+        else:
+            token = BAD[credential](issuer)
+        ids = {"session_id": session_id, "turn_id": turn_id, "call_id": ABSENT_CALL}
+        ids["key_id"] = key["key_id"]
+        absent = {**ids, "session_id": "ses_" + "0" * 32, "turn_id": ABSENT_TURN}
+        before = rows(tmp_path)
+
+        async with bearer(walk, token) as client:
+            if not token:
+                del client.headers["authorization"]
+            theirs, nobodys = [await ask_all(client, each, query) for each in (ids, absent)]
+
+        for (method, path), reply in theirs.items():
+            if credential == "ticket" and path.endswith("/events"):
+                problem(reply, 404, "session_not_found")
+            else:
+                problem(reply, 401, "unauthenticated")
+            same = same_but_for_its_id(nobodys[method, path])
+            assert same_but_for_its_id(reply) == same, (method, path)
+        assert rows(tmp_path) == before
