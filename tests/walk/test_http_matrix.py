@@ -47,7 +47,7 @@ def rows(data_dir: Path) -> dict[str, list[tuple[Any, ...]]]:
         found = {}
         for name in names:
             columns = [each[1] for each in database.execute(f"PRAGMA table_info({name})")]
-            kept = ", ".join(each for each in columns if each != "used_at")
+            kept = ", ".join(each for each in columns if not each.startswith("used_at"))
             found[name] = sorted(database.execute(f"SELECT {kept} FROM {name}"), key=repr)
         return found
 
@@ -139,3 +139,59 @@ async def test_what_is_no_credential_opens_nothing_and_changes_nothing(
             same = same_but_for_its_id(nobodys[method, path])
             assert same_but_for_its_id(reply) == same, (method, path)
         assert rows(tmp_path) == before
+
+
+async def test_a_key_that_may_only_read_writes_nothing(tmp_path: Path) -> None:
+    async with guarded(tmp_path) as (walk, _):
+        key = await new_key(walk, scopes=["read"], user="alice")
+        session_id = await walk.opened()
+        turn_id = (await walk.said(session_id, "private"))["turn_id"]
+        ids = {
+            "session_id": session_id, "turn_id": turn_id, "call_id": ABSENT_CALL,
+            "key_id": key["key_id"],
+        }  # fmt: skip
+        before = rows(tmp_path)
+
+        async with bearer(walk, key["key"]) as client:
+            for (method, path), body in GUARDED.items():
+                if method == "GET" or path in ("/v1/tickets", "/v1/tokens/current"):
+                    continue  # a ticket only reads; a key is no token, and is not signed out
+                content = None if body is None else json.dumps(body).replace("{turn_id}", turn_id)
+                reply = await client.request(
+                    method, path.format(**ids), content=content,
+                    headers={} if content is None else {"content-type": "application/json"},
+                )  # fmt: skip
+                problem(reply, 403, "role_required")
+
+        assert rows(tmp_path) == before
+
+
+class Counted:
+    """The store, with the names of what it was asked."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self.asked: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        self.asked.append(name)
+        return getattr(self._store, name)
+
+
+async def test_absent_and_foreign_cost_the_store_the_same(tmp_path: Path) -> None:
+    """The class of time that a reply takes, without a clock."""
+    async with guarded(tmp_path) as (walk, _):
+        session_id = await walk.opened()
+        turn_id = (await walk.said(session_id, "private"))["turn_id"]
+        counted = Counted(walk.server.reads._store)
+        walk.server.reads._store = counted
+        asked: list[list[str]] = []
+        for each in (session_id, "ses_" + "0" * 32):
+            counted.asked.clear()
+            for method, path in ROUTES:
+                if method == "GET":
+                    url = path.format(session_id=each, turn_id=turn_id)
+                    problem(await walk.bob.get(url), 404, "session_not_found")
+            asked.append(list(counted.asked))
+
+        assert asked[0] == asked[1] != []
