@@ -4,7 +4,7 @@
 import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import Field, dataclass, field, fields, replace
 from functools import cache
 from math import inf
 from pathlib import Path
@@ -21,15 +21,15 @@ TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no"
 """Settings whose 0 is no limit of nothing."""
 
 
-def _setting(default: Any, about: str) -> Any:
-    return field(default=default, metadata={"about": about})
+def _setting(default: Any, about: str, *, secret: bool = False) -> Any:
+    return field(default=default, metadata={"about": about, "secret": secret})
 
 
 class WrongSetting(ValueError):
     """A setting that does not fit what it is for; the message begins with its name."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Settings:
     """Read once at start-up and passed on; nothing else reads the environment."""
 
@@ -40,12 +40,13 @@ class Settings:
         "sqlite",
         "sqlite (a file in the data directory), memory, or postgresql://USER@HOST/DATABASE, which"
         " many nodes may share.",
+        secret=True,
     )
     store_sharded: bool = _setting(
         False, "store_url is a cluster that distributes the tables by tenant_id."
     )
     notifier_url: str = _setting(
-        "", "How nodes wake each other: empty, by the database; or nats://HOST:4222."
+        "", "How nodes wake each other: empty, by the database; or nats://HOST:4222.", secret=True
     )
     role: str = _setting(
         "all", "all; surfaces: takes turns and runs none; turns: runs them, and serves no API."
@@ -53,7 +54,9 @@ class Settings:
     log_level: str = _setting("info", "debug, info, warning or error.")
     log_format: str = _setting("auto", "text, json, or auto: text on a terminal.")
     console: bool = _setting(True, "The console, a page at /.")
-    dev_token: str = _setting("", "The admin's development token; empty: a random one.")
+    dev_token: str = _setting(
+        "", "The admin's development token; empty: a random one.", secret=True
+    )
 
     turns_concurrent_max: int = _setting(32, "Turns that run at once on this node.")
     queue_turns_max: int = _setting(256, "Turns that may wait in one session.")
@@ -119,10 +122,7 @@ class Settings:
 
     pusher_app_id: str = _setting("1", "Pusher Channels: the app's id, in digits.")
     pusher_key: str = _setting("", "The app's key; empty: the one in the file pusher-app.")
-    pusher_secret: str = _setting("", "The app's secret; empty: the one in that file.")
-    pusher_origins: str = _setting(
-        "", "Origins besides this host's own whose pages may follow sessions; commas between them."
-    )
+    pusher_secret: str = _setting("", "The app's secret; empty: the one in that file.", secret=True)
     pusher_public_tenants: str = _setting(
         "", "Tenants whose sessions anyone may follow on sb-ID who knows the id; commas between."
     )
@@ -183,6 +183,46 @@ class Settings:
     def _retention_tenants(self) -> Mapping[str, float]:
         return days_by_tenant(self.retention_tenants)
 
+    api_origins: str = _setting(
+        "", "Origins besides this host's own whose pages may use the API; commas between them."
+    )
+    head_seconds_max: float = _setting(10.0, "How long a request's line and headers may take.")
+    body_seconds_max: float = _setting(30.0, "How long a request's body may take.")
+    keep_alive_seconds: float = _setting(65.0, "How long a connection waits for a next request.")
+    head_bytes_max: int = _setting(65_536, "A request's line and headers.")
+    headers_max: int = _setting(100, "How many headers a request may have.")
+    connections_max: int = _setting(10_000, "Connections open at once on this node.")
+    connections_address_max: int = _setting(5_000, "Of these, how many of one address.")
+    streams_user_max: int = _setting(
+        200, "Event streams and WebSockets that one user has open at once on this node."
+    )
+    streams_tenant_max: int = _setting(2_500, "As many of one tenant.")
+    demo_open: bool = _setting(
+        False, "The demo systems' routes also where other machines reach the server."
+    )
+
+    webhooks_tenant_max: int = _setting(20, "Webhooks of one tenant.")
+    webhook_seconds_max: float = _setting(10.0, "How long a webhook's request may take.")
+    webhook_attempts_max: int = _setting(20, "Attempts at one entry; then its webhook is disabled.")
+    webhook_wait_seconds_max: float = _setting(
+        3_600.0, "How long at most is waited between two attempts."
+    )
+    webhook_bytes_max: int = _setting(
+        262_144, "What is sent of an entry; a larger one is sent without its body."
+    )
+    webhook_ports: str = _setting("443", "Ports that webhooks are sent to; commas between them.")
+    webhook_http: bool = _setting(False, "Webhooks may be http:// addresses too.")
+    webhook_private: bool = _setting(
+        False, "Webhooks may lead to addresses that are not of the internet: for development."
+    )
+
+    def shown(self) -> dict[str, Any]:
+        """As they may be shown: without what is secret of them."""
+        return {each.name: _shown(each, getattr(self, each.name)) for each in fields(self)}
+
+    def __repr__(self) -> str:
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.shown().items())})"
+
     @property
     def local(self) -> bool:
         """This machine alone can reach the server."""
@@ -215,8 +255,8 @@ class Settings:
 
     @property
     def origins(self) -> frozenset[bytes]:
-        """Those of `pusher_origins`, as browsers send them."""
-        names = (each.strip().lower().encode() for each in self.pusher_origins.split(","))
+        """Those of `api_origins`, as browsers send them."""
+        names = (each.strip().lower().encode() for each in self.api_origins.split(","))
         return frozenset(name for name in names if name)
 
 
@@ -243,7 +283,14 @@ def days_by_tenant(text: str) -> Mapping[str, float]:
 def without_password(url: str) -> str:
     """An address as it may be shown, well-formed or not: a password may hold any character."""
     url = re.sub(r"(?<=://)([^@:]*):.*@", r"\1:…@", url, flags=re.DOTALL)
+    url = re.sub(r"(?<=nats://)[^@:,]*@", "…@", url)  # who is let in by a token has no name
     return re.sub(r"(?<=password=)[^&]*", "…", url)
+
+
+def _shown(setting: "Field[Any]", value: Any) -> Any:
+    if not setting.metadata["secret"] or not value:
+        return value
+    return without_password(value) if setting.name.endswith("_url") else "…"
 
 
 def is_loopback(host: str) -> bool:

@@ -312,7 +312,7 @@ async def test_no_other_theme_than_the_chosen_one_is_ever_seen(
         await route.fallback()
 
     assert lightness(seen) > 128 if chosen == "light" else lightness(seen) < 128
-    await expect(person.page.get_by_label("Token")).to_be_visible()
+    await expect(person.page.get_by_role("textbox", name="Token")).to_be_visible()
 
 
 async def test_the_charts_have_the_theme_s_colours(entering: Enter, site: Site) -> None:

@@ -366,7 +366,7 @@ async def test_a_wrong_token_brings_the_form_that_says_where_to_find_one(
     person.losses_expected = True
 
     await person.page.goto(f"{person.url}/#token=no-token")
-    field = person.page.get_by_label(re.compile("token", re.IGNORECASE)).first
+    field = person.page.get_by_role("textbox", name=re.compile("token", re.IGNORECASE)).first
     await expect(field).to_be_visible()
     await expect(person.page.get_by_text("dev-tokens").first).to_be_visible()
     await field.fill(site.token())

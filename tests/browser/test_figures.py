@@ -73,7 +73,7 @@ async def test_who_signs_out_leaves_nothing_that_goes_on_asking(person: Person) 
     asked: list[str] = []
 
     await person.button("Sign out").click()
-    await expect(person.page.get_by_label("Token")).to_be_visible()
+    await expect(person.page.get_by_role("textbox", name="Token")).to_be_visible()
     person.page.on("request", lambda request: asked.append(request.url))
     await person.page.clock.run_for(30_000)
 

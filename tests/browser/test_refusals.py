@@ -156,8 +156,8 @@ async def test_a_late_refusal_of_who_was_here_before_leaves_who_is_here_now(
     person.losses_expected = True
 
     await person.button("Sign out").click()
-    await person.page.get_by_label("Token").fill(other)
-    await person.button("Sign in").click()
+    await person.page.get_by_role("textbox", name="Token").fill(other)
+    await person.button("Use a token").click()
     await expect(person.sessions).to_be_visible()
     assert held
     for route in held:

@@ -101,10 +101,10 @@ def test_what_two_nodes_left_is_as_the_log_says(check: Check, dsn: str) -> None:
     assert [each["faults"] for each in found.values() if each["faults"]] == []
     counted = {name: each["checked"] for name, each in found.items()}
     assert counted | {"nodes": 1, "bodies": 1, "ids": 1} == {
-        "durable": 3, "tenancy": 8, "nodes": 1, "tables": 2, "indexes": 19, "schema": 1,
-        "lookups": 20, "ids": 1, "orphans": 2, "exclusive": 2, "leases": 0, "due": 0,
+        "durable": 3, "tenancy": 14, "nodes": 1, "tables": 2, "indexes": 23, "schema": 1,
+        "lookups": 32, "ids": 1, "orphans": 2, "exclusive": 2, "leases": 0, "due": 0,
         "bodies": 1, "seq": 2, "head": 2, "session": 2,
-        "turns": 4, "ends": 4, "calls": 4, "closed": 0, "tokens": 0,
+        "turns": 4, "ends": 4, "calls": 4, "closed": 0, "voided": 2, "tokens": 0,
     }  # fmt: skip
     assert counted["nodes"] > 100
     assert counted["bodies"] > 20
@@ -239,14 +239,14 @@ async def test_the_nodes_that_run_are_counted(check: Check, dsn: str) -> None:
     async with PostgresStore(dsn, lease_ms=12_000), PostgresStore(dsn, lease_ms=12_000):
         name = dsn.rpartition("/")[2]
         limit = f"ALTER DATABASE {name} CONNECTION LIMIT"
-        await asyncio.to_thread(fetch, dsn, f"{limit} 24", "SELECT 1")
+        await asyncio.to_thread(fetch, dsn, f"{limit} 32", "SELECT 1")
         enough = await asyncio.to_thread(check, dsn)
-        await asyncio.to_thread(fetch, dsn, f"{limit} 23", "SELECT 1")
+        await asyncio.to_thread(fetch, dsn, f"{limit} 31", "SELECT 1")
         too_few = await asyncio.to_thread(check, dsn)
 
     assert enough["nodes"]["faults"] == []
     (fault,) = too_few["nodes"]["faults"]
-    assert fault["what"].startswith("2 nodes need 28 connections")
+    assert fault["what"].startswith("2 nodes need 32 connections")
 
 
 async def test_beside_nodes_that_write_nothing_is_wrong(

@@ -111,6 +111,7 @@ def test_every_table_is_led_by_its_tenant_but_the_one_of_the_database_itself(pat
         "store",
         "alembic_version",
         "chore",
+        "webhook_work",
     }
 
 

@@ -60,6 +60,8 @@ FAULTS = """
             )
             OR g.privilege_type = 'SELECT' AND c.relname IN ('store', 'alembic_version')
             OR g.privilege_type IN ('SELECT', 'INSERT', 'UPDATE') AND c.relname = 'chore'
+            OR g.privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
+                AND c.relname = 'webhook_work'
         )
     UNION ALL
     SELECT c.relname, 'has a column that may be ' || g.privilege_type FROM pg_attribute AS a

@@ -72,7 +72,7 @@ async def followed(caller: Caller, session_id: str, ready: asyncio.Barrier) -> l
 
 async def test_g4_of_fifty_sessions_at_once_each_reader_sees_only_its_own(serve: Serve) -> None:
     n = 50
-    async with serve(canaries(n), turns_concurrent_max=n) as world:
+    async with serve(canaries(n), turns_concurrent_max=n, turns_concurrent_tenant_max=n) as world:
         owners = [(world.ana, world.ben, world.cleo)[i % 3] for i in range(n)]
         session_ids = [await owner.opened() for owner in owners]
         ready = asyncio.Barrier(2 * n + 1)

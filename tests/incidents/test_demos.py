@@ -154,3 +154,15 @@ async def test_support_s_actions_are_shown_on_its_channels(world: World, tmp_pat
         ]
 
         assert await walk(fronts, sessions=4) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "there"),
+    [({}, True), ({"host": "0.0.0.0"}, False), ({"host": "0.0.0.0", "demo_open": True}, True)],
+)
+def test_others_reach_the_demos_only_where_it_was_said(
+    settings: dict[str, Any], there: bool
+) -> None:
+    server = demo_server(Settings(**settings))
+
+    assert bool([router for router in server.routers if router.routes]) is there

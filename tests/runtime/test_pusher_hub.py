@@ -20,6 +20,7 @@ from sessile.pusher.hub import Hub
 from sessile.pusher.projections import Projections
 from sessile.pusher.protocol import Authorize
 from sessile.pusher.socket import ABORT, GOODBYE_SECONDS_MAX, SEND_NOW, Socket
+from sessile.runtime.places import Places
 from sessile.settings import Settings
 
 
@@ -117,6 +118,7 @@ async def hubbed(house: House, **settings: Any) -> AsyncIterator[Node]:
         settings=Settings(**settings),
         telemetry=rig.telemetry,
         projections=Projections(),
+        places=Places(Settings(**settings)),
     )
     async with hub:
         yield Node(rig, hub)
@@ -383,3 +385,25 @@ async def test_a_channel_that_is_left_and_joined_again_is_fed_once(house: House)
 
         assert wire.events().count("turn.completed") == 1
         assert node.rig.feed.readers == 1
+
+
+@virtual
+async def test_a_user_has_so_many_sockets_in_sessions_at_most(house: House) -> None:
+    async with hubbed(house, streams_user_max=1) as node:
+        one, two = await house.open(node.rig), await house.open(node.rig)
+        first, heard = node.connect()
+        second, refused = node.connect()
+
+        for session_id in (one, two):
+            await node.join(first, session_id)
+        await node.join(second, one)
+        await house.later(0.1)
+        assert heard.events().count("pusher_internal:subscription_succeeded") == 2
+        (error,) = (each for each in refused.frames if "subscription_error" in each["event"])
+        assert error["data"]["status"] == 429
+        assert "streams_user_max" in error["data"]["error"]
+
+        node.hub.leave(first.socket_id)
+        await node.join(second, two)
+        await house.later(0.1)
+        assert "pusher_internal:subscription_succeeded" in refused.events()

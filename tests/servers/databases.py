@@ -27,7 +27,7 @@ APP_ROLE = """
 """
 TABLES = (
     "session_head, session, entry, turn, idempotency, account, credential, revocation,"
-    " audit, fork, erasure, compaction, chore"
+    " audit, fork, erasure, compaction, chore, webhook, webhook_cursor, webhook_work"
 )
 
 

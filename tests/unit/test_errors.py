@@ -26,6 +26,7 @@ TOLD = {
     "UnknownGrant": ("unknown_grant", 422, None),
     "SessionBusy": ("session_busy", 409, None),
     "SessionClosed": ("session_closed", 409, None),
+    "WebhookNotFound": ("webhook_not_found", 404, None),
     "LimitReached": ("limit_reached", 429, None),
     "QueueFull": ("queue_full", 429, 5),
     "IdempotencyConflict": ("idempotency_conflict", 409, None),

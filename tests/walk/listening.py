@@ -4,6 +4,8 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Generator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from typing import Any
 
 from tests.walk.people import Walk
 
@@ -26,14 +28,15 @@ class QuietListener(Listener):
 
 @asynccontextmanager
 async def listening(
-    walk: Walk, *, buffer_bytes: int | None = None
+    walk: Walk, *, buffer_bytes: int | None = None, **settings: Any
 ) -> AsyncIterator[tuple[QuietListener, int]]:
-    """The listener, and its port. On leaving it drains, and has to end."""
+    """The listener, with settings of its own, and its port. On leaving it drains, and has to
+    end."""
     with socket.create_server(("127.0.0.1", 0)) as open_socket:
         if buffer_bytes is not None:
             open_socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer_bytes)
         port: int = open_socket.getsockname()[1]
-        listener = QuietListener(walk.app, walk.server.settings)
+        listener = QuietListener(walk.app, replace(walk.server.settings, **settings))
         listener.listens = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(listener.serve([open_socket]))

@@ -138,7 +138,12 @@ async def test_every_method_of_a_documented_path_is_routed(
     for method, path, _ in operations(document):
         if path.startswith("/v1"):
             named = {"session_id": "ses_1", "turn_id": "trn_1", "call_id": "call_1"}
-            named |= {"message_id": "msg_1", "user_id": "ann", "key_id": "key_1"}
+            named |= {
+                "message_id": "msg_1",
+                "user_id": "ann",
+                "key_id": "key_1",
+                "webhook_id": "whk_1",
+            }
             body = {"user": "nobody", "password": "none"} if path == "/v1/tokens" else None
             reply = await walk.nobody.request(method, path.format(**named), json=body)
             assert reply.status_code == 401, (method, path)

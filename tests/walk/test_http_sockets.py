@@ -5,17 +5,18 @@ import json
 import random
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import httpx2
 import pytest
-from tests.walk.listening import listening
+from tests.walk.listening import QuietListener, listening
 from tests.walk.people import Walk, message, walking
 from tests.walk.sse import Event, Parser
 
 from sessile.core.ids import SessionId
-from sessile.http import listener
+from sessile.http import listener, stream
+from sessile.wiring import pusher_keys
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -214,19 +215,11 @@ async def test_a_reader_that_reads_nothing_is_dropped(tmp_path: Path) -> None:
                     await other.get("/healthz")
 
 
-async def test_a_request_that_does_not_come_is_not_waited_for(
-    walk: Walk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(listener, "REQUEST_SECONDS_MAX", 0.02)
+async def test_a_head_that_does_not_come_is_not_waited_for(walk: Walk) -> None:
     whole = get(walk, 1, "/v1/sessions")
-    halves = [
-        b"",
-        whole[:30],
-        whole[:-2],
-        b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\na",
-    ]
+    halves = [b"", whole[:30], whole[:-2]]
 
-    async with listening(walk) as (_, port):
+    async with listening(walk, head_seconds_max=0.02, body_seconds_max=60) as (_, port):
         for half in halves:
             async with connected(port) as (reader, writer), asyncio.timeout(5):
                 writer.write(half)
@@ -235,13 +228,149 @@ async def test_a_request_that_does_not_come_is_not_waited_for(
                         pass
 
 
-async def test_a_stream_outlives_the_time_for_its_request(
-    walk: Walk, monkeypatch: pytest.MonkeyPatch
+async def test_a_head_that_comes_byte_by_byte_is_cut(walk: Walk) -> None:
+    """A byte now and then keeps no connection open."""
+    async with (
+        listening(walk, head_seconds_max=0.1) as (_, port),
+        connected(port) as (reader, writer),
+        asyncio.timeout(10),
+    ):
+        writer.write(b"GET /healthz HTTP/1.1\r\nX: ")
+        with suppress(ConnectionError):
+            while not reader.at_eof():
+                writer.write(b"a")
+                await writer.drain()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(0.01):
+                        await reader.read(1)
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(walk: Walk) -> None:
+    post = (
+        "POST /v1/turns HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"Authorization: Bearer {walk.token('alice')}\r\n"
+    ).encode()
+    halves = [
+        post + b"Content-Length: 5\r\n\r\n",
+        post + b"Content-Length: 5\r\n\r\na",
+        post + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n",
+    ]
+
+    async with listening(walk, head_seconds_max=60, body_seconds_max=0.02) as (_, port):
+        for half in halves:
+            async with connected(port) as (reader, writer), asyncio.timeout(5):
+                writer.write(half)
+                with suppress(ConnectionError):
+                    while await reader.read(1024):
+                        pass
+
+
+async def test_a_connection_that_asks_for_nothing_more_is_closed(walk: Walk) -> None:
+    whole = get(walk, 1, "/healthz").replace(b"Connection: close\r\n", b"")
+
+    async with (
+        listening(walk, keep_alive_seconds=0.02) as (_, port),
+        connected(port) as (reader, writer),
+        asyncio.timeout(5),
+    ):
+        writer.write(whole.replace(b"127.0.0.1:1", b"localhost"))
+        assert b"200 OK" in await reader.readuntil(b"}")
+        assert await reader.read(1) == b""
+
+
+@pytest.mark.parametrize(
+    "limits", [{"connections_max": 2}, {"connections_max": 9, "connections_address_max": 2}]
+)
+async def test_there_are_no_more_connections_than_there_may_be(
+    walk: Walk, limits: dict[str, int]
 ) -> None:
-    monkeypatch.setattr(listener, "REQUEST_SECONDS_MAX", 0.02)
     session_id = await walk.opened()
 
-    async with listening(walk) as (_, port), connected(port) as (reader, writer):
+    async with listening(walk, **limits) as (stopped, port), connected(port) as (reader, writer):
+        writer.write(get(walk, port, f"/v1/sessions/{session_id}/events"))
+        await reader.readuntil(b"session.opened")
+        async with connected(port) as (socket_reader, socket_writer):
+            # A WebSocket is one too, for as long as it is open.
+            app = pusher_keys(walk.server.settings).key
+            socket_writer.write(upgrade(port, f"/app/{app}?protocol=7"))
+            await socket_reader.readuntil(b"connection_established")
+            for _ in range(3):
+                assert told(await answered(port)) == (503, "not_ready")
+        async with asyncio.timeout(10):
+            while not (await answered(port, get(walk, port, "/healthz"))).startswith(
+                b"HTTP/1.1 200"
+            ):
+                pass
+        assert len(stopped.server_state.connections) <= 2
+
+
+def upgrade(port: int, path: str) -> bytes:
+    lines = [
+        f"GET {path} HTTP/1.1",
+        f"Host: 127.0.0.1:{port}",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        "",
+        "",
+    ]
+    return "\r\n".join(lines).encode()
+
+
+async def test_a_request_has_so_many_headers_at_most(walk: Walk) -> None:
+    async with listening(walk, headers_max=10) as (_, port):
+        few = get(walk, port, "/healthz", *["X-A: b"] * 7)
+        many = get(walk, port, "/healthz", *["X-A: b"] * 8)
+
+        assert (await answered(port, few)).startswith(b"HTTP/1.1 200 ")
+        assert told(await answered(port, many)) == (431, "head_too_large")
+
+
+async def test_fifty_readers_that_read_nothing_hold_little(tmp_path: Path) -> None:
+    """Of what is written for each, one piece is kept, whatever its session's log has."""
+    readers_max, piece_bytes_max = 50, 2 * stream.PIECE_BYTES
+    async with (
+        walking(data_dir=tmp_path, slow_reader_seconds_max=60) as walk,
+        listening(walk, buffer_bytes=8_192) as (stopped, port),
+    ):
+        session_id = await walk.opened()
+        for number in range(100):
+            await walk.server.sessions.update(
+                walk.principal("alice"),
+                SessionId(session_id),
+                metadata={"text": f"{number:010}" * 1_000},
+            )
+        with ExitStack() as stack:
+            for _ in range(readers_max):
+                client = stack.enter_context(socket.socket())
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8_192)
+                client.connect(("127.0.0.1", port))
+                client.sendall(get(walk, port, f"/v1/sessions/{session_id}/events"))
+            async with asyncio.timeout(20), alice(walk, port) as other:
+                held: list[int] = []
+                while len(held) < readers_max:
+                    await other.get("/healthz")
+                    sizes = [
+                        each.transport.get_write_buffer_size() for each in connections(stopped)
+                    ]
+                    held = [size for size in sizes if size > 0]
+
+            assert max(held) <= piece_bytes_max
+            assert sum(held) <= readers_max * piece_bytes_max
+
+
+def connections(stopped: QuietListener) -> list[listener.Connection]:
+    return [
+        each for each in stopped.server_state.connections if isinstance(each, listener.Connection)
+    ]
+
+
+async def test_a_stream_outlives_the_time_for_its_request(walk: Walk) -> None:
+    session_id = await walk.opened()
+    times = {"head_seconds_max": 0.02, "body_seconds_max": 0.02}
+
+    async with listening(walk, **times) as (_, port), connected(port) as (reader, writer):
         writer.write(get(walk, port, f"/v1/sessions/{session_id}/events"))
         await reader.readuntil(b"session.opened")
         for _ in range(10):
@@ -355,11 +484,11 @@ async def test_a_head_that_does_not_end_is_refused_and_not_kept(walk: Walk, line
                         async with asyncio.timeout(0):
                             await reader.read(65_536)
 
-    assert sent < 100 * listener.HEAD_BYTES_MAX
+    assert sent < 100 * walk.server.settings.head_bytes_max
 
 
 async def test_a_head_and_its_trailers_have_a_size(walk: Walk) -> None:
-    many = b"X-A: b\r\n" * (listener.HEAD_BYTES_MAX // 4)
+    many = b"X-A: b\r\n" * (walk.server.settings.head_bytes_max // 4)
     head = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
     chunked = b"POST /v1/turns HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -381,13 +510,13 @@ async def test_large_bodies_one_after_another_are_no_large_head(walk: Walk) -> N
             assert reply.status_code == 200
 
 
-async def test_empty_lines_do_not_hold_a_connection(
-    walk: Walk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(listener, "REQUEST_SECONDS_MAX", 0.05)
+async def test_empty_lines_do_not_hold_a_connection(walk: Walk) -> None:
     whole = get(walk, 1, "/healthz").replace(b"Connection: close\r\n", b"")
 
-    async with listening(walk) as (_, port), connected(port) as (reader, writer):
+    async with (
+        listening(walk, head_seconds_max=0.05) as (_, port),
+        connected(port) as (reader, writer),
+    ):
         writer.write(whole.replace(b"127.0.0.1:1", b"localhost"))
         assert b"200 OK" in await reader.readuntil(b"}")
         writer.write(b"\r\n")

@@ -272,6 +272,30 @@ async def test_one_stream_too_many_is_sent_away_for_a_while(tmp_path: Path) -> N
         assert 1000 <= refused.parser.retries_ms[-1] < 5000
 
 
+@pytest.mark.parametrize("limit", ["streams_user_max", "streams_tenant_max"])
+async def test_who_has_as_many_streams_as_may_be_is_sent_away_with_the_reason(
+    tmp_path: Path, limit: str
+) -> None:
+    async with walking(data_dir=tmp_path, **{limit: 1}) as walk:
+        session_id = await walk.opened()
+
+        async with reading(walk, session_id) as reader:
+            await reader.event("session.opened")
+            refused = await read(walk, session_id)
+            path, token = events_of(session_id), walk.token("admin")
+            async with asking(walk.app, path, token=token) as other:
+                if limit == "streams_user_max":
+                    await other.event("session.opened")
+                else:
+                    await other.until(lambda wire: wire.ended)
+        async with reading(walk, session_id) as served:
+            await served.event("session.opened")
+
+        assert (refused.status, refused.events, refused.ended) == (200, [], True)
+        assert refused.parser.comments == [f"limit_reached {limit}"]
+        assert refused.parser.retries_ms
+
+
 async def test_a_burst_of_streams_gets_no_more_than_there_may_be(tmp_path: Path) -> None:
     async with walking(data_dir=tmp_path, store_url="sqlite", streams_max=3) as walk:
         session_id = await walk.opened()

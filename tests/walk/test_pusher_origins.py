@@ -1,10 +1,10 @@
 """Pages of other origins, as browsers ask for them: a preflight first, then the request."""
 
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
-from tests.walk.people import Walk
 from tests.walk.pusher import Channels, channels
 
 from sessile.settings import is_own_origin
@@ -21,7 +21,7 @@ class Page:
         self._origin = origin
 
     async def fetch(
-        self, method: str, path: str, *, token: str, data: dict[str, str] | None = None
+        self, method: str, path: str, *, token: str, **body: Any
     ) -> httpx2.Response | None:
         """The reply, if the script is shown it."""
         preflight = await self._client.request(
@@ -30,18 +30,22 @@ class Page:
             headers={
                 "origin": self._origin,
                 "access-control-request-method": method,
-                "access-control-request-headers": "authorization",
+                "access-control-request-headers": "authorization,content-type",
                 "sec-fetch-mode": "cors",
                 "sec-fetch-site": "cross-site",
             },
         )
-        allowed = preflight.headers.get("access-control-allow-headers", "").split(",")
-        if not (preflight.is_success and self._shown(preflight) and "authorization" in allowed):
+        headers = preflight.headers.get("access-control-allow-headers", "").split(",")
+        methods = preflight.headers.get("access-control-allow-methods", "").split(",")
+        allowed = {"authorization", "content-type"} <= {*headers} and method in methods
+        if not (preflight.is_success and self._shown(preflight) and allowed):
             return None
-        headers = {"origin": self._origin, "authorization": f"Bearer {token}"}
-        reply = await self._client.request(
-            method, path, data=data, headers={**headers, "accept": "application/json"}
-        )
+        sent = {
+            "origin": self._origin,
+            "authorization": f"Bearer {token}",
+            "accept": "application/json",
+        }
+        reply = await self._client.request(method, path, headers=sent, **body)
         return reply if self._shown(reply) else None
 
     def _shown(self, reply: httpx2.Response) -> bool:
@@ -57,7 +61,7 @@ def over(served: Channels) -> httpx2.AsyncClient:
 async def test_a_page_of_a_named_origin_is_signed_for_and_reads_what_it_missed(
     tmp_path: Path,
 ) -> None:
-    async with channels(tmp_path, pusher_origins=NAMED) as served, over(served) as client:
+    async with channels(tmp_path, api_origins=NAMED) as served, over(served) as client:
         session_id, token = await served.walk.opened(), served.walk.token("alice")
         page, channel = Page(client, SHOP), f"private-sb-{session_id}"
         async with served.plain(origin=SHOP) as plain:
@@ -74,7 +78,7 @@ async def test_a_page_of_a_named_origin_is_signed_for_and_reads_what_it_missed(
 
 
 async def test_a_page_of_a_named_origin_is_told_its_refusals(tmp_path: Path) -> None:
-    async with channels(tmp_path, pusher_origins=NAMED) as served, over(served) as client:
+    async with channels(tmp_path, api_origins=NAMED) as served, over(served) as client:
         page, session_id = Page(client, SHOP), await served.walk.opened()
         form = {"socket_id": "1.1", "channel_name": f"private-sb-{session_id}"}
 
@@ -92,7 +96,7 @@ async def test_a_page_of_a_named_origin_is_told_its_refusals(tmp_path: Path) -> 
     "origin", [EVIL, "null", "*", f"{SHOP}.evil.example", f"{SHOP}:444", "http://shop.example", ""]
 )
 async def test_a_page_of_any_other_origin_is_shown_nothing(tmp_path: Path, origin: str) -> None:
-    async with channels(tmp_path, pusher_origins=NAMED) as served, over(served) as client:
+    async with channels(tmp_path, api_origins=NAMED) as served, over(served) as client:
         walk, session_id = served.walk, await served.walk.opened()
         form = {"socket_id": "1.1", "channel_name": f"private-sb-{session_id}"}
 
@@ -103,40 +107,45 @@ async def test_a_page_of_any_other_origin_is_shown_nothing(tmp_path: Path, origi
         assert (reply.status_code, reply.json()["code"]) == (403, "origin_refused")
 
 
-async def opened(walk: Walk) -> dict[str, str]:
-    session = f"/v1/sessions/{await walk.opened()}"
-    return {
-        session: "GET, PATCH, DELETE",
-        f"{session}/events": "POST, HEAD, DELETE",
-        f"{session}/events/x": "GET",
-        f"{session}/turns": "GET, POST",
-        f"{session}/messages": "GET",
-        f"{session}/export": "GET",
-        "/v1/sessions": "GET, POST",
-        "/v1/turns": "POST",
-        "/pusher/auth": "GET, PUT",
-        "/pusher/auth/x": "POST",
-        "/apps/1/events": "POST",
-        "/apps/1/channels": "GET",
-        "/metrics": "GET",
-        "/openapi.json": "GET",
-    }
+async def test_a_page_of_a_named_origin_uses_the_whole_api(tmp_path: Path) -> None:
+    async with channels(tmp_path, api_origins=NAMED) as served, over(served) as client:
+        page, token = Page(client, "https://two.example"), served.walk.token("alice")
+
+        opened = await page.fetch("POST", "/v1/sessions", token=token, json={})
+        assert opened is not None
+        assert opened.status_code == 201
+        session = f"/v1/sessions/{opened.json()['session_id']}"
+        renamed = await page.fetch("PATCH", session, token=token, json={"title": "mine"})
+        gone = await page.fetch("DELETE", session, token=token)
+
+        assert renamed is not None
+        assert renamed.json()["title"] == "mine"
+        assert gone is not None
+        assert gone.status_code == 204
+        assert "location" in opened.headers["access-control-expose-headers"]
 
 
-async def test_a_named_origin_is_let_at_nothing_else(tmp_path: Path) -> None:
-    async with channels(tmp_path, pusher_origins=NAMED) as served:
+async def test_a_named_origin_is_let_at_nothing_but_the_api(tmp_path: Path) -> None:
+    async with channels(tmp_path, api_origins=NAMED) as served:
         walk = served.walk
-        for path, methods in (await opened(walk)).items():
-            for method in methods.split(", "):
-                asked = {"origin": SHOP, "access-control-request-method": method}
-                preflight = await walk.alice.options(path, headers=asked)
-                reply = await walk.alice.request(method, path, headers={"origin": SHOP})
+        for method, path in (
+            ("POST", "/pusher/auth/x"),
+            ("POST", "/apps/1/events"),
+            ("GET", "/apps/1/channels"),
+            ("GET", "/v1"),
+            ("GET", "/metrics"),
+            ("GET", "/"),
+            ("POST", "/api/chat"),
+        ):
+            asked = {"origin": SHOP, "access-control-request-method": method}
+            preflight = await walk.alice.options(path, headers=asked)
+            reply = await walk.alice.request(method, path, headers={"origin": SHOP})
 
-                assert preflight.status_code in (404, 405), (method, path)
-                for each in (preflight, reply):
-                    assert not [name for name in each.headers if name.startswith("access-control")]
-                if method not in ("GET", "HEAD"):
-                    assert (reply.status_code, reply.json()["code"]) == (403, "origin_refused")
+            assert preflight.status_code in (404, 405), (method, path)
+            for each in (preflight, reply):
+                assert not [name for name in each.headers if name.startswith("access-control")]
+            if method not in ("GET", "HEAD"):
+                assert (reply.status_code, reply.json()["code"]) == (403, "origin_refused")
 
 
 @pytest.mark.parametrize(
@@ -167,7 +176,7 @@ async def test_where_no_origin_is_named_nothing_is_said_of_them(tmp_path: Path) 
 
 
 async def test_another_name_of_this_machine_is_refused_whatever_the_origin(tmp_path: Path) -> None:
-    async with channels(tmp_path, pusher_origins=NAMED) as served:
+    async with channels(tmp_path, api_origins=NAMED) as served:
         asked = {"origin": SHOP, "access-control-request-method": "POST", "host": "evil.example"}
 
         reply = await served.walk.alice.options("/pusher/auth", headers=asked)

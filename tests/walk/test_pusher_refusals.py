@@ -69,7 +69,7 @@ async def test_a_connection_that_may_not_begin_is_told_why(
 
 async def test_pages_of_this_host_and_of_those_named_may_connect(tmp_path: Path) -> None:
     named = "https://shop.example, https://two.example"
-    async with channels(tmp_path, pusher_origins=named) as served:
+    async with channels(tmp_path, api_origins=named) as served:
         for origin in (f"http://127.0.0.1:{served.port}", "https://two.example"):
             async with served.plain(origin=origin) as plain:
                 await plain.alive()

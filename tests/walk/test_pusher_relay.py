@@ -18,6 +18,7 @@ from tests.walk.people import Walk, walking
 
 from sessile import Assistant, Server
 from sessile.pusher import relay
+from sessile.runtime import trail
 
 PATIENCE_SECONDS = 20.0
 
@@ -61,7 +62,7 @@ def belled() -> Iterator[asyncio.Event]:
         def emit(self, record: logging.LogRecord) -> None:
             rung.set()
 
-    bell, logger = Bell(), logging.getLogger(relay.__name__)
+    bell, logger = Bell(), logging.getLogger(trail.__name__)
     logger.addHandler(bell)
     try:
         yield rung

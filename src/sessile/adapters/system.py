@@ -2,10 +2,11 @@
 
 import os
 import time
+from base64 import b64encode
 from collections.abc import Callable
 from threading import Lock
 
-from sessile.core.ids import AuditId, CallId, MessageId, NodeId, SessionId, TurnId
+from sessile.core.ids import AuditId, CallId, MessageId, NodeId, SessionId, TurnId, WebhookId
 
 _CHANCE_BITS = 74
 _STEP_BITS = 48
@@ -88,6 +89,15 @@ def new_node_id() -> NodeId:
 def new_secret() -> bytes:
     """Of a database that is not kept, and makes none itself: 32 bytes."""
     return os.urandom(32)
+
+
+def new_webhook_id() -> WebhookId:
+    return WebhookId(f"whk_{os.urandom(16).hex()}")
+
+
+def new_webhook_secret() -> str:
+    """As Standard Webhooks has it: 32 bytes, in Base64."""
+    return f"whsec_{b64encode(os.urandom(32)).decode()}"
 
 
 def new_socket_id() -> str:

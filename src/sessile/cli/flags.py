@@ -21,6 +21,8 @@ PANELS = {
     "delta_milliseconds": "Streams",
     "pusher_app_id": "Pusher Channels",
     "token_seconds_max": "Sign-in",  # the name of a panel  # nosec B105
+    "api_origins": "Connections",
+    "webhooks_tenant_max": "Webhooks",
 }
 CHOICES = {
     "role": ("all", "surfaces", "turns"),

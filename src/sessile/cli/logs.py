@@ -7,24 +7,37 @@ from typing import Any, TextIO
 import structlog
 from structlog.typing import EventDict, Processor
 
-from sessile.cli.plain import lines, one_line
+from sessile.cli.plain import one_line
 
-# What logs a line a request, or what a request asked for, is told apart from Sessile's own.
-QUIET = {"uvicorn.error": logging.WARNING, "httpx2": logging.WARNING, "alembic": logging.WARNING}
+QUIET = (
+    "alembic", "anthropic", "asyncio", "httpcore", "httpcore2", "httpx", "httpx2", "openai",
+    "sqlalchemy", "uvicorn.error", "websockets",
+)  # fmt: skip
+"""They log a line a request, or what a request had in it."""
+OWN = "sessile"
 
 
 def configure(*, level: str, form: str, stream: TextIO | None = None) -> None:
-    """Send every log line of this process to `stream`, or stderr. `form`: text, json or auto."""
+    """Send every log line of this process to `stream`, or stderr. `form`: text, json or auto.
+
+    `debug` is Sessile's own: what a library says for those who debug it may have a message or a
+    token in it.
+    """
     out: TextIO = sys.stderr if stream is None else stream
     text = form == "text" or (form == "auto" and out.isatty())
     handler = logging.StreamHandler(out)
+    handler.addFilter(_is_for_operators)
     handler.setFormatter(_formatter(text=text, colors=text and out.isatty()))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for name, least in QUIET.items():
-        logging.getLogger(name).setLevel(max(least, root.level))
+    for name in QUIET:
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     logging.captureWarnings(capture=True)
+
+
+def _is_for_operators(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.INFO or record.name.partition(".")[0] == OWN
 
 
 def _formatter(*, text: bool, colors: bool) -> logging.Formatter:
@@ -53,8 +66,13 @@ def _formatter(*, text: bool, colors: bool) -> logging.Formatter:
 def _escape(_logger: Any, _method: str, fields: EventDict) -> EventDict:
     """So that no value can write a line of its own, or move a terminal's cursor."""
     return {
-        name: (lines(value) if name == "exception" else one_line(value))
+        name: (_indented(value) if name == "exception" else one_line(value))
         if isinstance(value, str)
         else value
         for name, value in fields.items()
     }
+
+
+def _indented(text: str) -> str:
+    """Lines that cannot be taken for a record's first."""
+    return "\n".join(f"    {one_line(line)}" for line in text.splitlines())

@@ -70,6 +70,12 @@ class CallNotFound(NotFound):
     code = "call_not_found"
 
 
+class WebhookNotFound(NotFound):
+    """There is no such webhook."""
+
+    code = "webhook_not_found"
+
+
 class Forbidden(SessileError):
     """You may read this session, and may not do this in it."""
 

@@ -9,6 +9,7 @@ SessionId = NewType("SessionId", str)
 TurnId = NewType("TurnId", str)
 MessageId = NewType("MessageId", str)
 CallId = NewType("CallId", str)
+WebhookId = NewType("WebhookId", str)
 NodeId = NewType("NodeId", str)
 AuditId = NewType("AuditId", str)
 Seq = NewType("Seq", int)
@@ -16,7 +17,7 @@ Seq = NewType("Seq", int)
 Fence = NewType("Fence", int)
 """Raised by one at each start of a turn's attempt; a write that names an older one is refused."""
 
-_FORM = re.compile(r"(ses|trn|msg|call|key|aud)_[A-Za-z0-9_-]{1,64}")
+_FORM = re.compile(r"(ses|trn|msg|call|key|aud|whk)_[A-Za-z0-9_-]{1,64}")
 
 
 class SessionKey(NamedTuple):

@@ -39,6 +39,7 @@ from sessile.http.sessions import SessionRoutes
 from sessile.http.stream import Streams
 from sessile.http.traffic import Traffic
 from sessile.http.turns import TurnRoutes
+from sessile.http.webhooks import WebhookRoutes
 from sessile.ports.auth import Authenticator
 from sessile.runtime.identity import Identity
 
@@ -59,6 +60,7 @@ TAGS = [
     {"name": "identity", "description": "Who you are, and what lets you in."},
     {"name": "keeping", "description": "What is removed, and what is remembered of it."},
     {"name": "events", "description": "The log as it grows."},
+    {"name": "webhooks", "description": "Who is told of what happens in a tenant's sessions."},
     {"name": "node", "description": "How this server is."},
 ]
 
@@ -102,6 +104,7 @@ class App:
             MeRoutes().declare(self.routes)
             if isinstance(authenticator, Identity):
                 IdentityRoutes(served, authenticator).declare(self.routes)
+            WebhookRoutes(served).declare(self.routes)
             for router in served.routers:
                 self.routes.include_router(router)
         self.routes.add_exception_handler(HTTPException, _of_http)

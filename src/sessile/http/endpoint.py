@@ -13,7 +13,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.types import Receive, Scope, Send
 
 from sessile.core.errors import SessileError
-from sessile.core.ids import CallId, MessageId, SessionId, TurnId, well_formed
+from sessile.core.ids import CallId, MessageId, SessionId, TurnId, WebhookId, well_formed
 from sessile.http.bodies import check_media_type, parse_json, read_body
 from sessile.http.exchange import Exchange, caller, exchange, here
 from sessile.http.problems import InvalidFields, SessionMismatch, problem
@@ -30,6 +30,7 @@ NOBODYS: Mapping[str, tuple[str, str]] = {
     "turn_id": ("trn", TurnId("trn_")),
     "call_id": ("call", CallId("call_")),
     "message_id": ("msg", MessageId("msg_")),
+    "webhook_id": ("whk", WebhookId("whk_")),
     "key_id": ("key", "key_"),
 }
 """An id of another form names nothing: it is asked for under a name that nothing has, so that

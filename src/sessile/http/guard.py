@@ -38,20 +38,26 @@ UNLESS_SET: dict[bytes, bytes] = {
     b"cache-control": b"no-store",
     b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
 }
+ASKS = b"access-control-request-method"
+"""Of a preflight."""
 LENGTH_DIGITS_MAX = 18
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 ONCE_ONLY = (
     b"authorization", b"content-encoding", b"content-type", b"host", b"idempotency-key",
     b"last-event-id", b"origin", b"sessile-user", b"transfer-encoding",
 )  # fmt: skip
-SHARED = (("POST", re.compile("/pusher/auth")), ("GET", re.compile("/v1/sessions/[^/]+/events")))
-"""What pages of the origins that `pusher_origins` names may ask for too: what it takes to follow a
-session and miss nothing. Nothing is given away by it: a request has no more rights than the token
-that its page put into it, and a browser adds none."""
+SHARED = re.compile("/v1/.*|/pusher/auth", re.DOTALL)
+"""What pages of the origins that `api_origins` names may ask for too. Nothing is given away by it:
+a request has no more rights than the token that its page put into it, and a browser adds none."""
 PREFLIGHT: list[Header] = [
-    (b"access-control-allow-headers", b"authorization"),
+    (
+        b"access-control-allow-headers",
+        b"authorization,content-type,idempotency-key,last-event-id,sessile-user,x-request-id",
+    ),
+    (b"access-control-allow-methods", b"DELETE,GET,HEAD,PATCH,POST,PUT"),
     (b"access-control-max-age", b"600"),
 ]
+EXPOSED: Header = (b"access-control-expose-headers", b"location,retry-after,x-request-id")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
@@ -90,11 +96,11 @@ class Guard:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         asked = scope["sessile"] = self._exchange(scope, headers)
         request_id = (b"x-request-id", asked.request_id.encode())
-        shared = bool(self._origins) and _is_shared(scope, headers)
+        shared = bool(self._origins) and SHARED.fullmatch(scope["path"]) is not None
         allowed = shared and headers.get(b"origin", b"").lower() in self._origins
         told: list[Header] = [(b"vary", b"origin")] if shared else []
         if allowed:
-            told.append((b"access-control-allow-origin", headers[b"origin"]))
+            told += ((b"access-control-allow-origin", headers[b"origin"]), EXPOSED)
         status, ended = 0, False
 
         async def answer(message: Message) -> None:
@@ -116,7 +122,7 @@ class Guard:
 
         try:
             self._check(scope, headers, allowed=allowed)
-            if allowed and scope["method"] == "OPTIONS":
+            if allowed and scope["method"] == "OPTIONS" and ASKS in headers:
                 await Reply(204, headers=PREFLIGHT)(scope, receive, answer)
                 return
             if b"content-length" not in headers or b"transfer-encoding" in headers:
@@ -223,13 +229,6 @@ def _session_id(scope: Scope) -> str | None:
     """As the path of a mounted route names it."""
     named: str | None = scope.get("path_params", {}).get("session_id")
     return named
-
-
-def _is_shared(scope: Scope, headers: dict[bytes, bytes]) -> bool:
-    method: str = scope["method"]
-    if method == "OPTIONS":
-        method = headers.get(b"access-control-request-method", b"").decode("latin-1")
-    return any(method == each and path.fullmatch(scope["path"]) for each, path in SHARED)
 
 
 def names_loopback(host: bytes) -> bool:

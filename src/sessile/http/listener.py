@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from functools import partial
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -10,21 +11,15 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from sessile.core.errors import SessileError
 from sessile.http.app import App
+from sessile.http.doors import Doors
 from sessile.http.guard import REPLY_HEADERS
-from sessile.http.problems import HeadTooLarge, MalformedRequest, problem
+from sessile.http.problems import ConnectionsFull, HeadTooLarge, MalformedRequest, problem
 from sessile.http.reply import ABORT
 from sessile.http.websocket import Upgraded
 from sessile.settings import Settings
 
-REQUEST_SECONDS_MAX = 30.0
-"""From a connection, or a request's first byte, to its last: slower ones are dropped."""
 REPLY_SECONDS_MAX = 60.0
 """A client that takes nothing of a reply for so long is dropped, with what was kept for it."""
-KEEP_ALIVE_SECONDS = 65
-"""Longer than the idle time of common proxies, so that they close first and not we."""
-HEAD_BYTES_MAX = 65_536
-"""A request's line and headers, and its trailers. Checked as often as bytes arrive, so that what
-is held may be larger by what arrives at once."""
 
 SOCKETS = b"/app/"
 """What WebSockets' paths begin with."""
@@ -33,19 +28,33 @@ MESSAGE_BYTES_MAX = 102_400
 
 class Connection(HttpToolsProtocol):
     """A request has to arrive in time, with a head of some size; and a reader that reads nothing
-    can be dropped, where closing would first wait for it to take what is buffered."""
+    can be dropped, where closing would first wait for it to take what is buffered.
+
+    A head's size is checked as often as bytes arrive, so that what is held may be larger by what
+    arrives at once.
+    """
 
     _due: asyncio.TimerHandle | None = None
     _look: asyncio.TimerHandle | None = None
     _bounds = 0
     _head_bytes = 0
-    _field_bytes = 0
+    _field_bytes = _fields = 0
     _in_head = True
     _in_body = False
+    _entered = False
+
+    def __init__(self, *, settings: Settings, doors: Doors, **given: Any) -> None:
+        super().__init__(**given)
+        self._settings = settings
+        self._doors = doors
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast(asyncio.Transport, transport))
-        self._await_request()
+        self._entered = self._doors.enter(self._address)
+        if self._entered:
+            self._await_head()
+        else:
+            self._refuse(ConnectionsFull())
 
     def data_received(self, data: bytes) -> None:
         bounds = self._bounds
@@ -56,34 +65,38 @@ class Connection(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._answered:
                 # Even where these are empty lines, which begin nothing.
-                self._await_request()
-            if self._head_bytes > HEAD_BYTES_MAX:
-                self._refuse(HeadTooLarge(bytes_max=HEAD_BYTES_MAX))
+                self._await_head()
+            if self._head_bytes > self._settings.head_bytes_max:
+                self._refuse(self._head_too_large)
         else:
             # Some of these bytes, or all, are of what came before the head.
             self._head_bytes = 0
+            if self._in_body:
+                self._await(self._settings.body_seconds_max)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         cast(dict[str, Any], self.scope)["extensions"] = {ABORT: self.transport.abort}
         self._bounds += 1
-        self._field_bytes = 0
-        self._await_request()
+        self._field_bytes = self._fields = 0
+        self._await_head()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._field_bytes += len(name) + len(value)
-        if self._field_bytes > HEAD_BYTES_MAX:
-            raise HeadTooLarge(bytes_max=HEAD_BYTES_MAX)  # the parser makes a refusal of it
+        self._fields += 1
+        if self._has_too_much:
+            raise self._head_too_large  # the parser makes a refusal of it
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._in_head, self._in_body = False, True
+        self._in_time()
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         self._in_head, self._in_body = True, False
         self._bounds += 1
-        self._request_came()
+        self._in_time()
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -95,18 +108,22 @@ class Connection(HttpToolsProtocol):
         super().pause_writing()
         self._await_reader()
 
+    def handle_websocket_upgrade(self) -> None:
+        super().handle_websocket_upgrade()
+        upgraded = cast(Upgraded, self.transport.get_protocol())
+        upgraded.left = partial(self._doors.leave, self._address)
+
     def connection_lost(self, exc: Exception | None) -> None:
-        self._request_came()
+        if self._entered:
+            self._doors.leave(self._address)
+        self._in_time()
         if self._look is not None:
             self._look.cancel()
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
         """What uvicorn calls where its parser gives up."""
-        if self._field_bytes > HEAD_BYTES_MAX:
-            self._refuse(HeadTooLarge(bytes_max=HEAD_BYTES_MAX))
-        else:
-            self._refuse(MalformedRequest())
+        self._refuse(self._head_too_large if self._has_too_much else MalformedRequest())
 
     def _refuse(self, error: SessileError) -> None:
         """Say why, where that cannot be taken for a part of another reply; and hang up."""
@@ -136,11 +153,29 @@ class Connection(HttpToolsProtocol):
         cycle = cast("RequestResponseCycle | None", self.cycle)
         return cycle is None or cycle.response_complete
 
-    def _await_request(self) -> None:
-        if self._due is None:
-            self._due = self.loop.call_later(REQUEST_SECONDS_MAX, self.transport.abort)
+    @property
+    def _address(self) -> str:
+        return self.client[0] if self.client else ""
 
-    def _request_came(self) -> None:
+    @property
+    def _has_too_much(self) -> bool:
+        settings = self._settings
+        return self._field_bytes > settings.head_bytes_max or self._fields > settings.headers_max
+
+    @property
+    def _head_too_large(self) -> HeadTooLarge:
+        settings = self._settings
+        return HeadTooLarge(bytes_max=settings.head_bytes_max, headers_max=settings.headers_max)
+
+    def _await_head(self) -> None:
+        """From the connection, or the first byte behind the request before."""
+        self._await(self._settings.head_seconds_max)
+
+    def _await(self, seconds: float) -> None:
+        if self._due is None:
+            self._due = self.loop.call_later(seconds, self.transport.abort)
+
+    def _in_time(self) -> None:
         if self._due is not None:
             self._due.cancel()
             self._due = None
@@ -164,7 +199,10 @@ class Listener(uvicorn.Server):
 
     def __init__(self, app: App, settings: Settings, **given: Any) -> None:
         self._app = app
-        given["http"] = Connection
+        doors = Doors(
+            connections_max=settings.connections_max, address_max=settings.connections_address_max
+        )
+        given["http"] = partial(Connection, settings=settings, doors=doors)
         config = uvicorn.Config(
             app,
             host=settings.host,
@@ -178,7 +216,7 @@ class Listener(uvicorn.Server):
             log_config=None,
             server_header=False,
             proxy_headers=False,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_keep_alive=cast(int, settings.keep_alive_seconds),
             timeout_graceful_shutdown=max(1, round(settings.drain_seconds_max)),
             **given,
         )

@@ -90,15 +90,21 @@ class HeadTooLarge(SessileError):
     status = 431
 
 
-CLOSING = (BodyTooLarge, InvalidHeader, MalformedRequest, HeadTooLarge, TooLarge)
-
-
 class NotReady(SessileError):
     """This node takes no work now."""
 
     code = "not_ready"
     status = 503
     retry_after_seconds = 2
+
+
+class ConnectionsFull(NotReady):
+    """This node has as many connections as it may have, or your address has."""
+
+
+CLOSING = (
+    BodyTooLarge, ConnectionsFull, HeadTooLarge, InvalidHeader, MalformedRequest, TooLarge,
+)  # fmt: skip
 
 
 class InvalidFields(SessileError):

@@ -13,10 +13,12 @@ from sessile.runtime.feed import Feed
 from sessile.runtime.gates import Gates
 from sessile.runtime.keeping import Keeping
 from sessile.runtime.limits import Limits
+from sessile.runtime.places import Places
 from sessile.runtime.reads import Reads
 from sessile.runtime.sessions import Sessions
 from sessile.runtime.sign_in import SignIn
 from sessile.runtime.telemetry import Telemetry
+from sessile.runtime.webhooks import WebhookDesk
 from sessile.runtime.workers import Workers
 from sessile.settings import Settings
 
@@ -53,6 +55,12 @@ class Served(Protocol):
 
     @property
     def sign_in(self) -> SignIn: ...
+
+    @property
+    def places(self) -> Places: ...
+
+    @property
+    def webhooks(self) -> WebhookDesk: ...
 
     @property
     def workers(self) -> Workers: ...

@@ -95,10 +95,6 @@ class Streams:
         """Made when the server is open: before, it does not know its database's epoch."""
         return Frames(epoch=self.served.epoch)
 
-    @property
-    def full(self) -> bool:
-        return len(self._open) >= self.served.settings.streams_max
-
     def drain(self) -> None:
         """Each stream says goodbye, and its reader comes back elsewhere. From here on every new
         one is sent away in the same manner."""
@@ -106,13 +102,20 @@ class Streams:
         for stream in tuple(self._open):
             stream.stop("draining")
 
-    def enter(self, stream: "Stream") -> None:
+    def enter(self, stream: "Stream") -> str | None:
+        """`leave` is owed for it, unless this says why there is no place."""
+        if self.draining or len(self._open) >= self.served.settings.streams_max:
+            return "this node takes no more streams"
+        if (limit := self.served.places.enter(stream.principal)) is not None:
+            return f"limit_reached {limit}"
         self._open.add(stream)
         if self._looks is None:
             self._look()
+        return None
 
     def leave(self, stream: "Stream") -> None:
         self._open.discard(stream)
+        self.served.places.leave(stream.principal)
         if not self._open and self._looks is not None:
             self._looks.cancel()
             self._looks = None
@@ -141,7 +144,7 @@ class Stream:
         asked: Exchange,
     ) -> None:
         self._streams = streams
-        self._principal = principal
+        self.principal = principal
         self._session_id = session_id
         self._cursor = cursor
         self._asked = asked
@@ -152,14 +155,13 @@ class Stream:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         streams = self._streams
-        if streams.draining or streams.full:
-            await self._sent_away(send, "this node takes no more streams")
-            return
         # At once: behind the next await, others would find the same place free.
-        streams.enter(self)
+        if (why := streams.enter(self)) is not None:
+            await self._sent_away(send, why)
+            return
         try:
             async with streams.served.feed.subscribe(
-                self._principal, self._session_id, after=self._cursor
+                self.principal, self._session_id, after=self._cursor
             ) as reader:
                 await self._attend(reader, receive, send)
         except NotFound as error:
@@ -241,7 +243,7 @@ class Stream:
     async def _known_still(self) -> bool:
         """The same token is still the same caller's; the feed asks for the session itself."""
         try:
-            return self._principal == await self._asked.principal()
+            return self.principal == await self._asked.principal()
         except (Unauthenticated, RoleRequired):
             return False
 
@@ -260,7 +262,7 @@ class Stream:
     async def _snapshot(self, found: Found) -> dict[str, Any]:
         """The state at `found`; of a record that has gone on since, the later one."""
         reads, head = self._streams.served.reads, found.head
-        who, most = self._principal, SNAPSHOT_ITEMS_MAX
+        who, most = self.principal, SNAPSHOT_ITEMS_MAX
         running = None
         if head.running_turn_id is not None:
             running = await reads.turn(who, self._session_id, head.running_turn_id)

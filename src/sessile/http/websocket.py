@@ -1,6 +1,7 @@
 """WebSockets under uvicorn: what a client may make this process keep for it is bounded."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -46,6 +47,8 @@ class Upgraded(WebSocketsSansIOProtocol):
     drop it, as it can a stream."""
 
     _cut: asyncio.TimerHandle | None = None
+    left: Callable[[], None] | None = None
+    """Called when the connection is lost."""
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -63,6 +66,8 @@ class Upgraded(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._cut is not None:
             self._cut.cancel()
+        if self.left is not None:
+            self.left()
         super().connection_lost(exc)
 
     def handle_connect(self, event: Request) -> None:

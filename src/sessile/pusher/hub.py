@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Self, assert_never
 
 from prometheus_client import Gauge
@@ -18,6 +19,7 @@ from sessile.ports.store import Found
 from sessile.pusher import frames
 from sessile.pusher.access import ENDS, Checks
 from sessile.pusher.admission import Admission
+from sessile.pusher.channels import Kind
 from sessile.pusher.frames import Fault
 from sessile.pusher.projections import Projections
 from sessile.pusher.protocol import Authorize, ClientEvent, Close, Limits, Send
@@ -25,6 +27,7 @@ from sessile.pusher.socket import Socket
 from sessile.pusher.switchboard import Occupied, Outcome, Switchboard, To, Vacated
 from sessile.runtime.asking import Asking
 from sessile.runtime.feed import Ended, Feed, Grown, Reset
+from sessile.runtime.places import Places
 from sessile.runtime.reads import Reads
 from sessile.runtime.telemetry import Telemetry
 from sessile.settings import Settings
@@ -54,8 +57,10 @@ class Hub:
         settings: Settings,
         telemetry: Telemetry,
         projections: Projections,
+        places: Places,
     ) -> None:
         self._feed = feed
+        self._places = places
         self._settings = settings
         self._projections = projections
         self.switchboard = Switchboard(_limits(settings))
@@ -113,7 +118,8 @@ class Hub:
         """The connection has ended, whoever ended it."""
         self.perform(self.switchboard.gone(socket_id))
         self._writers.pop(socket_id).cancel()
-        del self._sockets[socket_id]
+        for principal in self._sockets.pop(socket_id).places.values():
+            self._places.leave(principal)
         if not self._sockets:
             self._emptied.set()
 
@@ -149,12 +155,26 @@ class Hub:
             # Another tenant has a session of this name; who was first has the channel.
             self.refuse(socket, asked, SessionNotFound.status, "There is no such session.")
             return
+        # Who follows what is public is not known.
+        if asked.kind is not Kind.PUBLIC:
+            if (limit := self._without_place(socket, admission.principal)) is not None:
+                self.refuse(socket, asked, HTTPStatus.TOO_MANY_REQUESTS, f"limit_reached {limit}")
+                return
         socket.admitted[asked.channel] = admission
         outcomes = self.switchboard.accept(socket.socket_id, asked, position=found.head.head)
         for outcome in outcomes:
             if isinstance(outcome, Occupied):
                 self._follow(outcome, found)
         self.perform(outcomes)
+
+    def _without_place(self, socket: Socket, who: Principal) -> str | None:
+        """The limit that is reached; a socket needs one place of each of its users, for as long as
+        it is open."""
+        name = (who.tenant_id, who.user_id)
+        limit = None if name in socket.places else self._places.enter(who)
+        if limit is None:
+            socket.places.setdefault(name, who)
+        return limit
 
     def refuse(self, socket: Socket, asked: Authorize, status: int, message: str) -> None:
         """The socket may not join."""

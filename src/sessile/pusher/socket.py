@@ -7,6 +7,8 @@ from typing import Any
 
 from starlette.types import Send
 
+from sessile.core.context import Principal
+from sessile.core.ids import TenantId, UserId
 from sessile.pusher.admission import Admission
 from sessile.runtime.asking import Asking
 
@@ -21,7 +23,7 @@ class Socket:
 
     __slots__ = (
         "_bell", "_chars", "_chars_max", "_closing", "_now", "_waiting", "abort", "admitted",
-        "asking", "cut_at", "sending_since", "socket_id",
+        "asking", "cut_at", "places", "sending_since", "socket_id",
     )  # fmt: skip
 
     def __init__(self, socket_id: str, *, chars_max: int, extensions: Mapping[str, Any]) -> None:
@@ -33,6 +35,8 @@ class Socket:
         """By channel; some of them may have been left since."""
         self.asking: dict[str, Asking] = {}
         """By channel: who had it signed here. Never told to anyone."""
+        self.places: dict[tuple[TenantId, UserId], Principal] = {}
+        """Whose users' place it has."""
         self.sending_since: float | None = None
         self.cut_at: float | None = None
         """When the connection is dropped, should it still be open."""

@@ -101,6 +101,7 @@ class Keeping:
         """The tenant's records, the newest first. Raises RoleRequired unless by an admin."""
         if "admin" not in principal.roles:
             raise RoleRequired("the audit records are for admins", role="admin")
+        principal.check_scope("admin")
         limit = max(1, min(limit, self._node.settings.page_items_max))
         return await self._node.store.records.audit(principal.tenant_id, before=before, limit=limit)
 
@@ -113,8 +114,8 @@ class Keeping:
         Raises RoleRequired unless by an admin, or for the caller itself; and where the credential
         is not good for it.
         """
+        principal.check_scope("write")
         self._check_own(principal, user_id)
-        principal.check_scope("write" if user_id == principal.user_id else "admin")
         record = self._record(principal, "user.erasure_asked", user_id, request_id)
         erasure = await self._node.store.records.ask_erasure(principal.tenant_id, user_id, record)
         tell_audit(record)
@@ -138,5 +139,8 @@ class Keeping:
         return noted(principal, note, action, subject, now_ms=now_ms)
 
     def _check_own(self, principal: Principal, user_id: UserId) -> None:
-        if user_id != principal.user_id and "admin" not in principal.roles:
+        if user_id == principal.user_id:
+            return
+        if "admin" not in principal.roles:
             raise RoleRequired("another user's erasure is for admins", role="admin")
+        principal.check_scope("admin")

@@ -2,9 +2,10 @@
 adapters."""
 
 from sessile.adapters.dev_tokens import DevTokens
+from sessile.wiring.agents import runnable
 from sessile.wiring.erase import erase_user
 from sessile.wiring.identity import open_accounts
-from sessile.wiring.server import Server, dev_tokens, pusher_keys, runnable
+from sessile.wiring.server import Server, dev_tokens, pusher_keys
 from sessile.wiring.stores import MissingExtra, made, migrate, open_archive, open_store, raise_epoch
 
 __all__ = [

@@ -15,7 +15,7 @@ from sessile.core.ids import SessionId, TenantId, TurnId
 from sessile.core.session import Turn
 from sessile.core.transcript import Message
 from sessile.kit.assistant import Assistant
-from sessile.ports.agent import Agent, AgentLoop
+from sessile.ports.agent import Agent
 from sessile.ports.auth import Authenticator
 from sessile.ports.clock import Clock, IdSource
 from sessile.ports.notifier import Notifier
@@ -33,14 +33,17 @@ from sessile.runtime.keeping import Keeping
 from sessile.runtime.limits import Limits
 from sessile.runtime.node import Node
 from sessile.runtime.outages import WatchedStore
+from sessile.runtime.places import Places
 from sessile.runtime.reads import Reads
 from sessile.runtime.sessions import Sessions
 from sessile.runtime.telemetry import Telemetry
 from sessile.runtime.threads import Threads
 from sessile.runtime.workers import Workers
 from sessile.settings import Settings
+from sessile.wiring.agents import runnable
 from sessile.wiring.identity import new_identity, open_sign_in
-from sessile.wiring.stores import MissingExtra, open_notifier, open_store
+from sessile.wiring.stores import open_notifier, open_store
+from sessile.wiring.webhooks import open_desk
 
 if TYPE_CHECKING:
     from sessile.http.app import App
@@ -118,6 +121,7 @@ class Server:
                 telemetry=self.telemetry,
             )
             stack.callback(self.feed.close)
+            self.places = Places(self.settings)
             self.reads = Reads(node=node)
             self._keep(node, notifier)
             self.workers = Workers(node=node, notifier=notifier, feed=self.feed)
@@ -168,6 +172,7 @@ class Server:
                 settings=self.settings,
                 telemetry=self.telemetry,
                 projections=self._projections,
+                places=self.places,
             )
         )
         for client, tenants in self._relays:
@@ -184,6 +189,17 @@ class Server:
                 projections=self._projections,
             )
             await stack.enter_async_context(relay)
+        self.webhooks = await stack.enter_async_context(
+            open_desk(
+                self.settings,
+                kept=self._is_own,
+                node=self.node_id,
+                epoch=self.epoch,
+                reads=self.reads,
+                notifier=notifier,
+                clock=self._clock,
+            )
+        )
 
     async def __aexit__(self, *exc: object) -> None:
         await self._stack.aclose()
@@ -318,28 +334,6 @@ def pusher_keys(settings: Settings) -> AppKeys:
         settings.data_dir / "pusher-app", key=settings.pusher_key, secret=settings.pusher_secret
     )
     return AppKeys(key=key, secret=secret)
-
-
-def runnable(assistant: Assistant) -> Agent:
-    """The assistant with what drives it; pydantic-ai is imported only where it is used."""
-    return assistant.driven_by(_loop(assistant))
-
-
-def _loop(assistant: Assistant) -> AgentLoop:
-    brought = assistant.brought
-    if brought is not None and not hasattr(brought, "iter"):
-        from sessile.integrations.functions import FunctionLoop  # noqa: PLC0415
-
-        return FunctionLoop(brought)
-    try:
-        from sessile.integrations.pydantic_ai import PydanticLoop  # noqa: PLC0415
-    except ModuleNotFoundError as missing:
-        raise MissingExtra(
-            f"the assistant {assistant.name!r} has a model, which needs an extra: "
-            "pip install 'sessile[pydantic-ai]'"
-        ) from missing
-
-    return PydanticLoop(assistant)
 
 
 def dev_tokens(settings: Settings) -> DevTokens:

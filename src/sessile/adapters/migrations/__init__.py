@@ -9,7 +9,7 @@ from sessile.core.errors import SessileError
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-HEAD = "0006"
+HEAD = "0007"
 """The newest revision. Stated here too, so that an up-to-date database is seen without Alembic."""
 
 

@@ -6,12 +6,13 @@ from sessile.adapters.postgres.credentials import CREDENTIALS_MAX
 from sessile.adapters.postgres.lanes import LANES
 from sessile.adapters.postgres.store import READERS_MAX
 from sessile.adapters.postgres.tenants import app_role
+from sessile.adapters.postgres.webhooks import WEBHOOKS_MAX
 from sessile.adapters.sql.tenancy import APP_ROLE
 from sessile.core.audit import Check
 
-NODE_CONNECTIONS = LANES + 1 + READERS_MAX + CREDENTIALS_MAX + 1 + 2
-"""Of one node at most: its lanes and the one aside, reads, those who sign in, renewals, and two for
-NOTIFY."""
+NODE_CONNECTIONS = LANES + 1 + READERS_MAX + CREDENTIALS_MAX + WEBHOOKS_MAX + 1 + 2
+"""Of one node at most: its lanes and the one aside, reads, those who sign in, webhooks,
+renewals, and two for NOTIFY."""
 DEAD_ROWS_MAX = 10_000
 """So many are left between two vacuums of a small table that is written to all the time."""
 
@@ -162,7 +163,7 @@ async def _indexes(connection: Connection) -> Check:
             SELECT relnamespace FROM pg_class WHERE oid = to_regclass('session_head')
         ) AND c.relname IN (
             'session_head', 'session', 'entry', 'turn', 'idempotency', 'account', 'credential',
-            'revocation'
+            'revocation', 'webhook', 'webhook_cursor', 'webhook_work'
         )
         ORDER BY 1
     """

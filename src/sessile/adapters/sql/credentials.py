@@ -1,32 +1,15 @@
 """Accounts, keys and tokens as rows: the statements that two databases share."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection
 from itertools import groupby
-from typing import Any, Protocol
 
+from sessile.adapters.sql.connected import Connected, Statement
 from sessile.adapters.sql.rows import Row, text_or_none
 from sessile.core.ids import TenantId, UserId
 from sessile.ports.credentials import Account, Credential, Kind, Used
 
 EXPIRED_MS = 86_400_000
 """So long after its end a token is removed, when its user signs in the next time."""
-
-Statement = tuple[str, Sequence[Any]]
-
-
-class Connected(Protocol):
-    """A database that can be asked."""
-
-    async def run(
-        self, tenant_id: TenantId | None, statements: Iterable[Statement]
-    ) -> list[list[Row]]:
-        """The rows of each statement, `$1` and so on being its values; all in one transaction, that
-        writes rows of this tenant alone. Raises what a store does."""
-        ...
-
-    async def read(self, tenant_id: TenantId | None, sql: str, *values: Any) -> list[Row]:
-        """The rows of one that changes nothing."""
-        ...
 
 
 class SqlCredentials:

@@ -107,6 +107,9 @@ BEGIN
             GRANT SELECT, INSERT, UPDATE ON chore TO {APP_ROLE};
             REVOKE UPDATE, DELETE ON audit FROM {APP_ROLE};
         END IF;
+        IF to_regclass('webhook_work') IS NOT NULL THEN
+            GRANT SELECT, INSERT, UPDATE, DELETE ON webhook_work TO {APP_ROLE};
+        END IF;
     END IF;
 END
 $secure$

@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from sessile.adapters.sql.credentials import SqlCredentials, Statement
+from sessile.adapters.sql.connected import Statement
+from sessile.adapters.sql.credentials import SqlCredentials
 from sessile.adapters.sql.rows import Row
 from sessile.adapters.sqlite.files import InPlace, connect_writer
 from sessile.core.errors import StorageBusy, StorageDamaged, StorageFull
