@@ -24,9 +24,10 @@ venv: .venv/stamp ## create or renew .venv
 test: .venv/stamp ## run every test, in a random order
 	$(BIN)/python -m $(PYTEST)
 
-check: .venv/stamp ## what CI runs: format, lint, types, imports, tests, coverage
+check: .venv/stamp ## what CI runs: format, lint, bandit, types, imports, tests, coverage
 	$(call step,format,$(BIN)/ruff format --check .)
 	$(call step,lint,$(BIN)/ruff check .)
+	$(call step,bandit,$(BIN)/bandit -q -r -c pyproject.toml src)
 	$(call step,mypy,$(BIN)/mypy)
 	$(call step,pyright,$(BIN)/pyright)
 	$(call step,imports,$(BIN)/lint-imports --no-logo)
@@ -42,6 +43,9 @@ bench: .venv/stamp ## measure
 chaos: .venv/stamp ## kill, pause and cut off nodes for longer; CHAOS="--seed 7 --seconds 600"
 	$(BIN)/python -m tests.chaos $(CHAOS)
 
+fuzz: .venv/stamp ## as many times the malformed inputs of CI; FUZZ=50
+	FUZZ=$(or $(FUZZ),20) $(BIN)/python -m $(PYTEST) --timeout 36000 tests/fuzz
+
 format: .venv/stamp ## format, and mend what the linter can
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
@@ -50,4 +54,4 @@ clean: ## remove .venv and what the tools left behind
 	rm -rf .venv build dist htmlcov .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help serve venv test check bench chaos format clean
+.PHONY: help serve venv test check bench chaos fuzz format clean

@@ -16,6 +16,8 @@ from bench.machine import MEASURED, cpu_seconds, rss_kib
 
 TOKEN = "bench-token"
 START_SECONDS_MAX = 30.0
+STREAMS_MAX = "5000"
+"""One user asks here for all."""
 HERE = Path(__file__).parent
 _URL = re.compile(rb"on http://127\.0\.0\.1:(\d+)")
 
@@ -43,7 +45,8 @@ def sessile(
     line = [
         sys.executable, "-m", "sessile", command, str(HERE / file),
         "--port", "0", "--data-dir", str(directory), "--dev-token", TOKEN,
-        "--log-level", "warning", *settings,
+        "--log-level", "warning", "--streams-user-max", STREAMS_MAX,
+        "--streams-tenant-max", STREAMS_MAX, *settings,
     ]  # fmt: skip
     with _running(line, processors) as process:
         assert process.stdout is not None

@@ -4,7 +4,7 @@ from collections.abc import Awaitable
 from pathlib import Path
 
 import pytest
-from bench import delta, http, memory, modelled, nth, pusher, store
+from bench import crowd, delta, http, memory, modelled, nth, pusher, store
 from bench.report import Report
 
 
@@ -45,6 +45,12 @@ async def test_memory_is_read_from_a_server_with_sessions_and_readers(report: Re
     )
 
     assert "idle" in names
+
+
+async def test_a_turn_is_timed_beside_readers_who_take_nothing(report: Report) -> None:
+    names = await measured(report, crowd.measure(report, idle=10, stalled=4, seconds=0.1))
+
+    assert "p99, beside them to alone" in names
 
 
 async def test_a_reader_sees_the_first_delta(report: Report) -> None:

@@ -178,7 +178,30 @@ def test_each_test_of_a_guarantee_over_http_is_listed_with_it() -> None:
     assert sorted(numbered - listed) == []
 
 
-PAGES = (ROOT / "README.md", *sorted(DOCS.rglob("*.md")))
+def threats() -> list[list[str]]:
+    """The cells of each row of the table."""
+    page = (DOCS / "security.md").read_text()
+    return [
+        [cell.strip() for cell in row.strip("| ").split(" | ")]
+        for row in re.findall(r"^\| .* \|$", page, re.MULTILINE)[1:]
+    ]
+
+
+def test_each_threat_names_what_closes_it_and_tests_that_exist() -> None:
+    tests = existing_tests()
+
+    assert len(threats()) > 20
+    for threat, maps_to, closed_by, shown_by in threats():
+        assert re.fullmatch(r"(V\d+|API\d+|LLM\d\d)(, (V\d+|API\d+|LLM\d\d))*", maps_to), threat
+        modules = re.findall(r"`([\w/]+(?:\.py)?)`", closed_by)
+        missing = [it for it in modules if "/" in it and not (ROOT / "src/sessile" / it).exists()]
+        assert (bool(modules), missing) == (True, []), threat
+        named = {f"tests/{each}" for each in re.findall(r"`([^`]+)`", shown_by)}
+        assert named, threat
+        assert sorted(named - tests) == [], threat
+
+
+PAGES = (ROOT / "README.md", ROOT / "SECURITY.md", *sorted(DOCS.rglob("*.md")))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -13,7 +13,7 @@ from tests.walk.issuer import Issuer, issuing
 from tests.walk.people import Walk, message
 from tests.walk.test_http_identity import bearer, new_key, ticket
 from tests.walk.test_http_oidc import NOW, part, trusting
-from tests.walk.test_http_owned import ABSENT_CALL, ABSENT_TURN, ROUTES
+from tests.walk.test_http_owned import ABSENT_CALL, ABSENT_MESSAGE, ABSENT_TURN, ROUTES
 from tests.walk.test_http_refusals import problem, same_but_for_its_id
 
 OPEN = {
@@ -32,26 +32,27 @@ OTHERS: dict[tuple[str, str], Any] = {
     ("POST", "/v1/keys"): {"name": "mine", "scopes": ["write"]},
     ("GET", "/v1/keys"): None,
     ("DELETE", "/v1/keys/{key_id}"): None,
-    ("GET", "/v1/audit"): None,
     ("DELETE", "/v1/users/{user_id}"): None,
     ("GET", "/v1/users/{user_id}/erasure"): None,
+    ("GET", "/v1/audit"): None,
     ("POST", "/v1/webhooks"): {"url": "https://hooks.example/take"},
     ("GET", "/v1/webhooks"): None,
     ("GET", "/v1/webhooks/{webhook_id}"): None,
     ("DELETE", "/v1/webhooks/{webhook_id}"): None,
     ("POST", "/v1/webhooks/{webhook_id}/enable"): {},
 }
-NOBODYS = {"message_id": "msg_none", "user_id": "nobody", "webhook_id": "whk_none"}
 GUARDED = ROUTES | OTHERS
 
 
 def rows(data_dir: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """Every table, without the time at which a credential was last used."""
+    """Every table but what a node writes by itself (who does its chores, and whether the disk takes
+    anything), without the time at which a credential was last used."""
     (path,) = [each for each in data_dir.rglob("*.db") if each.is_file()]
     with closing(sqlite3.connect(path)) as database:
         names = [
             name
             for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            if name not in ("chore", "store")
         ]
         found = {}
         for name in names:
@@ -70,9 +71,17 @@ async def guarded(tmp_path: Path) -> AsyncIterator[tuple[Walk, Issuer]]:
         yield walk, issuer
 
 
+def named(session_id: str, turn_id: str, key_id: str) -> dict[str, str]:
+    """What stands in the paths and bodies."""
+    return {
+        "session_id": session_id, "turn_id": turn_id, "key_id": key_id, "user_id": "alice",
+        "call_id": ABSENT_CALL, "message_id": ABSENT_MESSAGE, "webhook_id": "whk_none",
+    }  # fmt: skip
+
+
 async def ask_all(client: httpx2.AsyncClient, ids: dict[str, str], query: str) -> Any:
     """The reply of each operation."""
-    replies, ids = {}, NOBODYS | ids
+    replies = {}
     for (method, path), body in GUARDED.items():
         content = None if body is None else json.dumps(body)
         for name, value in ids.items():
@@ -105,6 +114,8 @@ def unsigned(issuer: Issuer) -> str:
 
 BAD: dict[str, Callable[[Issuer], str]] = {
     "no token": lambda _: "",
+    "not ascii": lambda _: "é",
+    "a scheme": lambda _: "Bearer",
     "malformed": lambda _: "a.b.c",
     "expired": lambda issuer: issuer.token(NOW, exp=NOW - 3600),
     "wrong audience": lambda issuer: issuer.token(NOW, aud="other"),
@@ -130,14 +141,17 @@ async def test_what_is_no_credential_opens_nothing_and_changes_nothing(
             token, query = (text, "") if "token" in credential else ("", f"?ticket={text}")
         else:
             token = BAD[credential](issuer)
-        ids = {"session_id": session_id, "turn_id": turn_id, "call_id": ABSENT_CALL}
-        ids["key_id"] = key["key_id"]
+        ids = named(session_id, turn_id, key["key_id"])
         absent = {**ids, "session_id": "ses_" + "0" * 32, "turn_id": ABSENT_TURN}
         before = rows(tmp_path)
 
-        async with bearer(walk, token) as client:
-            if not token:
-                del client.headers["authorization"]
+        async with bearer(walk, "") as client:
+            del client.headers["authorization"]
+            if token:
+                client.headers = [
+                    *client.headers.raw,
+                    (b"authorization", f"Bearer {token}".encode()),
+                ]
             theirs, nobodys = [await ask_all(client, each, query) for each in (ids, absent)]
 
         for (method, path), reply in theirs.items():
@@ -145,6 +159,7 @@ async def test_what_is_no_credential_opens_nothing_and_changes_nothing(
                 problem(reply, 404, "session_not_found")
             else:
                 problem(reply, 401, "unauthenticated")
+                assert reply.headers["www-authenticate"] == 'Bearer realm="sessile"'
             same = same_but_for_its_id(nobodys[method, path])
             assert same_but_for_its_id(reply) == same, (method, path)
         assert rows(tmp_path) == before
@@ -155,10 +170,9 @@ async def test_a_key_that_may_only_read_writes_nothing(tmp_path: Path) -> None:
         key = await new_key(walk, scopes=["read"], user="alice")
         session_id = await walk.opened()
         turn_id = (await walk.said(session_id, "private"))["turn_id"]
-        ids = NOBODYS | {
-            "session_id": session_id, "turn_id": turn_id, "call_id": ABSENT_CALL,
-            "key_id": key["key_id"],
-        }  # fmt: skip
+        ids = named(session_id, turn_id, key["key_id"])
+        said = (await walk.alice.get(f"/v1/sessions/{session_id}/messages")).json()["items"]
+        ids["message_id"] = said[0]["message_id"]
         before = rows(tmp_path)
 
         async with bearer(walk, key["key"]) as client:
@@ -175,6 +189,38 @@ async def test_a_key_that_may_only_read_writes_nothing(tmp_path: Path) -> None:
         assert rows(tmp_path) == before
 
 
+async def test_an_admin_of_another_tenant_reaches_nothing_of_this_one(tmp_path: Path) -> None:
+    async with issuing() as issuer:
+        claim = {"oidc_tenant_claim": "tenant", "oidc_roles_claim": "r", "oidc_roles": "boss=admin"}
+        async with trusting(issuer, tmp_path / "data", store_url="sqlite", **claim) as walk:
+            session_id = await walk.opened()
+            turn_id = (await walk.said(session_id, "private"))["turn_id"]
+            ids = named(session_id, turn_id, (await new_key(walk))["key_id"])
+            said = (await walk.alice.get(f"/v1/sessions/{session_id}/messages")).json()["items"]
+            ids["message_id"] = said[0]["message_id"]
+            absent = named("ses_" + "0" * 32, ABSENT_TURN, "key_" + "0" * 32)
+            before = {name: of_tenant(kept, "demo") for name, kept in rows(tmp_path).items()}
+
+            async with bearer(walk, issuer.token(NOW, tenant="evil", r=["boss"])) as client:
+                assert (await client.get("/v1/me")).json()["roles"] == ["admin"]
+                theirs, nobodys = [await ask_all(client, each, "") for each in (ids, absent)]
+
+            for (method, path), reply in theirs.items():
+                if "{session_id}" in path or "{key_id}" in path or path == "/v1/tickets":
+                    assert reply.status_code == 404, (method, path)
+                    same = same_but_for_its_id(nobodys[method, path])
+                    assert same_but_for_its_id(reply) == same, (method, path)
+                else:
+                    assert session_id not in reply.text, (method, path)
+            after = {name: of_tenant(kept, "demo") for name, kept in rows(tmp_path).items()}
+            assert after == before
+            assert sum(map(len, before.values())) > 5
+
+
+def of_tenant(kept: list[tuple[Any, ...]], tenant: str) -> list[tuple[Any, ...]]:
+    return [row for row in kept if tenant in row]
+
+
 class Counted:
     """The store, with the names of what it was asked."""
 
@@ -185,20 +231,6 @@ class Counted:
     def __getattr__(self, name: str) -> Any:
         self.asked.append(name)
         return getattr(self._store, name)
-
-
-async def test_an_admins_key_that_may_only_write_is_no_admins(tmp_path: Path) -> None:
-    async with guarded(tmp_path) as (walk, _):
-        key = await new_key(walk, scopes=["write"], user="admin", roles=["admin"])
-
-        async with bearer(walk, key["key"]) as client:
-            for method, path in (
-                ("GET", "/v1/audit"),
-                ("DELETE", "/v1/users/alice"),
-                ("GET", "/v1/webhooks"),
-                ("GET", "/v1/keys"),
-            ):
-                problem(await client.request(method, path), 403, "role_required")
 
 
 async def test_absent_and_foreign_cost_the_store_the_same(tmp_path: Path) -> None:
@@ -218,3 +250,17 @@ async def test_absent_and_foreign_cost_the_store_the_same(tmp_path: Path) -> Non
             asked.append(list(counted.asked))
 
         assert asked[0] == asked[1] != []
+
+
+async def test_an_admins_key_that_may_only_write_is_no_admins(tmp_path: Path) -> None:
+    async with guarded(tmp_path) as (walk, _):
+        key = await new_key(walk, scopes=["write"], user="admin", roles=["admin"])
+
+        async with bearer(walk, key["key"]) as client:
+            for method, path in (
+                ("GET", "/v1/audit"),
+                ("DELETE", "/v1/users/alice"),
+                ("GET", "/v1/webhooks"),
+                ("GET", "/v1/keys"),
+            ):
+                problem(await client.request(method, path), 403, "role_required")

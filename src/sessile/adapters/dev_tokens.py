@@ -58,7 +58,7 @@ def check_host(host: str) -> None:
         )
 
 
-def load_or_create(path: Path, admin_token: str = "") -> DevTokens:
+def load_or_create(path: Path, admin_token: str = "") -> DevTokens:  # none given  # nosec B107
     """The logins of the file; on the first start, an admin and two users in two tenants.
 
     `admin_token`: the admin's, in place of a random one or of the one in the file.

@@ -239,7 +239,7 @@ async def keep_up(
                 )
             out = True
         # Not all nodes at the same instants.
-        await asyncio.sleep(wait * (0.5 + random()))
+        await asyncio.sleep(wait * (0.5 + random()))  # of load: no secret  # nosec B311
         wait = min(2 * wait, RETRY_SECONDS_MAX)
 
 

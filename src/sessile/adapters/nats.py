@@ -152,7 +152,7 @@ class NatsNotifier:
 
     async def _connect(self, **callbacks: Any) -> Client:
         """To one of the servers, each with its own user. Raises what the last one fails with."""
-        servers = sample(self._servers, len(self._servers))
+        servers = sample(self._servers, len(self._servers))  # the order of servers  # nosec B311
         while True:
             self._client = client = Client()
             server, user = _with_user(servers.pop())

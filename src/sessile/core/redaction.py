@@ -94,8 +94,9 @@ class Redaction:
         return len(self.ids) > before
 
     def check(self, shown: Shown) -> None:
-        """Of the session that was named. Raises MessageNotFound; StillInUse where the message's
-        turn has not ended, or another runs here, whose agent has read it."""
+        """Of the session that was named. Raises RoleRequired, MessageNotFound; StillInUse where
+        the message's turn has not ended, or another runs here, whose agent has read it."""
+        self.command.principal.check_scope("write")
         named, running = self.command.message_id, shown.running
         own = {it.turn_id for it in shown.entries if _body(it).get("message_id") == named}
         if not own:

@@ -287,7 +287,7 @@ class Stream:
 
     async def _sent_away(self, send: Send, why: str) -> None:
         """With the time after which to come back. A reader that does not even take this is cut."""
-        retry_ms = RETRY_MS + random.randrange(RETRY_SPREAD_MS)
+        retry_ms = RETRY_MS + random.randrange(RETRY_SPREAD_MS)  # of load: no secret  # nosec B311
         try:
             async with asyncio.timeout(GOODBYE_SECONDS_MAX):
                 if not self._begun:

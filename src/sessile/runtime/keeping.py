@@ -63,9 +63,8 @@ class Keeping:
         """Void the message's content here, in forks, and in what this is a fork of. Answers for
         each session that changed, this one first. Again, it changes nothing.
 
-        Raises MessageNotFound, StillInUse, RoleRequired; InvalidInput for a reason that is no code.
+        Raises RoleRequired, MessageNotFound, StillInUse; InvalidInput for a reason that is no code.
         """
-        principal.check_scope("write")
         if not _REASON.fullmatch(reason):
             raise InvalidInput(f"a reason has the form {_REASON.pattern}", field="reason")
         command = RedactMessage(
@@ -112,7 +111,8 @@ class Keeping:
         """Have all of a user's sessions, keys and credentials removed: from when this returns it is
         done sooner or later, whatever becomes of this node. Asked again meanwhile, it is the same.
 
-        Raises RoleRequired unless by an admin, or for the caller itself.
+        Raises RoleRequired unless by an admin, or for the caller itself; and where the credential
+        is not good for it.
         """
         principal.check_scope("write")
         self._check_own(principal, user_id)

@@ -195,7 +195,8 @@ class Trail:
                 delay = self._delays.get(key, self._retry_seconds)
                 self._delays[key] = min(2 * delay, self._retry_seconds_max)
                 # Those that failed together are not tried again together.
-                loop.call_later(delay * random.uniform(0.5, 1), self._wake, key)
+                spread = random.uniform(0.5, 1)  # of load: no secret  # nosec B311
+                loop.call_later(delay * spread, self._wake, key)
                 continue
             if grown:
                 self._wake(key)

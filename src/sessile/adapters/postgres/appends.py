@@ -89,7 +89,7 @@ APPEND = numbered(
             )
     )
     SELECT * FROM grown
-"""  # noqa: S608  no value is in it
+"""  # no value is in it  # noqa: S608  # nosec B608
 )
 
 

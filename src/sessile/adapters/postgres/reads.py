@@ -129,7 +129,7 @@ async def sessions(
         JOIN session_head AS h ON h.tenant_id = s.tenant_id AND h.session_id = s.session_id
         WHERE s.tenant_id = $1 AND s.session_id < $2 {whose}
         ORDER BY s.session_id DESC LIMIT $3
-    """  # noqa: S608  no value is in it
+    """  # no value is in it  # noqa: S608  # nosec B608
     users = () if user_id is None else (user_id,)
     rows = await connection.fetch(sql, tenant_id, before or _ID_END, limit, *users)
     keyed = ((SessionKey(tenant_id, row[0]), row) for row in rows)
@@ -167,7 +167,7 @@ async def turns(
         ) AS sized
         WHERE $5::bigint IS NULL OR upto <= $5 OR place = 1
         ORDER BY position
-    """  # noqa: S608  no value is in it
+    """  # no value is in it  # noqa: S608  # nosec B608
     rows = await connection.fetch(sql, *key, after, limit, bytes_max)
     return tuple(turn_of(row, key=key) for row in rows)
 
@@ -196,7 +196,7 @@ async def entries(
             SELECT seq, kind, turn_id, at_ms, body FROM entry
             WHERE tenant_id = $1 AND session_id = $2 AND seq > $3 AND seq < $4 {which}
             ORDER BY seq {order} LIMIT $5
-        """  # noqa: S608  no value is in it
+        """  # no value is in it  # noqa: S608  # nosec B608
         rows = await connection.fetch(sql, *key, after, end, limit)
     else:
         sql = f"""
@@ -212,7 +212,7 @@ async def entries(
             ) AS sized
             WHERE upto <= $6 OR place = 1
             ORDER BY seq {order}
-        """  # noqa: S608  no value is in it
+        """  # no value is in it  # noqa: S608  # nosec B608
         rows = await connection.fetch(sql, *key, after, end, limit, bytes_max)
     return tuple(Entry(*row) for row in rows)
 
@@ -241,7 +241,7 @@ async def how_many(
         SELECT count(*) FROM (
             SELECT 1 FROM {table} WHERE tenant_id = $1 AND status = '{status}' {whose} LIMIT $2
         ) AS counted
-    """  # noqa: S608  no value is in it
+    """  # no value is in it  # noqa: S608  # nosec B608
     users = () if user_id is None else (user_id,)
     counted: int = await connection.fetchval(sql, tenant_id, most, *users)
     return counted

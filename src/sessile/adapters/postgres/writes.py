@@ -103,7 +103,7 @@ DELETED = (
     DELETE FROM {table} AS it USING unnest($::key[], $::key[], $::key[])
         AS v(tenant_id, session_id, user_id)
     WHERE it.tenant_id = v.tenant_id AND it.session_id = v.session_id
-    """  # noqa: S608  no value is in it
+    """  # no value is in it  # noqa: S608  # nosec B608
         for table in ("session_head", "session", "entry", "turn", "fork", "compaction")
     ),
     """

@@ -108,7 +108,7 @@ def erasures(
     sql = f"""
         SELECT {_ERASURE} FROM erasure WHERE {wanted}
         ORDER BY asked_at_ms, tenant_id, user_id LIMIT $1
-    """  # noqa: S608  no value is in it
+    """  # no value is in it  # noqa: S608  # nosec B608
     rows: Sequence[Row] = yield Ask(sql, (limit, *values))
     return tuple(
         Erasure(
@@ -221,7 +221,7 @@ def compact(key: SessionKey, *, before_ms: int, limit: int) -> Script[bool]:
     sql = f"""
         SELECT {ENTRY_COLUMNS} FROM entry
         WHERE tenant_id = $1 AND session_id = $2 AND seq > $3 ORDER BY seq LIMIT $4
-    """  # noqa: S608  no value is in it
+    """  # no value is in it  # noqa: S608  # nosec B608
     rows: Sequence[Row] = yield Ask(sql, (*key, after, limit))
     page = [Entry(*row) for row in rows]
     ends = yield from _ends(key, page)
@@ -267,6 +267,6 @@ def _end(key: SessionKey, turn_id: TurnId, seq: Seq, kinds: str) -> Script[Seque
         WHERE tenant_id = $1 AND session_id = $2 AND seq > $3 AND turn_id = $4
             AND kind IN ({kinds})
         ORDER BY seq LIMIT 1
-    """  # noqa: S608  no value is in it
+    """  # no value is in it  # noqa: S608  # nosec B608
     rows: Sequence[Row] = yield Ask(sql, (*key, seq, turn_id))
     return [Entry(*row) for row in rows]

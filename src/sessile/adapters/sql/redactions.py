@@ -151,7 +151,7 @@ def _entries(key: SessionKey, ids: Sequence[str]) -> Script[tuple[Entry, ...]]:
             )
         )
         ORDER BY seq
-    """  # noqa: S608  no value is in it
+    """  # no value is in it  # noqa: S608  # nosec B608
     rows: Sequence[Row] = yield Ask(sql, (*key, *(f"%{each}%" for each in ids)))
     return tuple(Entry(*row) for row in rows)
 

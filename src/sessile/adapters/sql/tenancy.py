@@ -113,4 +113,4 @@ BEGIN
     END IF;
 END
 $secure$
-"""  # noqa: S608  no value is in it
+"""  # no value is in it  # noqa: S608  # nosec B608
