@@ -3,22 +3,9 @@
 import io
 import json
 import logging
-from collections.abc import Iterator
-
-import pytest
 
 from sessile.cli.logs import configure
 from sessile.cli.plain import cut, lines, one_line
-
-
-@pytest.fixture(autouse=True)
-def as_it_was() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.captureWarnings(capture=False)
 
 
 def logged(form: str, message: str, *, exception: bool = False, **fields: object) -> str:

@@ -2,9 +2,8 @@
 
 import io
 import json
-import logging
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -25,19 +24,6 @@ from sessile.wiring import pusher_keys
 FORGED = '\r\n{"level":"info","message":"forged"}\n2026-01-01T00:00:00Z [info     ] forged'
 HOSTILE = f"a{FORGED}\x1b[2J\x00\x9b1A\u2028\u202e\u2066 forged"
 CANARY = "canary7f3a"
-
-
-@pytest.fixture(autouse=True)
-def as_it_was() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    levels = {name: logging.getLogger(name).level for name in root.manager.loggerDict}
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    for name, before in levels.items():
-        logging.getLogger(name).setLevel(before)
-    logging.captureWarnings(capture=False)
 
 
 def logged(form: str) -> io.StringIO:
