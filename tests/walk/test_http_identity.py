@@ -14,6 +14,7 @@ from zlib import crc32
 import httpx2
 import pytest
 from tests.doubles import ManualClock
+from tests.servers import waits
 from tests.walk.people import BASE, Walk, each_store, message, walking
 from tests.walk.test_http_refusals import problem, same_but_for_its_id
 from tests.walk.wire import asking, in_time
@@ -406,6 +407,45 @@ async def test_a_service_names_a_user_that_there_can_be(walk: Walk, user: bytes)
     reply = await walk.nobody.get("/v1/me", headers=headers)
 
     assert (reply.status_code, reply.json()["code"]) == (422, "invalid_input")
+
+
+@each_store
+async def test_who_was_erased_comes_in_by_nothing_that_there_was(walk: Walk) -> None:
+    await add_user(walk)
+    token = (await sign_in(walk)).json()["token"]
+    key = (await new_key(walk, user="carol"))["key"]
+    others = (await new_key(walk))["key"]
+    async with bearer(walk, token) as carol:
+        session_id = (await carol.post("/v1/sessions", json={})).json()["session_id"]
+
+        async with asking(walk.app, f"/v1/sessions/{session_id}/events", token=token) as stream:
+            await stream.event("session.opened")
+            assert (await walk.admin.delete("/v1/users/carol")).status_code == 202
+            await stream.until(lambda wire: wire.ended)
+
+    async def erased() -> dict[str, Any] | None:
+        told: dict[str, Any] = (await walk.admin.get("/v1/users/carol/erasure")).json()
+        return told if told["status"] == "done" else None
+
+    assert (await waits.until(erased))["sessions"] == 1
+    problem(await sign_in(walk), 401, "unauthenticated")
+    for credential, status in ((token, 401), (key, 401), (others, 200)):
+        async with bearer(walk, credential) as client:
+            assert (await client.get("/v1/me")).status_code == status
+
+
+@each_store
+async def test_who_made_and_revoked_a_key_is_in_the_audit(walk: Walk) -> None:
+    key_id = (await new_key(walk))["key_id"]
+    gone = await walk.admin.delete(f"/v1/keys/{key_id}")
+
+    revoked, made = (await walk.admin.get("/v1/audit")).json()["items"]
+
+    assert [(it["actor"], it["action"], it["subject"]) for it in (made, revoked)] == [
+        ("admin", "key.created", key_id),
+        ("admin", "key.revoked", key_id),
+    ]
+    assert revoked["request_id"] == gone.headers["x-request-id"]
 
 
 # -- tickets

@@ -201,7 +201,9 @@ async def test_an_admin_of_another_tenant_reaches_nothing_of_this_one(tmp_path: 
             absent = named("ses_" + "0" * 32, ABSENT_TURN, "key_" + "0" * 32)
             before = {name: of_tenant(kept, "demo") for name, kept in rows(tmp_path).items()}
 
-            async with bearer(walk, issuer.token(NOW, tenant="evil", r=["boss"])) as client:
+            async with bearer(
+                walk, issuer.token(NOW, sub="eve", tenant="evil", r=["boss"])
+            ) as client:
                 assert (await client.get("/v1/me")).json()["roles"] == ["admin"]
                 theirs, nobodys = [await ask_all(client, each, "") for each in (ids, absent)]
 

@@ -5,10 +5,11 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Path, Query
 
 from sessile.core.codec import timestamp
+from sessile.core.context import Principal
 from sessile.core.errors import InvalidInput
 from sessile.core.ids import SessionId, TenantId, UserId, well_formed
 from sessile.http import identity_schemas as schemas
-from sessile.http.exchange import Caller, Here
+from sessile.http.exchange import Caller, Exchange, Here
 from sessile.http.reply import Reply, json_reply
 from sessile.http.served import BODY_PROBLEMS, Served, declare
 from sessile.http.sessions import ItemsMax, page_limit
@@ -118,7 +119,7 @@ class IdentityRoutes:
             201, {"ticket": text, "session_id": session_id, "expires_at": timestamp(until_ms)}
         )
 
-    async def create_key(self, caller: Caller, body: schemas.KeyRequest) -> Reply:
+    async def create_key(self, caller: Caller, body: schemas.KeyRequest, asked: Here) -> Reply:
         """Make an API key of your tenant, as its admin."""
         secret, key = await self._sign_in.add_key(
             caller,
@@ -128,6 +129,7 @@ class IdentityRoutes:
             roles=body.roles,
             seconds=body.expires_seconds,
         )
+        await self._note(caller, "key.created", key.credential_id, asked)
         location = f"/v1/keys/{key.credential_id}".encode()
         return json_reply(201, {**_key_wire(key), "key": secret.text}, [(b"location", location)])
 
@@ -145,10 +147,14 @@ class IdentityRoutes:
         last = keys[-1].credential_id if len(keys) == limit else None
         return json_reply(200, page_wire(map(_key_wire, keys), after=last))
 
-    async def delete_key(self, caller: Caller, key_id: KeyPath) -> Reply:
+    async def delete_key(self, caller: Caller, key_id: KeyPath, asked: Here) -> Reply:
         """Revoke an API key of your tenant, as its admin: what it opened ends within seconds."""
         await self._sign_in.remove_key(caller, key_id)
+        await self._note(caller, "key.revoked", key_id, asked)
         return Reply(204)
+
+    async def _note(self, caller: Principal, action: str, key_id: str, asked: Exchange) -> None:
+        await self._served.keeping.note(caller, action, key_id, request_id=asked.request_id)
 
 
 def _key_wire(key: Credential) -> dict[str, Any]:

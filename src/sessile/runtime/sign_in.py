@@ -159,6 +159,12 @@ class SignIn:
             raise KeyNotFound()
         self._identity.forget()
 
+    async def remove_user(self, tenant_id: TenantId, user_id: UserId) -> None:
+        """With all by which it comes in; nothing that was issued for it before is good any more."""
+        await self._credentials.revoke(tenant_id, user_id, at_ms=self._clock.now_ms())
+        await self._credentials.remove_account(tenant_id, user_id)
+        self._identity.forget()
+
     async def _hasher(self) -> Passwords:
         if self._passwords is None:
             async with self._making:

@@ -137,6 +137,7 @@ class Server:
             self.sign_in = await stack.enter_async_context(
                 open_sign_in(self.identity, identity, self.settings, self._clock, kept=self._is_own)
             )
+            self.erases(self.sign_in.remove_user)
             await stack.enter_async_context(self.workers)
             await stack.enter_async_context(self.house)
             await self._open_channels(stack, notifier)
