@@ -1,7 +1,6 @@
 """Webhooks over HTTP: who may have them, what is sent, in which order, and what is done about those
 who do not take it."""
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.servers.receiver import PATIENCE_SECONDS, Receiver, receiving
+from tests.servers import waits
+from tests.servers.receiver import Receiver, receiving
 from tests.walk.people import Walk, walking
 
 from sessile.runtime import deliveries
@@ -47,16 +47,13 @@ async def looked_at(walk: Walk, webhook_id: str) -> dict[str, Any]:
     return webhook
 
 
-LOOK_SECONDS = 0.01
-
-
 async def until(walk: Walk, webhook_id: str, **wanted: Any) -> dict[str, Any]:
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while True:
-            webhook = await looked_at(walk, webhook_id)
-            if all(webhook[name] == value for name, value in wanted.items()):
-                return webhook
-            await asyncio.sleep(LOOK_SECONDS)
+    async def holds() -> dict[str, Any] | None:
+        webhook = await looked_at(walk, webhook_id)
+        return webhook if all(webhook[name] == value for name, value in wanted.items()) else None
+
+    webhook: dict[str, Any] = await waits.until(holds)
+    return webhook
 
 
 @pytest.mark.parametrize("store", ["memory", "sqlite"])
@@ -104,14 +101,17 @@ async def test_what_was_not_taken_is_sent_again_before_what_is_behind_it(tmp_pat
         assert failing["behind"] == 1
         assert failing["failing_since"] is not None
 
-        tried = len(receiver.came)
         receiver.status = 204
-        await until(walk, webhook["webhook_id"], last_status=204, failing_since=None, behind=0)
 
-        came = await receiver.until(tried + 2)
-        assert {one.entry["kind"] for one in came[:tried]} == {"turn.queued"}
-        assert len({one.headers["webhook-id"] for one in came[:tried]}) == 1
-        assert [one.entry["kind"] for one in came[-2:]] == ["turn.queued", "turn.completed"]
+        async def last_came() -> bool:
+            return bool(receiver.came[-1].entry["kind"] == "turn.completed")
+
+        await waits.until(last_came)
+        await until(walk, webhook["webhook_id"], last_status=204, failing_since=None, behind=0)
+        *before, last = receiver.came
+        assert {one.entry["kind"] for one in before} == {"turn.queued"}
+        assert len({one.headers["webhook-id"] for one in before}) == 1
+        assert last.headers["webhook-id"] != before[0].headers["webhook-id"]
 
 
 async def test_who_takes_nothing_is_given_up_and_goes_on_when_asked(tmp_path: Path) -> None:
