@@ -97,7 +97,7 @@ class Settings:
     streams_max: int = _setting(5_000, "Event streams open at once on this node.")
 
     turns_concurrent_tenant_max: int = _setting(
-        28, "Of this node's turns at once, those of one tenant; 0: all."
+        0, "Of this node's turns at once, those of one tenant; 0: seven eighths."
     )
     turns_concurrent_user_max: int = _setting(
         0, "Of this node's turns at once, those of one user; 0: all."

@@ -17,7 +17,7 @@ from sessile.runtime import due
 async def test_the_33rd_turn_at_once_waits_for_a_slot(house: House) -> None:
     asked: list[int] = []
     until = asyncio.Event()
-    node = await house.node(waits(until, asked=asked), turns_concurrent_tenant_max=0)
+    node = await house.node(waits(until, asked=asked), turns_concurrent_tenant_max=32)
     sessions = [await house.open(node) for _ in range(33)]
     turns = [(await house.submit(node, session)).turn for session in sessions]
     await house.later(5)

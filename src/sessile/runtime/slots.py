@@ -16,7 +16,8 @@ def user_of(principal: Principal) -> User:
 
 
 class Slots:
-    """`tenant_max`, `user_max`: how many one may hold; 0 is all of them."""
+    """`tenant_max`, `user_max`: how many one may hold; 0 is seven eighths of them for a tenant, and
+    for a user as many as its tenant."""
 
     def __init__(
         self,
@@ -43,8 +44,8 @@ class Slots:
     def is_full(self, tenant_id: TenantId, *, but: TenantId | None = None) -> bool:
         """Whether the tenant holds as many as it may; one less where it is `but`, whose slot is
         about to be given away."""
-        most = self._tenant_max(tenant_id)
-        return 0 < most <= self._tenants[tenant_id] - (tenant_id == but)
+        most = self._tenant_max(tenant_id) or self.count - self.count // 8
+        return most <= self._tenants[tenant_id] - (tenant_id == but)
 
     def watches_users(self, tenant_id: TenantId) -> bool:
         return self._user_max(tenant_id) > 0
