@@ -42,6 +42,8 @@ OTHERS: dict[tuple[str, str], Any] = {
     ("POST", "/v1/webhooks/{webhook_id}/enable"): {},
 }
 GUARDED = ROUTES | OTHERS
+PUSHER = ("POST", "/pusher/auth")
+"""By which a WebSocket follows a session; what it signs is the protocol's, not the document's."""
 
 
 def rows(data_dir: Path) -> dict[str, list[tuple[Any, ...]]]:
@@ -90,6 +92,8 @@ async def ask_all(client: httpx2.AsyncClient, ids: dict[str, str], query: str) -
             method, path.format(**ids) + query, content=content,
             headers={} if content is None else {"content-type": "application/json"},
         )  # fmt: skip
+    form = {"socket_id": "1.1", "channel_name": f"private-sb-{ids['session_id']}"}
+    replies[PUSHER] = await client.request("POST", PUSHER[1] + query, data=form)
     return replies
 
 
@@ -155,7 +159,7 @@ async def test_what_is_no_credential_opens_nothing_and_changes_nothing(
             theirs, nobodys = [await ask_all(client, each, query) for each in (ids, absent)]
 
         for (method, path), reply in theirs.items():
-            if credential == "ticket" and path.endswith("/events"):
+            if credential == "ticket" and path.endswith(("/events", PUSHER[1])):
                 problem(reply, 404, "session_not_found")
             else:
                 problem(reply, 401, "unauthenticated")
@@ -208,7 +212,8 @@ async def test_an_admin_of_another_tenant_reaches_nothing_of_this_one(tmp_path: 
                 theirs, nobodys = [await ask_all(client, each, "") for each in (ids, absent)]
 
             for (method, path), reply in theirs.items():
-                if "{session_id}" in path or "{key_id}" in path or path == "/v1/tickets":
+                names = "{session_id}" in path or "{key_id}" in path
+                if names or path in ("/v1/tickets", PUSHER[1]):
                     assert reply.status_code == 404, (method, path)
                     same = same_but_for_its_id(nobodys[method, path])
                     assert same_but_for_its_id(reply) == same, (method, path)
