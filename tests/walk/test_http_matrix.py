@@ -3,12 +3,14 @@
 import json
 import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, nullcontext
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx2
 import pytest
+from tests.servers.databases import database
 from tests.walk.issuer import Issuer, issuing
 from tests.walk.people import Walk, message
 from tests.walk.test_http_identity import bearer, new_key, ticket
@@ -62,6 +64,24 @@ def rows(data_dir: Path) -> dict[str, list[tuple[Any, ...]]]:
             kept = ", ".join(each for each in columns if not each.startswith("used_at"))
             found[name] = sorted(database.execute(f"SELECT {kept} FROM {name}"), key=repr)
         return found
+
+
+async def rows_at(dsn: str) -> dict[str, list[tuple[Any, ...]]]:
+    """The same of a PostgreSQL database."""
+    tables = """
+        SELECT table_name, string_agg(quote_ident(column_name), ', ')
+        FROM information_schema.columns
+        WHERE table_schema = current_schema() AND NOT starts_with(column_name, 'used_at')
+        AND table_name NOT IN ('chore', 'store') GROUP BY table_name
+    """
+    connection = await asyncpg.connect(dsn)
+    try:
+        return {
+            name: sorted(map(tuple, await connection.fetch(f"SELECT {kept} FROM {name}")), key=repr)
+            for name, kept in await connection.fetch(tables)
+        }
+    finally:
+        await connection.close()
 
 
 @asynccontextmanager
@@ -193,17 +213,27 @@ async def test_a_key_that_may_only_read_writes_nothing(tmp_path: Path) -> None:
         assert rows(tmp_path) == before
 
 
-async def test_an_admin_of_another_tenant_reaches_nothing_of_this_one(tmp_path: Path) -> None:
-    async with issuing() as issuer:
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+async def test_an_admin_of_another_tenant_reaches_nothing_of_this_one(
+    tmp_path: Path, kind: str
+) -> None:
+    shared = database() if kind == "postgres" else nullcontext("")
+    async with issuing() as issuer, shared as dsn:
+
+        async def kept() -> dict[str, list[tuple[Any, ...]]]:
+            found = await rows_at(dsn) if dsn else rows(tmp_path)
+            return {name: of_tenant(each, "demo") for name, each in found.items()}
+
         claim = {"oidc_tenant_claim": "tenant", "oidc_roles_claim": "r", "oidc_roles": "boss=admin"}
-        async with trusting(issuer, tmp_path / "data", store_url="sqlite", **claim) as walk:
+        store = {"store_url": dsn or "sqlite"}
+        async with trusting(issuer, tmp_path / "data", **store, **claim) as walk:
             session_id = await walk.opened()
             turn_id = (await walk.said(session_id, "private"))["turn_id"]
             ids = named(session_id, turn_id, (await new_key(walk))["key_id"])
             said = (await walk.alice.get(f"/v1/sessions/{session_id}/messages")).json()["items"]
             ids["message_id"] = said[0]["message_id"]
             absent = named("ses_" + "0" * 32, ABSENT_TURN, "key_" + "0" * 32)
-            before = {name: of_tenant(kept, "demo") for name, kept in rows(tmp_path).items()}
+            before = await kept()
 
             async with bearer(
                 walk, issuer.token(NOW, sub="eve", tenant="evil", r=["boss"])
@@ -219,8 +249,7 @@ async def test_an_admin_of_another_tenant_reaches_nothing_of_this_one(tmp_path: 
                     assert same_but_for_its_id(reply) == same, (method, path)
                 else:
                     assert session_id not in reply.text, (method, path)
-            after = {name: of_tenant(kept, "demo") for name, kept in rows(tmp_path).items()}
-            assert after == before
+            assert await kept() == before
             assert sum(map(len, before.values())) > 5
 
 
