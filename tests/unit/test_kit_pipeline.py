@@ -355,7 +355,6 @@ async def test_a_stage_in_which_a_group_failed_hands_on_and_is_not_a_turn_that_i
     walk = Walk()
 
     async def broken() -> None:
-        await asyncio.sleep(0)
         raise ValueError
 
     @walk.assistant.direct
