@@ -15,6 +15,7 @@ import httpx2
 import pytest
 from tests.doubles import ManualClock
 from tests.servers import waits
+from tests.servers.databases import database
 from tests.walk.people import BASE, Walk, each_store, message, walking
 from tests.walk.test_http_refusals import problem, same_but_for_its_id
 from tests.walk.wire import asking, in_time
@@ -338,6 +339,20 @@ async def test_a_key_of_one_tenant_is_not_anothers_by_its_name(walk: Walk) -> No
     forged += f"{crc32(forged.encode()):08x}"
 
     async with bearer(walk, forged) as robot:
+        problem(await robot.get("/v1/me"), 401, "unauthenticated")
+
+
+async def test_a_key_of_a_tenant_that_no_database_can_name_is_none(tmp_path: Path) -> None:
+    """Whoever wants to makes a text of the right form: its checksum is no secret."""
+    name = urlsafe_b64encode(b"a\0b").rstrip(b"=").decode()
+    forged = f"sk_{name}_{'0' * 96}"
+    forged += f"{crc32(forged.encode()):08x}"
+
+    async with (
+        database() as dsn,
+        walking(data_dir=tmp_path, store_url=dsn) as walk,
+        bearer(walk, forged) as robot,
+    ):
         problem(await robot.get("/v1/me"), 401, "unauthenticated")
 
 
