@@ -459,6 +459,28 @@ async def test_a_token_that_is_no_more_ends_its_streams(tmp_path: Path) -> None:
         assert [event.event for event in reader.events] == ["session.opened"]
 
 
+async def test_a_token_that_is_no_more_ends_the_stream_of_who_takes_little_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "PIECE_BYTES", 1)
+    seconds = 0.01
+    async with walking(data_dir=tmp_path, access_check_seconds=seconds) as walk:
+        session_id = await walk.opened()
+        await grown(walk, session_id, 100)
+        wire = Wire()
+        wire.stall()
+
+        async with reading(walk, session_id, wire=wire) as reader:
+            while not walk.server.feed.readers:
+                await asyncio.sleep(0)
+            walk.tokens._principals.clear()
+            await asyncio.sleep(2 * seconds)
+            wire.go_on()
+            await reader.until(lambda wire: wire.ended)
+
+        assert [event.event for event in reader.events] == ["session.opened"]
+
+
 async def test_a_busy_database_sends_readers_away_for_a_while(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -151,6 +151,7 @@ class Stream:
         self._until = asyncio.timeout(None)
         self._stopped: Stop | None = None
         self._attended = self._begun = self._done = False
+        self._checked_at = 0.0
         self.sending_since: float | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -219,29 +220,37 @@ class Stream:
             return
         await self._begin(send)
         greeting = f"retry: {RETRY_MS}\n\n".encode()
-        sent_at = checked_at = loop.time()
+        sent_at = self._checked_at = loop.time()
         while True:
             pieces: Iterable[bytes] = () if item is None else await self._encoded(item)
             if item is None and loop.time() - sent_at >= settings.heartbeat_seconds:
                 pieces = (HEARTBEAT,)
             for piece in pieces or ((b"",) if greeting else ()):
+                # Who takes little at a time is asked between, too.
+                if not await self._known_still():
+                    await self._send(send, b"", more=False)
+                    return
                 await self._send(send, greeting + piece, more=not isinstance(item, Ended))
                 greeting = b""
                 sent_at = loop.time()
             if isinstance(item, Ended):
                 return
-            if loop.time() - checked_at >= settings.access_check_seconds:
-                if not await self._known_still():
-                    await self._send(send, b"", more=False)
-                    return
-                checked_at = loop.time()
+            if not await self._known_still():
+                await self._send(send, b"", more=False)
+                return
             due = min(
-                sent_at + settings.heartbeat_seconds, checked_at + settings.access_check_seconds
+                sent_at + settings.heartbeat_seconds,
+                self._checked_at + settings.access_check_seconds,
             )
             item = await reader.read(timeout_seconds=max(0, due - loop.time()))
 
     async def _known_still(self) -> bool:
-        """The same token is still the same caller's; the feed asks for the session itself."""
+        """The same token is still the same caller's, as of `access_check_seconds` ago at most; the
+        feed asks for the session itself."""
+        now = asyncio.get_running_loop().time()
+        if now - self._checked_at < self._streams.served.settings.access_check_seconds:
+            return True
+        self._checked_at = now
         try:
             return self.principal == await self._asked.principal()
         except (Unauthenticated, RoleRequired):
