@@ -1,6 +1,7 @@
 """Webhooks over HTTP: who may have them, what is sent, in which order, and what is done about those
 who do not take it."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -236,6 +237,31 @@ async def test_a_tenant_has_so_many_at_most(tmp_path: Path) -> None:
         assert (reply.status_code, reply.json()["code"]) == (429, "limit_reached")
         assert reply.json()["details"]["limit"] == "webhooks_tenant_max"
         assert reply.headers["retry-after"]
+
+
+async def test_a_tenant_has_so_many_requests_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever answers slowly has no more of the connections than that."""
+    monkeypatch.setattr(deliveries, "TENANT_AT_ONCE", 2)
+    at_once = [0]
+
+    async def slowly(writer: asyncio.StreamWriter) -> None:
+        at_once.append(at_once[-1] + 1)
+        await asyncio.sleep(0.05)
+        at_once.append(at_once[-1] - 1)
+        writer.write(b"HTTP/1.1 204 X\r\nConnection: close\r\n\r\n")
+
+    async with receiving() as receiver, hooked(tmp_path, receiver) as walk:
+        receiver.answer = slowly
+        for _ in range(2):
+            await register(walk, receiver.url, kinds=["session.opened"])
+        for _ in range(6):
+            await walk.opened()
+
+        await receiver.until(12)
+
+    assert max(at_once) == 2
 
 
 async def test_a_large_entry_is_sent_without_its_body(tmp_path: Path) -> None:
