@@ -46,17 +46,19 @@ OTHERS: dict[tuple[str, str], Any] = {
 GUARDED = ROUTES | OTHERS
 PUSHER = ("POST", "/pusher/auth")
 """By which a WebSocket follows a session; what it signs is the protocol's, not the document's."""
+KEPT = ("session_id", "key_id", "webhook_id")
+"""What a tenant has, as paths name it."""
 
 
 def rows(data_dir: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """Every table but what a node writes by itself (who does its chores, and whether the disk takes
-    anything), without the time at which a credential was last used."""
+    """Every table but what a node writes by itself (who does its chores and sends its webhooks, and
+    whether the disk takes anything), without the time at which a credential was last used."""
     (path,) = [each for each in data_dir.rglob("*.db") if each.is_file()]
     with closing(sqlite3.connect(path)) as database:
         names = [
             name
             for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-            if name not in ("chore", "store")
+            if name not in ("chore", "store", "webhook_work")
         ]
         found = {}
         for name in names:
@@ -232,6 +234,8 @@ async def test_an_admin_of_another_tenant_reaches_nothing_of_this_one(
             ids = named(session_id, turn_id, (await new_key(walk))["key_id"])
             said = (await walk.alice.get(f"/v1/sessions/{session_id}/messages")).json()["items"]
             ids["message_id"] = said[0]["message_id"]
+            hook = await walk.admin.post("/v1/webhooks", json={"url": "https://hooks.example/take"})
+            ids["webhook_id"] = hook.json()["webhook_id"]
             absent = named("ses_" + "0" * 32, ABSENT_TURN, "key_" + "0" * 32)
             before = await kept()
 
@@ -242,7 +246,7 @@ async def test_an_admin_of_another_tenant_reaches_nothing_of_this_one(
                 theirs, nobodys = [await ask_all(client, each, "") for each in (ids, absent)]
 
             for (method, path), reply in theirs.items():
-                names = "{session_id}" in path or "{key_id}" in path
+                names = any(f"{{{each}}}" in path for each in KEPT)
                 if names or path in ("/v1/tickets", PUSHER[1]):
                     assert reply.status_code == 404, (method, path)
                     same = same_but_for_its_id(nobodys[method, path])

@@ -168,7 +168,7 @@ async def test_after_a_restart_it_goes_on_where_it_was(tmp_path: Path) -> None:
         assert {*outputs[1:]} == {"you said: two"}
 
 
-async def test_only_an_admin_has_to_do_with_them_and_only_with_its_tenant_s(tmp_path: Path) -> None:
+async def test_only_an_admin_has_to_do_with_them_and_the_audit_says_which(tmp_path: Path) -> None:
     async with receiving() as receiver, hooked(tmp_path, receiver) as walk:
         webhook = await register(walk, receiver.url)
         one = f"/v1/webhooks/{webhook['webhook_id']}"
@@ -199,6 +199,11 @@ async def test_only_an_admin_has_to_do_with_them_and_only_with_its_tenant_s(tmp_
         assert "secret" not in listed["items"][0]
         assert (await walk.admin.delete(one)).status_code == 204
         assert (await walk.admin.get("/v1/webhooks")).json() == {"items": [], "next": None}
+        audit = (await walk.admin.get("/v1/audit")).json()["items"]
+        assert [(it["actor"], it["action"], it["subject"]) for it in audit] == [
+            ("admin", "webhook.removed", webhook["webhook_id"]),
+            ("admin", "webhook.created", webhook["webhook_id"]),
+        ]
 
 
 @pytest.mark.parametrize(
