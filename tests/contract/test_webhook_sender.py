@@ -312,18 +312,21 @@ async def test_a_name_server_that_never_answers_holds_up_no_other_names(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     answers, real = threading.Event(), socket.getaddrinfo
+    loop, began = asyncio.get_running_loop(), asyncio.Event()
 
     def slow(host: Any, *given: Any, **named: Any) -> Any:
         if host == "slow.example":
+            loop.call_soon_threadsafe(began.set)
             answers.wait(20)
         return real("127.0.0.1" if host == "slow.example" else host, *given, **named)
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)
-    asking = [asyncio.create_task(resolve("slow.example", 443)) for _ in range(64)]
-    await asyncio.sleep(0)  # they begin
-    try:
-        async with asyncio.timeout(10):
-            assert await asyncio.get_running_loop().getaddrinfo("127.0.0.1", 80)
-    finally:
-        answers.set()
-        await asyncio.gather(*asking)
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(64):
+            tasks.create_task(resolve("slow.example", 443))
+        await began.wait()
+        try:
+            async with asyncio.timeout(10):
+                assert await loop.getaddrinfo("127.0.0.1", 80)
+        finally:
+            answers.set()

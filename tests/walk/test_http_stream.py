@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.servers import waits
 from tests.walk.people import Walk, each_store, message, walking
 from tests.walk.sse import Event
 from tests.walk.test_http_refusals import problem
@@ -463,18 +464,19 @@ async def test_a_token_that_is_no_more_ends_the_stream_of_who_takes_little_at_a_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "PIECE_BYTES", 1)
-    seconds = 0.01
-    async with walking(data_dir=tmp_path, access_check_seconds=seconds) as walk:
+    async with walking(data_dir=tmp_path, access_check_seconds=1e-6) as walk:
+
+        async def followed() -> bool:
+            return walk.server.feed.readers > 0
+
         session_id = await walk.opened()
         await grown(walk, session_id, 100)
         wire = Wire()
         wire.stall()
 
         async with reading(walk, session_id, wire=wire) as reader:
-            while not walk.server.feed.readers:
-                await asyncio.sleep(0)
+            await waits.until(followed)
             walk.tokens._principals.clear()
-            await asyncio.sleep(2 * seconds)
             wire.go_on()
             await reader.until(lambda wire: wire.ended)
 

@@ -16,6 +16,8 @@ from tests.walk.people import Walk, walking
 from sessile.runtime import deliveries
 from sessile.runtime.webhooks import KINDS
 
+SLOW_SECONDS = 0.05
+
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,7 +255,7 @@ async def test_a_tenant_has_so_many_requests_at_once(
 
     async def slowly(writer: asyncio.StreamWriter) -> None:
         at_once.append(at_once[-1] + 1)
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(SLOW_SECONDS)
         at_once.append(at_once[-1] - 1)
         writer.write(b"HTTP/1.1 204 X\r\nConnection: close\r\n\r\n")
 
