@@ -74,7 +74,7 @@ async def rows_at(dsn: str) -> dict[str, list[tuple[Any, ...]]]:
         SELECT table_name, string_agg(quote_ident(column_name), ', ')
         FROM information_schema.columns
         WHERE table_schema = current_schema() AND NOT starts_with(column_name, 'used_at')
-        AND table_name NOT IN ('chore', 'store') GROUP BY table_name
+        AND table_name NOT IN ('chore', 'store', 'webhook_work') GROUP BY table_name
     """
     connection = await asyncpg.connect(dsn)
     try:
