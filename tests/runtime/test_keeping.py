@@ -339,3 +339,30 @@ async def test_a_fork_that_was_read_before_a_redaction_is_not_made(
         await server.sessions.fork(ANN, session_id, turn_id)
 
     assert await there(server, replace(ANN)) == {session_id}
+
+
+async def test_one_redaction_at_a_time_holds_the_database(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who redacts a long log again and again takes turns with those who write."""
+    server = await world.server()
+    session_ids = [(await world.said(server, CANARY))[0] for _ in range(3)]
+    messages = [(it, await first_message(world, it)) for it in session_ids]
+    redact, asked = world.store.records.redact, list[SessionKey]()
+
+    async def held(key: SessionKey, command: Any) -> Any:
+        asked.append(key)
+        await world.hold.wait()
+        return await redact(key, command)
+
+    async def let_go() -> None:
+        assert len(asked) == 1
+        world.hold.set()
+
+    monkeypatch.setattr(world.store.records, "redact", held)
+    async with asyncio.TaskGroup() as tasks:
+        for session_id, message_id in messages:
+            tasks.create_task(server.keeping.redact(ANN, session_id, message_id))
+        tasks.create_task(let_go())
+
+    assert len(asked) == 3
