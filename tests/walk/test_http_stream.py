@@ -15,6 +15,7 @@ from tests.walk.test_http_refusals import problem
 from tests.walk.test_http_sessions import shaped
 from tests.walk.wire import Wire, ask, asking
 
+from sessile.core.context import Principal
 from sessile.core.errors import StorageBusy
 from sessile.core.events import Entry
 from sessile.core.ids import Seq, SessionId
@@ -407,6 +408,27 @@ async def test_an_export_that_nobody_takes_is_cut(tmp_path: Path) -> None:
             await aborted.wait()
 
     assert not wire.ended
+
+
+async def test_an_export_ends_when_its_token_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with walking(data_dir=tmp_path, access_check_seconds=1e-9) as walk:
+        session_id = await walk.opened()
+        await grown(walk, session_id, 600)
+        answers = iter([walk.principal("alice"), walk.principal("alice"), None])
+
+        async def principal(_token: str) -> Principal | None:
+            return next(answers)
+
+        monkeypatch.setattr(walk.tokens, "principal", principal)
+        aborted = asyncio.Event()
+        path, token = f"/v1/sessions/{session_id}/export", walk.token("alice")
+        cut = await ask(walk.app, path, token=token, wire=Wire(extensions={ABORT: aborted.set}))
+
+    assert aborted.is_set()
+    assert not cut.ended
+    assert sum(map(len, cut.bodies)) > 0
 
 
 async def test_an_export_ends_with_its_client(
