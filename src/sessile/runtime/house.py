@@ -76,7 +76,7 @@ class Housekeeper:
         after = _place(remains)
         try:
             for erasure in await self._records.erasures(limit=BATCH):
-                await self.erase(erasure)
+                await self._erase(erasure)
             if self._node.settings.retention or self._node.settings.deltas_retention_days:
                 after = await self._retain(after)
         except _TakenOver:
@@ -86,7 +86,7 @@ class Housekeeper:
             await self._records.leave_chore(NAME, self._node.runner.node, left)
         return True
 
-    async def erase(self, erasure: Erasure) -> None:
+    async def _erase(self, erasure: Erasure) -> None:
         """To its end. What is done already is not there to be done again."""
         tenant_id, user_id = erasure.tenant_id, erasure.user_id
         for forget in self._credentials:
