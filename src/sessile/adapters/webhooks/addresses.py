@@ -40,7 +40,7 @@ _V6_REFUSED = tuple(
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 """How networks without IPv4 reach it: the address behind it counts."""
 
-_threads = ThreadPoolExecutor(4, thread_name_prefix="webhook names")
+_threads = ThreadPoolExecutor(32, thread_name_prefix="webhook names")
 """Of their own: who asks is a tenant's address, whose name server may take as long as it likes, and
 in the loop's threads everybody else's names are looked up."""
 
