@@ -70,7 +70,7 @@ async def test_what_was_kept_by_hand_breaks_nothing(entering: Enter, site: Site)
     await expect(person.page.locator("html")).to_have_attribute("data-theme", "light")
 
 
-@pytest.mark.parametrize("token", ["nobody", "a b"])
+@pytest.mark.parametrize("token", ["nobody", "tok\u2026en", "a b", "\u2019"])
 async def test_a_token_that_no_server_gives_is_refused(person: Person, token: str) -> None:
     """Not told as a server that cannot be reached, which may be pasted as it was printed."""
     person.losses_expected = True

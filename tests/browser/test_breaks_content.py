@@ -15,7 +15,12 @@ from tests.browser.test_refusals import failing
 MS_MAX = 1_000
 DEPTH_MAX = 130
 COSTLY = {
+    "blanks": "a" + " " * 99_000 + "b",
+    "an address without an end": ("a." * 4_900 + "@ ") * 10,
+    "words without an end": ("a" * 9_900 + " ") * 10,
+    "stars in words": ("**a*" * 1_900 + " ") * 10,
     "ticks": " ".join("`" * number for number in range(440)),
+    "a row of lists": "- " * 300 + "x",
     "a row of numbers": "1. " * 10_000 + "x",
     "quotes": "> " * 10_000 + "x",
     "quotes and lists": "> - " * 10_000 + "x",
@@ -25,6 +30,7 @@ COSTLY = {
     "comments without an end": "<!-- " * 19_000,
     "definitions": "[a]: " * 19_000,
     "a wide table": "|a" * 4_900 + "|\n" + "|-" * 4_900 + "|\n" + "|b" * 4_900 + "|",
+    "a table of short rows": "|a" * 1_000 + "|\n" + "|-" * 1_000 + "|\n" + "|x\n" * 2_000,
 }
 """What costs a parser more time than it has characters, or gives a page of any depth."""
 READ = """
@@ -99,7 +105,7 @@ async def test_a_fence_that_is_not_closed_yet_is_code_from_its_beginning(person:
     await expect(person.reply.locator("h1, b")).to_have_count(0)
 
 
-NAMES = ("constructor", "toString", "later.kind", PAYLOADS[1])
+NAMES = ("__proto__", "constructor", "toString", "__defineGetter__", "later.kind", PAYLOADS[1])
 
 
 async def written(person: Person, session_id: str, more: list[Record]) -> None:
