@@ -19,6 +19,8 @@ COSTLY = {
     "an address without an end": ("a." * 4_900 + "@ ") * 10,
     "words without an end": ("a" * 9_900 + " ") * 10,
     "stars in words": ("**a*" * 1_900 + " ") * 10,
+    "stars in a paragraph": "*a **b " * 1_600 + "c** d* " * 800,
+    "stars in lines": ("_a*" * 100 + "\n") * 330,
     "ticks": " ".join("`" * number for number in range(440)),
     "a row of lists": "- " * 300 + "x",
     "a row of numbers": "1. " * 10_000 + "x",
@@ -31,6 +33,7 @@ COSTLY = {
     "definitions": "[a]: " * 19_000,
     "a wide table": "|a" * 4_900 + "|\n" + "|-" * 4_900 + "|\n" + "|b" * 4_900 + "|",
     "a table of short rows": "|a" * 1_000 + "|\n" + "|-" * 1_000 + "|\n" + "|x\n" * 2_000,
+    "many tables": ("|a" * 60 + "|\n" + "|-" * 60 + "|\n" + "|x\n" * 60 + "\n") * 180,
 }
 """What costs a parser more time than it has characters, or gives a page of any depth."""
 READ = """

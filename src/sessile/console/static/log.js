@@ -44,8 +44,7 @@ export function fold(state, entry) {
   if (entry.seq <= state.head) return state;
   state.first ??= entry.seq;
   state.head = entry.seq;
-  const folded = KINDS[entry.kind];
-  if (folded) folded(state, entry.body, entry);
+  if (Object.hasOwn(KINDS, entry.kind)) KINDS[entry.kind](state, entry.body, entry);
   return state;
 }
 

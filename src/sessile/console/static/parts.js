@@ -1,7 +1,7 @@
 // Small pieces that several views use: icons, errors, empty states.
 import { Offline, Problem } from "./api.js";
 import { t } from "./i18n.js";
-import { html, useRef, useState } from "./ui.js";
+import { html, useLayoutEffect, useRef, useState } from "./ui.js";
 
 const PATHS = {
   plus: "M8 3v10M3 8h10",
@@ -70,6 +70,17 @@ export function Alert({ error, retry, dismiss }) {
     ${retry && html`<button type="button" onClick=${retry}>${t("app.retry")}</button>`}
     ${dismiss && html`<button type="button" class="quiet" aria-label=${t("app.cancel")} onClick=${dismiss}>×</button>`}
   </div>`;
+}
+
+/** Open for as long as it is drawn. `close`: called where it is dismissed. */
+export function Dialog({ label, close, children }) {
+  const dialog = useRef();
+  useLayoutEffect(() => {
+    const { current } = dialog;
+    current.showModal();
+    return () => current.close(); // gives the focus back
+  }, []);
+  return html`<dialog ref=${dialog} aria-label=${label} onClose=${close}>${children}</dialog>`;
 }
 
 export function Empty({ title, hint, children }) {

@@ -11,6 +11,11 @@ export function hasKeyboard() {
   return matchMedia("(hover: hover)").matches;
 }
 
+/** Whether the key is an input method's. Safari ends a composition before the Enter that ends it. */
+export function isComposing(event) {
+  return event.isComposing || event.keyCode === 229;
+}
+
 export function Composer({ open, drafts, act, closed, running, cancelling }) {
   const { session_id } = open;
   const field = useRef();
@@ -40,7 +45,7 @@ export function Composer({ open, drafts, act, closed, running, cancelling }) {
     if (refusal instanceof Problem && !drafts.get(session_id)) write(text);
   };
   const pressed = (event) => {
-    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) send(event);
+    if (event.key === "Enter" && !event.shiftKey && !isComposing(event)) send(event);
   };
   return html`<form class="composer" onSubmit=${send}>
     <textarea ref=${field} rows="1" aria-label=${t("chat.message")} placeholder=${t("chat.message.hint")}
