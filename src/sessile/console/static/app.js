@@ -150,7 +150,7 @@ function Console({ api, me, shelf, leave }) {
     <div class="scrim" onClick=${() => setMenu(false)}></div>
     <main id="main" tabindex="-1">
       ${at.session_id && open
-        ? html`<${Opened} key=${at.session_id} api=${api} open=${open} view=${at.view} drafts=${shelf.drafts} />`
+        ? html`<${Opened} key=${at.session_id} api=${api} me=${me} open=${open} view=${at.view} drafts=${shelf.drafts} />`
         : html`<${Elsewhere} api=${api} view=${at.view} figures=${figures} />`}
     </main>
   </div>`;
@@ -180,15 +180,15 @@ function useSession(api, session_id, shelf) {
   return open;
 }
 
-function Opened({ api, open, view, drafts }) {
+function Opened({ api, me, open, view, drafts }) {
   if (open.failed && !open.session) {
     return html`<div class="view"><${Alert} error=${open.failed} retry=${() => open.start()} /></div>`;
   }
   if (!open.session) return html`<div class="view"><${Loading} /></div>`;
   const { session, session_id } = open;
   const props = {
-    chat: { api, open, drafts },
-    timeline: { api, session_id, head: open.head, entry: open.entry },
+    chat: { api, me, open, drafts },
+    timeline: { api, session_id, head: open.head, entry: open.entry, redactions: open.redactions },
     tools: { api, session_id, session: { ...session, head: open.head, grants: open.log.grants, assistant: open.log.assistant } },
   }[view];
   return html`
