@@ -84,7 +84,7 @@ function Page() {
   if (shelf.current.owner && me === undefined) return html`<${Loading} />`;
   return html`<${Console} key=${token} api=${api} me=${me} shelf=${shelf.current} leave=${leave} />
     ${offered && html`<${Replace} me=${me} token=${offered} unsent=${shelf.current.hasUnsent}
-      take=${() => enter(offered)} leave=${() => set({ token, refused, offered: "" })} />`}`;
+      take=${() => enter(offered)} leave=${() => set((now) => ({ ...now, offered: "" }))} />`}`;
 }
 
 function Settings() {

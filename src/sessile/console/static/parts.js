@@ -70,15 +70,19 @@ export function Alert({ error, retry, dismiss }) {
   </div>`;
 }
 
-/** Open for as long as it is drawn. `close`: called where it is dismissed. */
+/** Open for as long as it is drawn. `close`: called where a person dismisses it. */
 export function Dialog({ label, close, children }) {
   const dialog = useRef();
   useLayoutEffect(() => {
     const { current } = dialog;
+    current.addEventListener("close", close);
     current.showModal();
-    return () => current.close(); // gives the focus back
+    return () => {
+      current.removeEventListener("close", close);
+      current.close(); // gives the focus back
+    };
   }, []);
-  return html`<dialog ref=${dialog} aria-label=${label} onClose=${close}>${children}</dialog>`;
+  return html`<dialog ref=${dialog} aria-label=${label}>${children}</dialog>`;
 }
 
 export function Empty({ title, hint, children }) {
