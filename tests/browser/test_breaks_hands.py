@@ -163,3 +163,28 @@ async def test_a_session_that_is_deleted_under_the_page_says_so(person: Person) 
     await person.say("say nobody hears it")
     await expect(person.alert).to_contain_text("There is no such session")
     await expect(person.box).to_have_value("say nobody hears it")
+
+
+async def test_the_enter_that_ends_a_composition_does_not_send(person: Person) -> None:
+    """Safari ends it before it tells the key, whose code is then an input method's."""
+    session_id = await person.login.opened()
+    await person.chat(session_id)
+    await person.box.fill("say nihon")
+
+    prevented = await person.box.evaluate(
+        "(box) => [229, 13].map((keyCode) => !box.dispatchEvent(new KeyboardEvent('keydown',"
+        " {key: 'Enter', keyCode, bubbles: true, cancelable: true})))"
+    )
+
+    assert prevented == [False, True]
+    await expect(person.reply).to_contain_text("nihon")
+
+
+async def test_a_long_text_has_the_direction_of_its_first_letter(person: Person) -> None:
+    """A browser that finds it by itself takes seconds, at each key."""
+    session_id = await person.login.opened()
+    await person.chat(session_id)
+
+    for text, direction in (("a", "auto"), ("1 \u05e9 " * 2_000, "rtl"), (PAGES, "ltr"), ("", "auto")):
+        await person.box.fill(text)
+        await expect(person.box).to_have_attribute("dir", direction)
