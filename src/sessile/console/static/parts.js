@@ -82,7 +82,7 @@ export function Dialog({ label, close, children }) {
       current.close(); // gives the focus back
     };
   }, []);
-  return html`<dialog ref=${dialog} aria-label=${label}>${children}</dialog>`;
+  return html`<dialog ref=${dialog} aria-label=${label}><h2>${label}</h2>${children}</dialog>`;
 }
 
 export function Empty({ title, hint, children }) {

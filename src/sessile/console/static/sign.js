@@ -106,8 +106,8 @@ export function Replace({ me, token, unsent, take, leave }) {
   return html`<${Dialog} label=${t("sign.replace")} close=${leave}>
     <p>${t(other ? "sign.replace.ask" : "sign.replace.unknown", values)} ${other && unsent && t("sign.unsent")}</p>
     <div class="row">
-      <button type="button" autofocus onClick=${leave}>${t("sign.stay")}</button>
       ${other && html`<button type="button" class="danger" onClick=${take}><bdi>${t("sign.as", values)}</bdi></button>`}
+      <button type="button" class="quiet" autofocus onClick=${leave}>${t("sign.stay")}</button>
     </div>
   <//>`;
 }
