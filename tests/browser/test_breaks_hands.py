@@ -185,6 +185,11 @@ async def test_a_long_text_has_the_direction_of_its_first_letter(person: Person)
     session_id = await person.login.opened()
     await person.chat(session_id)
 
-    for text, direction in (("a", "auto"), ("1 \u05e9 " * 2_000, "rtl"), (PAGES, "ltr"), ("", "auto")):
+    for text, direction in (
+        ("a", "auto"),
+        ("1 \u05e9 " * 2_000, "rtl"),
+        (PAGES, "ltr"),
+        ("", "auto"),
+    ):
         await person.box.fill(text)
         await expect(person.box).to_have_attribute("dir", direction)

@@ -117,7 +117,9 @@ async def test_a_link_of_ones_own_asks_nothing(entering: Enter, own_site: Site) 
     await person.sign_in()
 
     async with person.page.expect_request(
-        lambda each: "/v1/sessions?" in each.url and each.headers["authorization"].endswith("another")
+        lambda each: (
+            "/v1/sessions?" in each.url and each.headers["authorization"].endswith("another")
+        )
     ):
         asked = await follow(person, "another")
 

@@ -197,9 +197,8 @@ def _methods(request: Request) -> Iterator[str]:
     routes, surfaces = request.app.routes, request.app.state.surfaces
     for method in METHODS:
         asked = {**request.scope, "method": method}
-        if any(route.matches(asked)[0] is Match.FULL for route in routes):
-            yield method
-        elif any(surface.serves(asked) for surface in surfaces):
+        takes = any(route.matches(asked)[0] is Match.FULL for route in routes)
+        if takes or any(surface.serves(asked) for surface in surfaces):
             yield method
 
 
