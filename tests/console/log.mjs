@@ -1,7 +1,7 @@
 // A session's log, folded into what a conversation shows.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { empty, fold, points, seed } from "../../src/sessile/console/static/log.js";
+import { empty, fold, keep, points, seed } from "../../src/sessile/console/static/log.js";
 
 const AT = "2026-11-28T01:00:00.000Z";
 
@@ -259,4 +259,47 @@ test("a message is counted on when it changes, and only then", () => {
   entries([delta("a", "two", 1, "3")], 4).reduce(fold, state);
   assert.equal(state.messages[0].version, one);
   assert.equal(state.messages[1].version, two + 1);
+});
+
+const BUTTON = { type: "button", button: "pick", label: "Secret", payload: { it: "secret" } };
+const said = [opened, queued("a", "secret"), started("a"), added("a", "msg_a", "user", "secret"), delta("a", "msg_r", 0, "secret"),
+  ["tool.started", "a", { ...CALL, arguments: { it: "secret" }, idempotent: true, grant: null }],
+  ["tool.completed", "a", { ...CALL, arguments: { it: "secret" }, result: "secret" }],
+  added("a", "msg_r", "assistant", "secret", { parts: [{ type: "text", text: "secret" }, BUTTON] }), ended("a")];
+
+test("of what is redacted nothing is left", () => {
+  const body = { message_ids: ["msg_a", "msg_r", "msg_card"], by: "alice", reason: "" };
+  const state = folded([...said, ["session.redacted", null, body]]);
+
+  assert.deepEqual(state.messages.map((message) => message.state), ["redacted", "redacted", "redacted"]);
+  assert.ok(!JSON.stringify([state.messages, state.inputs]).includes("ecret"));
+});
+
+test("a fork, which has no entry that says so, shows what was void before it was made", () => {
+  const parts = [{ type: "text", text: "", redacted: true }, { ...BUTTON, label: "", payload: {} }];
+  const state = folded([opened, added(null, "msg_a", "user", ""), added(null, "msg_r", "assistant", "", { parts, redacted: true })]);
+
+  assert.equal(state.messages[1].state, "redacted");
+  assert.deepEqual(state.messages[1].buttons, []);
+});
+
+test("a log that is folded anew keeps the messages that say the same, and folds on", () => {
+  const session = { title: "T", assistant: "demo", grants: [], running_turn_id: null };
+  const before = entries([...said, started("b"), delta("b", "msg_b", 0, "he")]).slice(4).reduce(fold, seed(empty(), session));
+  const old = new Map(before.byId);
+  const state = keep(before, folded([...said, started("b"), delta("b", "msg_b", 0, "hello")]));
+
+  assert.equal(state.byId.get("msg_r"), old.get("msg_r"));
+  assert.notEqual(state.byId.get("msg_b"), old.get("msg_b"));
+  for (const message of state.messages) assert.equal(state.byId.get(message.message_id), message);
+  for (const turn of state.turns.values()) for (const each of turn.messages) assert.ok(state.messages.includes(each));
+  const { version } = state.byId.get("msg_r");
+  fold(state, { seq: state.head + 1, kind: "session.redacted", turn_id: null, at: AT, body: { message_ids: ["msg_r"] } });
+  assert.ok(state.byId.get("msg_r").version > version);
+});
+
+test("a kind that has the name of something else is not known", () => {
+  for (const kind of ["__proto__", "constructor", "__defineGetter__"]) {
+    assert.equal(folded([[kind, null, {}]]).head, 1);
+  }
 });

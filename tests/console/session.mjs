@@ -8,6 +8,9 @@ import { OpenSession } from "../../src/sessile/console/static/session.js";
 
 const AT = "2026-11-28T01:00:00.000Z";
 
+/** Tell the stream that is open of one more entry. */
+let tell = () => {};
+
 /** A server of one session with this log; `post` answers what is posted. Streams stay open. */
 async function serving(log, { post, queued = [] } = {}) {
   const server = createServer(async (request, reply) => {
@@ -29,9 +32,8 @@ async function serving(log, { post, queued = [] } = {}) {
     reply.writeHead(200, { "content-type": "text/event-stream" });
     reply.write(": here\n\n");
     const cursor = Number(request.headers["last-event-id"]);
-    for (const entry of log.filter(({ seq }) => seq > cursor)) {
-      reply.write(`id: ${entry.seq}\nevent: ${entry.kind}\ndata: ${JSON.stringify(entry)}\n\n`);
-    }
+    tell = (entry) => reply.write(`id: ${entry.seq}\nevent: ${entry.kind}\ndata: ${JSON.stringify(entry)}\n\n`);
+    log.filter(({ seq }) => seq > cursor).forEach(tell);
     return undefined;
   });
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -144,5 +146,34 @@ test("what retention folded before the window does not keep what is before it fr
     for (let times = 0; open.earlier && times < 10; times += 1) await open.loadEarlier();
     assert.equal(open.earlier, false);
     assert.deepEqual(open.entries.slice(0, 3).map(({ seq }) => seq), [1, 2, 1800]);
+  });
+});
+
+test("to load earlier ones leaves the messages that are there as they are", async () => {
+  await opened(TALK, async (open, until) => {
+    await until(() => open.log.head === 1300);
+    const shown = open.log.messages;
+    await open.loadEarlier();
+    assert.equal(open.log.messages.length, 1000);
+    open.log.messages.slice(500).forEach((message, at) => assert.equal(message, shown[at]));
+  });
+});
+
+test("what was read before a redaction is read again, and what else told it is gone", async () => {
+  const log = TALK.slice(0, 600);
+  log[598] = { ...log[598], kind: "session.updated", turn_id: null, body: { title: "secret" } };
+  await opened(log, async (open, until) => {
+    await until(() => open.log.head === 600);
+    await open.loadEarlier();
+    assert.equal(open.log.title, "secret");
+    log[598] = { ...log[598], body: { title: null } };
+    log[0] = { ...log[0], body: { ...log[0].body, parts: [{ type: "text", text: "", redacted: true }] } };
+    log.push({ seq: 601, kind: "session.redacted", turn_id: null, at: AT, body: { message_ids: ["msg_0"], by: "alice", reason: "" } });
+    tell(log.at(-1));
+    await until(() => open.log.title === null);
+    assert.equal(open.log.messages.length, 599);
+    assert.equal(open.log.messages[0].state, "redacted");
+    assert.ok(!JSON.stringify(open.entries).includes("secret"));
+    assert.equal(open.log.head, 601);
   });
 });

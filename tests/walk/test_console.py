@@ -75,6 +75,10 @@ async def test_a_page_may_run_what_this_server_serves_and_nothing_else(walk: Wal
         assert policy["require-trusted-types-for"] == "'script'"
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["x-frame-options"] == "DENY"
+    shown = (await walk.nobody.get("/", headers=HTML)).headers
+    assert shown["cross-origin-opener-policy"] == "same-origin"
+    denied = set(shown["permissions-policy"].split(", "))
+    assert {"camera=()", "geolocation=()", "microphone=()", "payment=()", "usb=()"} <= denied
     page = (STATIC / "index.html").read_text(encoding="utf-8")
     assert not re.findall(r"<script(?![^>]* src=)|<style|\son\w+=|\sstyle=", page)
 
@@ -145,7 +149,9 @@ async def test_it_answers_get_and_head_of_its_files_alone(walk: Walk) -> None:
         "/console/vendor/README.md",
     ):
         assert (await walk.nobody.get(path, headers=HTML)).status_code == 404, path
-    assert (await walk.alice.post("/console/app.js", json={})).status_code in (404, 405)
+    for path in ("/", "/console/app.js"):
+        refused = await walk.alice.post(path, json={}, headers=HTML)
+        assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD"), path
 
 
 async def test_its_requests_are_counted_under_few_names(walk: Walk) -> None:

@@ -25,6 +25,11 @@ POLICY = (
     b" img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none';"
     b" require-trusted-types-for 'script'; trusted-types dompurify"
 )
+OF_THE_PAGE = [
+    # Who opened it has no hold on its window, and it has no use for these.
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
+]
 FOR_EVER = b"public, max-age=31536000, immutable"
 ASK_AGAIN = b"no-cache"
 _VERSIONED = re.compile(r"vendor/.*-\d+\.\d+\.\d+\.\w+")
@@ -112,6 +117,7 @@ def _files(root: Path) -> Iterator[tuple[str, _File]]:
             (b"cache-control", cached),
             (b"content-security-policy", POLICY),
             (b"vary", b"accept, accept-encoding" if page else b"accept-encoding"),
+            *(OF_THE_PAGE if page else ()),
         ]
         plain = path.read_bytes()
         digest = hashlib.sha256(plain).hexdigest()[:32]

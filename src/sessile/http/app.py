@@ -93,6 +93,7 @@ class App:
             redirect_slashes=False,
         )
         self.routes.router.route_class = LeanRoute
+        self.routes.state.surfaces = surfaces
         HealthRoutes(served, self._streams).declare(self.routes)
         if served.settings.role != "turns":
             AssistantRoutes(served).declare(self.routes)
@@ -179,21 +180,25 @@ async def _of_http(request: Request, error: Exception) -> Any:
     if isinstance(error.__cause__, SessileError):
         # What `guard` refused while FastAPI read the body.
         return await _of_sessile(request, error.__cause__)
+    status = error.status_code
     headers = [(n.lower().encode(), v.encode()) for n, v in (error.headers or {}).items()]
-    if error.status_code == 405:
-        headers = [(b"allow", ", ".join(_methods(request)).encode())]
+    allowed = list(_methods(request)) if status in (404, 405) else []
+    if allowed and request.method not in allowed:
+        status, headers = 405, [(b"allow", ", ".join(allowed).encode())]
     request_id = exchange(request.scope).request_id
     # A mounted route may give anything that is JSON for a detail; a problem's is a text.
     told: Any = error.detail
     detail = told if isinstance(told, str) else to_json(told)
-    return plain_problem(error.status_code, request_id=request_id, detail=detail, headers=headers)
+    return plain_problem(status, request_id=request_id, detail=detail, headers=headers)
 
 
 def _methods(request: Request) -> Iterator[str]:
     """All that the path takes; the router names those of the first route that fits."""
+    routes, surfaces = request.app.routes, request.app.state.surfaces
     for method in METHODS:
         asked = {**request.scope, "method": method}
-        if any(route.matches(asked)[0] is Match.FULL for route in request.app.routes):
+        takes = any(route.matches(asked)[0] is Match.FULL for route in routes)
+        if takes or any(surface.serves(asked) for surface in surfaces):
             yield method
 
 

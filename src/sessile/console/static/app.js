@@ -1,18 +1,19 @@
 // The page: who is signed in, where it is, and what is around the views.
-import { Api } from "./api.js";
+import { Api, Problem } from "./api.js";
 import { language, onLanguage, setLanguage, t } from "./i18n.js";
 import { Alert, Empty, Icon, Loading } from "./parts.js";
 import { OpenSession } from "./session.js";
-import { Outbox } from "./outbox.js";
 import { SessionHead } from "./head.js";
 import { Sessions } from "./sessions.js";
-import { SignIn, useMe, Who } from "./sign.js";
+import { Shelf } from "./shelf.js";
+import { Replace, SignIn, SignOut, useMe, Who } from "./sign.js";
 import { setTheme, theme, THEMES } from "./theme.js";
+import { isToken, keep, kept, plain, taken } from "./token.js";
 import { html, mount, useEffect, useErrorBoundary, useMemo, useReducer, useRef, useState } from "./ui.js";
 import "./words/app.js";
 import "./words/chat.js";
 
-const KEY = "sessile.token";
+const ID = /^[\w-]{1,200}$/;
 const VIEWS = {
   chat: () => import("./chat.js").then((module) => module.Chat),
   timeline: () => import("./timeline.js").then((module) => module.Timeline),
@@ -20,77 +21,70 @@ const VIEWS = {
   health: () => import("./health.js").then((module) => module.Health),
 };
 
-function takeToken() {
-  const given = /^#token=(.+)$/.exec(location.hash)?.[1];
-  if (given) {
-    history.replaceState(null, "", `${location.pathname}${location.search}#/`);
-    keepToken(plain(given));
-  }
-  try {
-    return sessionStorage.getItem(KEY) ?? "";
-  } catch {
-    return given ? plain(given) : "";
-  }
-}
-
-/** As the address has it; one that somebody pasted need not be escaped. */
-function plain(given) {
-  try {
-    return decodeURIComponent(given);
-  } catch {
-    return given;
-  }
-}
-
-function keepToken(token) {
-  try {
-    if (token) sessionStorage.setItem(KEY, token);
-    else sessionStorage.removeItem(KEY);
-  } catch {
-    // It holds until the page is left.
-  }
-}
-
 /** Where the address says to be: `{view, session_id}`. */
 function place() {
   const hash = location.hash.replace(/^#\/?/, "");
   if (hash === "health") return { view: "health", session_id: null };
-  const [, id, view] = /^s\/([^/]+)(?:\/(timeline|tools))?$/.exec(hash) ?? [];
-  if (id) return { view: view ?? "chat", session_id: plain(id) };
-  return { view: "list", session_id: null };
+  const [, given, view] = /^s\/([^/]+)(?:\/(timeline|tools))?$/.exec(hash) ?? [];
+  if (!given) return { view: "list", session_id: null };
+  const id = plain(given);
+  // What no session is called is not asked for: a path with dots in it would be another path.
+  return ID.test(id) ? { view: view ?? "chat", session_id: id } : { view: "missing", session_id: null };
+}
+
+/** Who is here already, or comes by a link; `offered`: the link's token, where both are. */
+function arrival(held) {
+  const given = taken();
+  const token = [held, given].find(isToken) ?? "";
+  keep(token);
+  const refused = token === "" && (held || given) !== "";
+  return { token, refused, offered: isToken(given) && given !== token ? given : "" };
 }
 
 function Page() {
-  const [token, setToken] = useState(takeToken);
-  const [refused, setRefused] = useState(false);
+  const [{ token, refused, offered }, set] = useState(() => arrival(kept()));
   const [, redraw] = useReducer((n) => n + 1, 0);
   useEffect(() => onLanguage(redraw), []);
   useEffect(() => {
     document.documentElement.lang = language();
   }, [language()]);
+  const newest = useRef();
+  newest.current = { token, offered };
   useEffect(() => {
     // A link with a token may be opened where the page is already.
-    const moved = () => /^#token=/.test(location.hash) && setToken(takeToken());
+    const moved = () => /^#token=/.test(location.hash) && set(arrival(newest.current.token));
     addEventListener("hashchange", moved);
     return () => removeEventListener("hashchange", moved);
   }, []);
-  const newest = useRef();
-  newest.current = token;
+  const shelf = useRef(new Shelf());
+  const enter = (given, why = false) => {
+    if (!shelf.current.owner) shelf.current = new Shelf(); // whose it was is not known
+    keep(given);
+    set({ token: given, refused: why, offered: "" });
+  };
+  const leave = () => {
+    shelf.current = new Shelf();
+    enter("");
+  };
   const api = useMemo(() => {
     return new Api(token, () => {
-      if (newest.current !== token) return; // a late answer to whoever was here before
-      keepToken("");
-      setRefused(true);
-      setToken("");
+      if (newest.current.token === token) enter(newest.current.offered, true);
+      // else it is a late answer to whoever was here before
     });
   }, [token]);
-  const enter = (given) => {
-    keepToken(given);
-    setRefused(false);
-    setToken(given);
-  };
+  const me = useMe(api);
+  if (me) shelf.current = shelf.current.of(me);
+  useEffect(() => {
+    const ask = (event) => shelf.current.hasUnsent && event.preventDefault();
+    addEventListener("beforeunload", ask);
+    return () => removeEventListener("beforeunload", ask);
+  }, []);
   if (!token) return html`<${SignIn} refused=${refused} enter=${enter} settings=${html`<${Settings} />`} />`;
-  return html`<${Console} key=${token} api=${api} leave=${() => enter("")} />`;
+  // What was not sent when a token ended waits until it is known whether its owner is back.
+  if (shelf.current.owner && me === undefined) return html`<${Loading} />`;
+  return html`<${Console} key=${token} api=${api} me=${me} shelf=${shelf.current} leave=${leave} />
+    ${offered && html`<${Replace} me=${me} token=${offered} unsent=${shelf.current.hasUnsent}
+      take=${() => enter(offered)} leave=${() => set((now) => ({ ...now, offered: "" }))} />`}`;
 }
 
 function Settings() {
@@ -111,11 +105,10 @@ function Settings() {
     </select>`;
 }
 
-function Console({ api, leave }) {
+function Console({ api, me, shelf, leave }) {
   const [at, setAt] = useState(place);
   const [menu, setMenu] = useState(false);
-  const [outboxes] = useState(() => new Map());
-  const [drafts] = useState(() => new Map());
+  const [leaving, setLeaving] = useState(false);
   const figures = useRef(null); // of health, once it was looked at
   useEffect(() => {
     const moved = () => {
@@ -126,20 +119,13 @@ function Console({ api, leave }) {
     return () => removeEventListener("hashchange", moved);
   }, []);
   useEffect(() => {
-    // What was not sent is in this page alone.
-    const ask = (event) => {
-      const kept = [...outboxes.values()].flatMap((outbox) => outbox.items);
-      if (kept.some((item) => item.state === "unsent")) event.preventDefault();
-    };
-    addEventListener("beforeunload", ask);
+    shelf.begin();
     return () => {
-      removeEventListener("beforeunload", ask);
-      for (const outbox of outboxes.values()) outbox.stop();
+      shelf.stop();
       figures.current?.stop();
     };
   }, []);
-  const open = useSession(api, at.session_id, outboxes);
-  const me = useMe(api);
+  const open = useSession(api, at.session_id, shelf);
   const signOut = async () => {
     // What was given for a password ends here; another token is its owner's to keep.
     if (me?.signed_in_by === "token") await api.del("/v1/tokens/current").catch(() => {});
@@ -157,13 +143,14 @@ function Console({ api, leave }) {
       <${Who} me=${me} />
       <${Settings} />
       <button type="button" class="quiet icon-button" aria-label=${t("app.sign_out")} title=${t("app.sign_out")}
-        onClick=${signOut}><${Icon} name="leave" /></button>
+        onClick=${() => (shelf.hasUnsent ? setLeaving(true) : signOut())}><${Icon} name="leave" /></button>
     </header>
+    ${leaving && html`<${SignOut} leave=${signOut} stay=${() => setLeaving(false)} />`}
     <${Sessions} api=${api} session_id=${at.session_id} open=${open} />
     <div class="scrim" onClick=${() => setMenu(false)}></div>
     <main id="main" tabindex="-1">
       ${at.session_id && open
-        ? html`<${Opened} key=${at.session_id} api=${api} open=${open} view=${at.view} drafts=${drafts} />`
+        ? html`<${Opened} key=${at.session_id} api=${api} me=${me} open=${open} view=${at.view} drafts=${shelf.drafts} />`
         : html`<${Elsewhere} api=${api} view=${at.view} figures=${figures} />`}
     </main>
   </div>`;
@@ -175,12 +162,11 @@ function toMain(event) {
 }
 
 /** The session that the address names, followed as long as it does; drawn again as it changes. */
-function useSession(api, session_id, outboxes) {
+function useSession(api, session_id, shelf) {
   const [, redraw] = useReducer((n) => n + 1, 0);
   const open = useMemo(() => {
     if (!session_id) return null;
-    if (!outboxes.has(session_id)) outboxes.set(session_id, new Outbox());
-    return new OpenSession(api, session_id, outboxes.get(session_id));
+    return new OpenSession(api, session_id, shelf.outbox(session_id));
   }, [api, session_id]);
   useEffect(() => {
     if (!open) return undefined;
@@ -194,15 +180,15 @@ function useSession(api, session_id, outboxes) {
   return open;
 }
 
-function Opened({ api, open, view, drafts }) {
+function Opened({ api, me, open, view, drafts }) {
   if (open.failed && !open.session) {
     return html`<div class="view"><${Alert} error=${open.failed} retry=${() => open.start()} /></div>`;
   }
   if (!open.session) return html`<div class="view"><${Loading} /></div>`;
   const { session, session_id } = open;
   const props = {
-    chat: { api, open, drafts },
-    timeline: { api, session_id, head: open.head, entry: open.entry },
+    chat: { api, me, open, drafts },
+    timeline: { api, session_id, head: open.head, entry: open.entry, redactions: open.redactions },
     tools: { api, session_id, session: { ...session, head: open.head, grants: open.log.grants, assistant: open.log.assistant } },
   }[view];
   return html`
@@ -215,6 +201,7 @@ function Elsewhere({ api, view, figures }) {
     document.title = view === "health" ? `${t("app.health")} · Sessile` : "Sessile";
   });
   if (view === "health") return html`<${View} key="health" name="health" props=${{ api, kept: figures }} />`;
+  if (view === "missing") return html`<div class="view"><${Alert} error=${new Problem(404, {})} /></div>`;
   return html`<div class="view"><${Empty} title=${t("app.welcome")} hint=${t("app.welcome.hint")} /></div>`;
 }
 

@@ -1,7 +1,5 @@
 // What of a text that is still being written will not change any more. No DOM.
 
-/** In UTF-16 units. A longer text is shown as it is. */
-export const MARKDOWN_CHARS_MAX = 100_000;
 const WHOLE_CHARS_MAX = 2_000;
 
 /**

@@ -2,6 +2,7 @@
 import { Composer, hasKeyboard } from "./chat/composer.js";
 import { Message, Pending } from "./chat/message.js";
 import { Queue } from "./chat/queue.js";
+import { mayRedact, Redact } from "./chat/redact.js";
 import { hasEnded } from "./log.js";
 import { t } from "./i18n.js";
 import { Alert, Empty, Icon, Loading } from "./parts.js";
@@ -9,9 +10,10 @@ import { html, useCallback, useLayoutEffect, useMemo, useRef, useState } from ".
 
 const NEAR_PX = 64;
 
-export function Chat({ api, open, drafts }) {
+export function Chat({ api, me, open, drafts }) {
   const { log, outbox } = open;
   const [error, setError] = useState(null);
+  const [redacting, setRedacting] = useState(null); // the message that it is asked of
   const scroll = useScroll(open);
   const attempt = useCallback(async (what) => {
     setError(null);
@@ -22,7 +24,11 @@ export function Chat({ api, open, drafts }) {
       return refusal;
     }
   }, []);
-  const act = useMemo(() => actions(api, open, attempt), [api, open, attempt]);
+  const may = mayRedact(me, open.session);
+  const act = useMemo(
+    () => ({ ...actions(api, open, attempt), redact: may ? setRedacting : null }),
+    [api, open, attempt, may],
+  );
   const owner = open.session.user_id;
   const said = log.messages.length + outbox.shown.length > 0;
   return html`<div class="chat" ref=${useFocus()}>
@@ -52,6 +58,7 @@ export function Chat({ api, open, drafts }) {
           cancelling=${log.turns.get(log.running)?.cancelling ?? false} />
       </div>
     </footer>
+    ${redacting && html`<${Redact} api=${api} path=${open.path} message_id=${redacting} close=${() => setRedacting(null)} />`}
   </div>`;
 }
 

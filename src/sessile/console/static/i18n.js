@@ -38,13 +38,22 @@ export function number(value) {
   return new Intl.NumberFormat(locale()).format(value);
 }
 
+const formats = new Map();
+
+/** Made once: a conversation of thousands of messages has as many times. */
+function format(options) {
+  const key = `${locale()} ${JSON.stringify(options)}`;
+  if (!formats.has(key)) formats.set(key, new Intl.DateTimeFormat(locale(), options));
+  return formats.get(key);
+}
+
 /** A time of the API, as people of the language write it: short, or of the day where it is today. */
 export function time(at, { seconds = false } = {}) {
   const when = new Date(at);
   const clock = { hour: "2-digit", minute: "2-digit", ...(seconds ? { second: "2-digit" } : {}) };
   const today = when.toDateString() === new Date().toDateString();
   const options = today ? clock : { month: "short", day: "numeric", ...clock };
-  return new Intl.DateTimeFormat(locale(), options).format(when);
+  return format(options).format(when);
 }
 
 /** The reader's own kind of the language: English times are written in two ways. */

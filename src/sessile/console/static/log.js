@@ -1,6 +1,6 @@
 // A session's log, folded into what a conversation shows. No DOM: it runs anywhere.
 import {
-  addNotice, answered, cardOf, changed, joined, messageOf, offer, points, removed, showProgress, toCard,
+  addNotice, answered, cardOf, changed, isAlike, joined, messageOf, offer, points, removed, showProgress, toCard,
   voided, write,
 } from "./log/messages.js";
 import { newTurn, raise, turnOf } from "./log/turns.js";
@@ -39,13 +39,26 @@ export function seed(state, session, queued = []) {
   return state;
 }
 
+/** `state`, with the messages of `before` wherever they say the same: these are not drawn again. */
+export function keep(before, state) {
+  const kept = new Map();
+  for (const message of state.messages) {
+    const old = before.byId.get(message.message_id);
+    if (old && isAlike(old, message)) kept.set(message, old);
+  }
+  const chosen = (message) => kept.get(message) ?? message;
+  state.messages = state.messages.map(chosen);
+  for (const [id, message] of state.byId) state.byId.set(id, chosen(message));
+  for (const turn of state.turns.values()) turn.messages = turn.messages.map(chosen);
+  return state;
+}
+
 /** `state` with the entry; one that it has already changes nothing. */
 export function fold(state, entry) {
   if (entry.seq <= state.head) return state;
   state.first ??= entry.seq;
   state.head = entry.seq;
-  const folded = KINDS[entry.kind];
-  if (folded) folded(state, entry.body, entry);
+  if (Object.hasOwn(KINDS, entry.kind)) KINDS[entry.kind](state, entry.body, entry);
   return state;
 }
 
@@ -76,13 +89,15 @@ const KINDS = {
     addNotice(state, entry, "summarized", body);
   },
   "session.redacted"(state, body) {
-    for (const id of body.message_ids) {
+    const ids = new Set(body.message_ids);
+    for (const id of ids) {
       const message = state.byId.get(id);
       if (message) voided(message, "redacted");
-      for (const turn of state.turns.values()) {
-        if (turn.message_id === id) turn.input = { ...turn.input, text: "" };
-      }
     }
+    for (const turn of state.turns.values()) {
+      if (ids.has(turn.message_id)) turn.input = { ...turn.input, text: "" };
+    }
+    state.inputs = state.inputs.filter(({ message_id }) => !ids.has(message_id));
   },
   "session.closed"(state, body, entry) {
     state.closed = true;
@@ -99,7 +114,7 @@ const KINDS = {
       by: body.by,
       at: entry.at,
     });
-    state.inputs.push({ seq: entry.seq, input: body.input });
+    state.inputs.push({ seq: entry.seq, message_id: body.message_id, input: body.input });
     // A steered message that was not read is said as a turn of its own.
     const steered = state.byId.get(body.message_id);
     if (steered?.state === "steered") removed(state, steered);
@@ -119,7 +134,7 @@ const KINDS = {
   },
   "turn.steered"(state, body, entry) {
     const message = messageOf(state, body.message_id, entry, "user");
-    state.inputs.push({ seq: entry.seq, input: body.input });
+    state.inputs.push({ seq: entry.seq, message_id: body.message_id, input: body.input });
     message.text = body.input.text ?? "";
     message.by = body.by;
     message.state = "steered";
@@ -165,6 +180,8 @@ const KINDS = {
     message.lengths = { text: points(message.text), thinking: points(message.thinking) };
     message.starts = { text: 0, thinking: 0 };
     message.state = body.state === "complete" ? "whole" : "partial";
+    // A fork has what was void before it was made, and no entry that says so.
+    if (body.parts.some((part) => part.redacted)) message.state = "redacted";
     message.steer_id = body.steer_id;
     for (const part of body.parts) if (part.type === "button") offer(message, part);
     changed(message);

@@ -9,6 +9,7 @@ export class Outbox {
   /** Told of what became of an item, wherever it was sent from. */
   onChange = () => {};
   #seen = new Set();
+  #stopped = false;
 
   add(input, when_busy, head) {
     const item = {
@@ -30,7 +31,7 @@ export class Outbox {
   /** Not sent, and why; tried again by `again` where the server says when. */
   keep(item, error, again) {
     Object.assign(item, { state: "unsent", seen: false, error });
-    if (error.retryAfterSeconds == null) return;
+    if (error.retryAfterSeconds == null || this.#stopped) return;
     const ms = 1000 * Math.min(error.retryAfterSeconds, AGAIN_SECONDS_MAX);
     item.again_at_ms = Date.now() + ms;
     item.timer = setTimeout(again, ms);
@@ -41,9 +42,17 @@ export class Outbox {
     Object.assign(item, { state: "sending", error: null, again_at_ms: null, timer: null });
   }
 
-  /** Nothing is tried again any more. */
+  /** Nothing is tried again by itself, until it begins. */
   stop() {
-    for (const item of this.items) clearTimeout(item.timer);
+    this.#stopped = true;
+    for (const item of this.items) {
+      clearTimeout(item.timer);
+      item.again_at_ms = null;
+    }
+  }
+
+  begin() {
+    this.#stopped = false;
   }
 
   remove(item) {

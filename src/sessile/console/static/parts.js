@@ -1,7 +1,7 @@
 // Small pieces that several views use: icons, errors, empty states.
 import { Offline, Problem } from "./api.js";
 import { t } from "./i18n.js";
-import { html, useRef, useState } from "./ui.js";
+import { html, useLayoutEffect, useRef, useState } from "./ui.js";
 
 const PATHS = {
   plus: "M8 3v10M3 8h10",
@@ -10,8 +10,6 @@ const PATHS = {
   moon: "M13.5 9.5A6 6 0 0 1 6.5 2.5a6 6 0 1 0 7 7Z",
   system: "M2 3h12v8H2zM6 14h4M8 11v3",
   leave: "M9 3H3v10h6M7 8h7M11.5 5.5 14 8l-2.5 2.5",
-  fork: "M5 3v4a3 3 0 0 0 3 3h3M5 3v10M9 7.5 11.5 10 9 12.5",
-  copy: "M5 5V2h9v9h-3M2 5h9v9H2z",
   down: "M8 3v10M4 9l4 4 4-4",
   tool: "M10 2a4 4 0 0 0-3.6 5.6L2 12l2 2 4.4-4.4A4 4 0 0 0 14 6l-2.3 2.3-2-2L12 4",
 };
@@ -70,6 +68,21 @@ export function Alert({ error, retry, dismiss }) {
     ${retry && html`<button type="button" onClick=${retry}>${t("app.retry")}</button>`}
     ${dismiss && html`<button type="button" class="quiet" aria-label=${t("app.cancel")} onClick=${dismiss}>×</button>`}
   </div>`;
+}
+
+/** Open for as long as it is drawn. `close`: called where a person dismisses it. */
+export function Dialog({ label, close, children }) {
+  const dialog = useRef();
+  useLayoutEffect(() => {
+    const { current } = dialog;
+    current.addEventListener("close", close);
+    current.showModal();
+    return () => {
+      current.removeEventListener("close", close);
+      current.close(); // gives the focus back
+    };
+  }, []);
+  return html`<dialog ref=${dialog} aria-label=${label}><h2>${label}</h2>${children}</dialog>`;
 }
 
 export function Empty({ title, hint, children }) {

@@ -1,7 +1,7 @@
 // One open session: its log as it grows, and what was said here and is not in it yet.
 import { Offline, Problem } from "./api.js";
 import { follow } from "./follow.js";
-import { empty, fold, seed } from "./log.js";
+import { empty, fold, keep, seed } from "./log.js";
 
 const WINDOW = 500;
 const AGAIN_MS = 2_000;
@@ -35,6 +35,7 @@ export class OpenSession {
     this.queued = [];
     this.entry = null;
     this.after = 0;
+    this.redactions = 0; // heard of while it is open: what was read before tells what is void now
   }
 
   get head() {
@@ -124,6 +125,29 @@ export class OpenSession {
     this.outbox.settle(this.log);
     this.#told();
     if (entry.seq === this.session.head) this.#begun();
+    if (entry.kind === "session.redacted" && entry.seq > this.session.head) this.#redacted();
+  }
+
+  /** Entries that are here already were voided: what these told besides the messages, as a title
+   * or a summary may, is known by reading them again. */
+  async #redacted() {
+    const mine = ++this.redactions;
+    try {
+      for (let of = null; of !== this.log; ) {
+        of = this.log;
+        const { head } = of;
+        const { title, metadata } = await this.api.get(this.path);
+        const found = await this.#read(this.after, head);
+        if (this.#stopped || mine !== this.redactions) return;
+        if (of !== this.log) continue; // earlier ones came meanwhile, and may be as they were
+        this.session = { ...this.session, title, metadata };
+        this.#foldAnew([...found, ...this.entries.filter(({ seq }) => seq > head)]);
+        of = this.log;
+      }
+      this.#told();
+    } catch {
+      if (!this.#stopped) this.start(); // until it succeeds
+    }
   }
 
   /** The window is there. What is being written is shown from its beginning, however long it is. */
@@ -154,23 +178,33 @@ export class OpenSession {
     const last = this.after;
     const begin = Math.max(0, last - WINDOW);
     try {
-      const found = [];
-      for (let after = begin; after < last; ) {
-        const path = `${this.path}/events?after=${after}&limit=${Math.min(WINDOW, last - after)}`;
-        const page = await this.api.get(path);
-        if (!page.items.length) break;
-        found.push(...page.items.filter((entry) => entry.seq <= last));
-        after = page.items.at(-1).seq;
-      }
+      const found = await this.#read(begin, last);
       if (this.log !== of) return; // read anew meanwhile
       this.after = begin;
-      this.entries = [...found, ...this.entries];
-      const log = seed(empty(), this.session, this.queued);
-      this.log = this.entries.reduce(fold, log);
+      this.#foldAnew([...found, ...this.entries]);
     } finally {
       this.loadingEarlier = false;
       this.#told();
     }
+  }
+
+  /** The entries behind `after`, up to `last`. */
+  async #read(after, last) {
+    const found = [];
+    while (after < last) {
+      const path = `${this.path}/events?after=${after}&limit=${Math.min(WINDOW, last - after)}`;
+      const { items } = await this.api.get(path);
+      if (!items.length) break;
+      found.push(...items.filter((entry) => entry.seq <= last));
+      after = items.at(-1).seq;
+    }
+    return found;
+  }
+
+  #foldAnew(entries) {
+    this.entries = entries;
+    const log = seed(empty(), this.session, this.queued);
+    this.log = keep(this.log, entries.reduce(fold, log));
   }
 
   /** Say something. It is shown at once, and kept until the log has it. Raises a refusal: what the

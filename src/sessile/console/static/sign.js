@@ -1,12 +1,18 @@
 // Who is signed in, and how: by a user and a password, or by a token that one has.
-import { Api, Problem } from "./api.js";
+import { Api, Offline, Problem } from "./api.js";
 import { t } from "./i18n.js";
+import { Dialog } from "./parts.js";
+import { isSame } from "./shelf.js";
+import { isToken } from "./token.js";
 import { html, useEffect, useState } from "./ui.js";
+
+const AGAIN_MS = 2_000;
 
 /** `enter(token)` is called with what lets one in. */
 export function SignIn({ refused, enter, settings }) {
-  const [why, setWhy] = useState(refused ? "sign.refused" : "");
+  const [why, setWhy] = useState("");
   const [asking, setAsking] = useState(false);
+  useEffect(() => void (refused && setWhy("sign.refused")), [refused]);
   useEffect(() => {
     document.title = `${t("sign.title")} · Sessile`;
   });
@@ -26,7 +32,8 @@ export function SignIn({ refused, enter, settings }) {
   const byToken = (event) => {
     event.preventDefault();
     const token = new FormData(event.currentTarget).get("token").trim();
-    if (token) enter(token);
+    if (isToken(token)) enter(token);
+    else setWhy("sign.refused");
   };
   const [before, file] = t("sign.hint").split("`sessile serve`");
   return html`<div class="sign-in">
@@ -61,17 +68,58 @@ export function SignIn({ refused, enter, settings }) {
   </div>`;
 }
 
-/** As `GET /v1/me` tells it; null until it is known. */
+/** As `GET /v1/me` tells it; undefined until it is known, null where it is not told. */
 export function useMe(api) {
-  const [me, setMe] = useState(null);
+  const [told, setTold] = useState({ api: null });
+  useEffect(() => {
+    let timer = null;
+    let gone = false;
+    const ask = async () => {
+      const me = await api.get("/v1/me").catch((error) => error);
+      if (gone) return;
+      if (me instanceof Offline || me.status >= 500) timer = setTimeout(ask, AGAIN_MS);
+      else setTold({ api, me: me instanceof Error ? null : me });
+    };
+    if (api.token) ask();
+    return () => {
+      gone = true;
+      clearTimeout(timer);
+    };
+  }, [api]);
+  return told.api === api ? told.me : undefined;
+}
+
+/** Asks before a link's token takes the place of another user's. */
+export function Replace({ me, token, unsent, take, leave }) {
+  const [other, setOther] = useState(undefined);
   useEffect(() => {
     let gone = false;
-    api.get("/v1/me").then((told) => gone || setMe(told), () => {});
+    new Api(token).get("/v1/me").catch(() => null).then((told) => gone || setOther(told));
     return () => {
       gone = true;
     };
-  }, [api]);
-  return me;
+  }, [token]);
+  const same = me && other && isSame(me, other);
+  useEffect(() => void (same && take()), [same]);
+  if (same || me === undefined || other === undefined) return null;
+  const values = { user: other?.user_id, tenant: other?.tenant_id };
+  return html`<${Dialog} label=${t("sign.replace")} close=${leave}>
+    <p>${t(other ? "sign.replace.ask" : "sign.replace.unknown", values)} ${other && unsent && t("sign.unsent")}</p>
+    <div class="row">
+      ${other && html`<button type="button" class="danger" onClick=${take}><bdi>${t("sign.as", values)}</bdi></button>`}
+      <button type="button" class="quiet" autofocus onClick=${leave}>${t("sign.stay")}</button>
+    </div>
+  <//>`;
+}
+
+export function SignOut({ leave, stay }) {
+  return html`<${Dialog} label=${t("app.sign_out")} close=${stay}>
+    <p>${t("sign.unsent")}</p>
+    <div class="row">
+      <button type="button" class="danger" onClick=${leave}>${t("app.sign_out")}</button>
+      <button type="button" class="quiet" autofocus onClick=${stay}>${t("sign.stay")}</button>
+    </div>
+  <//>`;
 }
 
 export function Who({ me }) {

@@ -1,7 +1,7 @@
 // Markdown as HTML that can do nothing: no script, no style, no address that loads by itself.
 import DOMPurify from "./vendor/dompurify-3.5.0.mjs";
 import { Marked } from "./vendor/marked-18.2.1.mjs";
-import { MARKDOWN_CHARS_MAX } from "./blocks.js";
+import { isDear } from "./dear.js";
 
 const TAGS = [
   "a", "blockquote", "br", "code", "del", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "li", "ol",
@@ -42,9 +42,9 @@ DOMPurify.addHook("afterSanitizeAttributes", (node) => {
 });
 
 /** HTML for `innerHTML` (a TrustedHTML where the browser has them); null where the text is to be
- * shown as it is: too long, too deep, or not understood. */
+ * shown as it is: dear to read, or not understood. */
 export function markdown(text) {
-  if (text.length > MARKDOWN_CHARS_MAX || tooDeep(text)) return null;
+  if (isDear(text)) return null;
   try {
     return DOMPurify.sanitize(marked.parse(text), {
       ALLOWED_TAGS: TAGS,
@@ -58,12 +58,6 @@ export function markdown(text) {
   } catch {
     return null;
   }
-}
-
-/** Quotes and lists in each other, runs of brackets or stars, and words without an end: they cost the
- * parser more time than they have characters, and give a page of any depth. */
-function tooDeep(text) {
-  return /(?:>[ \t]*){40}|^[ \t]{120,}[-*+\d]|[[(!]{200}|[*_~]{1000}|\S{10000}/m.test(text);
 }
 
 function escaped(text) {

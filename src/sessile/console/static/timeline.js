@@ -31,14 +31,15 @@ const KINDS = {
   log: ["compacted"],
 };
 
-/** `head`: how many entries there are now; `entry`: the last of them. */
-export function Timeline({ api, session_id, head, entry }) {
-  const log = useLog(api, session_id, head, entry);
+/** `head`: how many entries there are now; `entry`: the last of them; `redactions`: how often what
+ * was read before was voided since. */
+export function Timeline({ api, session_id, head, entry, redactions }) {
+  const log = useLog(api, session_id, head, entry, redactions);
   const [filter, setFilter] = useState({ turn: "", kind: "" });
   const [follow, setFollow] = useState(true);
   const [open, setOpen] = useState(null);
   const scan = useScan(log, filter, head);
-  const turns = useTurns(api, session_id, entry);
+  const turns = useTurns(api, session_id, entry, redactions);
   const rows = scan
     ? { count: scan.rows.length, at: (index) => scan.rows[index] }
     : { count: head, at: (index) => log.pages.row(index + 1) };
@@ -67,7 +68,7 @@ export function Timeline({ api, session_id, head, entry }) {
       <${Grid} ...${{ rows, follow, setFollow, open, wanted }} onOpen=${setOpen}
         list=${scan ?? log.pages} empty=${scan ? "timeline.none" : "timeline.empty"}
         searching=${scan !== null && scan.upto < head && !scan.full} />
-      ${open && html`<${Entry} key=${open.seq} ...${{ api, session_id }} row=${open}
+      ${open && html`<${Entry} key=${`${redactions} ${open.seq}`} ...${{ api, session_id }} row=${open}
         onClose=${() => setOpen(null)} />`}
     </div>
   </section>`;
@@ -86,12 +87,17 @@ function told(scan, head) {
 }
 
 /** The log's pages, grown to the head before they are shown; `anew`: it was once set back. */
-function useLog(api, session_id, head, entry) {
+function useLog(api, session_id, head, entry, redactions) {
   const [, redraw] = useState(0);
   const log = useMemo(() => {
     const read = (after, limit) => api.get(eventsPath(session_id, after, limit));
-    return { pages: new Pages(read, () => redraw((n) => n + 1)), redraw, anew: false };
+    return { pages: new Pages(read, () => redraw((n) => n + 1)), redraw, anew: false, redactions };
   }, [api, session_id]);
+  if (redactions !== log.redactions) {
+    log.redactions = redactions;
+    log.pages.forget();
+    log.pages.retry();
+  }
   if (head !== log.pages.head) log.anew = log.pages.grow(head, entry) || log.anew;
   return log;
 }
@@ -112,7 +118,7 @@ function useScan({ pages, redraw }, { turn, kind }, head) {
 }
 
 /** The session's turns, read again when there is one more. */
-function useTurns(api, session_id, entry) {
+function useTurns(api, session_id, entry, redactions) {
   const [turns, setTurns] = useState([]);
   const queued = entry?.kind === "turn.queued" ? entry.seq : 0;
   const newest = useRef(0);
@@ -124,7 +130,7 @@ function useTurns(api, session_id, entry) {
       () => {}, // the log's own reading says what is wrong
     );
     return () => (left = true);
-  }, [api, session_id, newest.current]);
+  }, [api, session_id, newest.current, redactions]);
   return turns;
 }
 

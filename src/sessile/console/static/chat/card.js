@@ -8,7 +8,8 @@ const BRIEF_CHARS_MAX = 60;
 const ROW_CHARS_MAX = 100;
 const ROWS_MAX = 8;
 
-export function Card({ call, expires, answer }) {
+/** `tools`: what can be done with it. */
+export function Card({ call, expires, answer, redacted, tools }) {
   const { call_id, name, status } = call;
   return html`<section class="card" data-call-id=${call_id} data-status=${status} role="group"
     aria-label=${t("chat.tool", { name })}>
@@ -16,13 +17,15 @@ export function Card({ call, expires, answer }) {
       <${Icon} name="tool" /><bdi class="card-name">${name}</bdi>
       <code class="card-brief"><bdi>${brief(call.arguments)}</bdi></code>
       <span class="grow"></span>
+      <span class="message-tools">${tools}</span>
       ${call.ended && html`<span class="card-took">${took(call)}</span>`}
       <span class="tag" data-tag=${status}>${t(`chat.status.${status}`)}</span>
     </header>
+    ${redacted && html`<p class="hint">${t("chat.redacted")}</p>`}
     ${status === "awaiting" && html`<${Ask} call_id=${call_id} expires=${expires} answer=${answer} />`}
     ${call.reason && html`<p class="card-reason" dir="auto">${call.reason}</p>`}
     ${!isBrief(call.arguments) && html`<${Value} label=${t("chat.arguments")} value=${call.arguments} />`}
-    ${status === "completed" && html`<${Value} label=${t("chat.result")} value=${call.result} open=${true} />`}
+    ${status === "completed" && !redacted && html`<${Value} label=${t("chat.result")} value=${call.result} open=${true} />`}
   </section>`;
 }
 

@@ -1,6 +1,6 @@
 // One message of the conversation.
 import { t, time } from "../i18n.js";
-import { Icon, explained, useOnce } from "../parts.js";
+import { explained, useOnce } from "../parts.js";
 import { isCut } from "../session.js";
 import { html, useMemo, useState } from "../ui.js";
 import { copied } from "../view.js";
@@ -20,7 +20,8 @@ export function Message(props) {
 
 function Drawn({ message, ended, closed, expires, act, owner }) {
   if (message.call) return html`<${Article} message=${message} nested=${message.call.parent_call_id !== null}>
-    <${Card} call=${message.call} expires=${expires} answer=${act.answer} /><//>`;
+    <${Card} call=${message.call} expires=${expires} answer=${act.answer} redacted=${message.state === "redacted"}
+      tools=${html`<${RedactIt} message=${message} ended=${ended} act=${act} />`} /><//>`;
   if (message.progress) return html`<${Article} message=${message}><${Progress} turn=${message.progress} /><//>`;
   if (message.notice) return html`<${Article} message=${message}><${Notice} notice=${message.notice} /><//>`;
   if (isHollow(message)) return null;
@@ -68,11 +69,18 @@ function Tools({ message, ended, act }) {
   const onCopy = async () => setCopy((await copied(message.text)) ? "copied" : "not_copied");
   return html`<div class="message-tools">
     <button type="button" class="quiet small" onClick=${onCopy} onBlur=${() => setCopy("copy")}>
-      <${Icon} name="copy" /> ${t(`chat.${copy}`)}</button>
+      ${t(`chat.${copy}`)}</button>
     ${ended && message.turn_id && html`<button type="button" class="quiet small" aria-busy=${busy}
       onClick=${() => once(() => act.fork(message.turn_id))}>
-      <${Icon} name="fork" /> ${t("chat.fork")}</button>`}
+      ${t("chat.fork")}</button>`}
+    <${RedactIt} message=${message} ended=${ended} act=${act} />
   </div>`;
+}
+
+function RedactIt({ message, ended, act }) {
+  const can = act.redact && (ended || !message.turn_id) && message.state !== "redacted";
+  return can && html`<button type="button" class="quiet small" onClick=${() => act.redact(message.message_id)}>
+    ${t("chat.redact.open")}</button>`;
 }
 
 /** Why it is not sent, and when it is tried again. */

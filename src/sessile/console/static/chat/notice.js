@@ -2,7 +2,7 @@
 import { t } from "../i18n.js";
 import { html } from "../ui.js";
 
-const REASONS = new Set(["asked", "displaced", "closed"]);
+const REASONS = new Set(["asked", "displaced", "closed", "redacted"]);
 
 export function Notice({ notice }) {
   const { what } = notice;

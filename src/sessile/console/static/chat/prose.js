@@ -1,5 +1,6 @@
 // A message's text: Markdown where it can be, and as it is where it cannot.
 import { blocks } from "../blocks.js";
+import { isDear } from "../dear.js";
 import { t } from "../i18n.js";
 import { markdown } from "../text.js";
 import { html, useMemo, useState } from "../ui.js";
@@ -10,8 +11,9 @@ const GROWING_CHARS_MAX = 20_000;
 
 /** While it is `writing`, only its last piece is read again. `plain`: not Markdown. */
 export function Text({ text, writing = false, plain = false }) {
+  const asIs = useMemo(() => plain || isDear(text), [text, plain]);
   if (!text) return null;
-  if (plain || text.length > SHOWN_CHARS_MAX) return html`<${Plain} text=${text} />`;
+  if (asIs) return html`<${Plain} text=${text} />`;
   const pieces = writing ? blocks(text) : [text];
   return html`<div class="prose" dir="auto">${pieces.map(
     (piece, at) => html`<${Piece} key=${at} text=${piece} growing=${writing && at === pieces.length - 1} />`,

@@ -2,6 +2,7 @@
 import { t } from "../i18n.js";
 import { useOnce } from "../parts.js";
 import { html, useLayoutEffect, useRef, useState } from "../ui.js";
+import { isComposing } from "./composer.js";
 
 export function Queue({ queue, act }) {
   if (queue.length === 0) return null;
@@ -41,7 +42,7 @@ function Edit({ text, save, cancel }) {
   };
   const pressed = (event) => {
     if (event.key === "Escape") cancel();
-    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) submit(event);
+    if (event.key === "Enter" && !event.shiftKey && !isComposing(event)) submit(event);
   };
   return html`<form class="queue-edit" onSubmit=${submit}>
     <textarea ref=${field} rows="2" aria-label=${t("chat.edit")} defaultValue=${text} onKeyDown=${pressed}></textarea>

@@ -33,6 +33,15 @@ export function messageOf(state, message_id, entry, role) {
   return message;
 }
 
+/** Whether two of one id are drawn alike. How far a turn is belongs to its log's turn. */
+export function isAlike(one, other) {
+  return !one.progress && !other.progress && said(one) === said(other);
+}
+
+function said(message) {
+  return JSON.stringify({ ...message, version: 0 });
+}
+
 export function changed(message) {
   message.version += 1;
 }
@@ -104,7 +113,9 @@ export function answered(state, body, status) {
   return card.call;
 }
 
+/** One without words was voided. */
 export function offer(message, { button, label, payload }) {
+  if (!label) return;
   const wanted = JSON.stringify(payload ?? {});
   const known = message.buttons.some(
     (each) => each.button === button && JSON.stringify(each.payload) === wanted,

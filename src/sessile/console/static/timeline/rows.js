@@ -110,6 +110,8 @@ function said(kind, body) {
       return dotted(body.grant, body.by);
     case "session.summarized":
       return dotted(`…${body.upto_seq}`, body.summary);
+    case "session.redacted":
+      return dotted(body.message_ids.join(" "), body.by, body.reason);
     case "session.closed":
       return dotted(body.by, body.reason);
     case "turn.queued":
