@@ -95,7 +95,9 @@ async def test_what_a_turn_that_runs_has_read_is_refused_in_words(person: Person
 async def test_earlier_messages_that_are_loaded_later_are_redacted_too(person: Person) -> None:
     session_id = await person.login.opened()
     await person.login.said(session_id, f"say {SECRET}")
-    await person.login.said(session_id, "fill 270")  # 540 to 810 entries: more than a window, less than two
+    await person.login.said(
+        session_id, "fill 270"
+    )  # 540 to 810 entries: more than a window, less than two
     await person.chat(session_id)
     first = next(it for it in await person.login.log(session_id) if it["kind"] == "message.added")
     path = f"/v1/sessions/{session_id}/messages/{first['body']['message_id']}/redact"
