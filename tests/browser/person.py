@@ -142,7 +142,7 @@ class Person:
 
     async def heard(self) -> str:
         """The words of `player` in the last reply, and the spaces between them as one."""
-        return " ".join(re.findall(r"w\d+", await self.reply.inner_text()))
+        return " ".join(re.findall(r"w\d+", await self.reply.text_content() or ""))
 
     # -- what is done
 
