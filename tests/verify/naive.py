@@ -206,7 +206,7 @@ class Backend:
             for other in self._sessions.values() if other is not session
             for turn in other.turns.values()
         ):  # fmt: skip
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.25)
         told = session.id
         if self._now("session-substitution", every=9):
             told = next(iter(self._sessions))
@@ -232,8 +232,8 @@ class Backend:
         session = self._found(request, "cross-tenant-read")
         items = list(session.items)
         if any(turn.state == "running" for turn in session.turns.values()) and len(items) > 3:
-            if self._now("non-monotonic-read", every=3):
-                items = items[:-3]
+            if self._now("non-monotonic-read", every=2):
+                items = items[:1]
         return JSONResponse({"items": items})
 
     async def export(self, request: Request) -> JSONResponse:
@@ -382,7 +382,7 @@ class Backend:
             self._event(session, turn, state)
         if self._now("double-terminal", every=5):
             self._event(session, turn, "failed")
-        if self.fault == "reordered-turns" and len(session.items) % 8 == 0:
+        if self.fault == "reordered-turns" and len(session.items) % 4 == 0:
             items = session.items
             items[-4:] = items[-2:] + items[-4:-2]
         if self.fault == "premature-busy":

@@ -1,6 +1,7 @@
 """The checker can fail, and says nothing without a reason: a naive backend with each fault switched
 on is reported under that fault's name and no other, and under none without a fault."""
 
+import os
 from copy import deepcopy
 
 import pytest
@@ -15,10 +16,10 @@ LIMITS = {"stuck-run": {"stuck_seconds": 1.5}, "silent-stream": {"silence_second
 OF_THE_BOT = {"duplicate-active-session", "fallback-session"}
 LIVE_ONLY = {"late-subscriber-miss"}
 MEASURED = {"linear-history-cost", "cross-session-contention"}
-
-
 UNNUMBERED = {"fan-out-miss"}
 """What is missing would show in the numbers, too."""
+SEEDS = int(os.environ.get("VERIFY_SEEDS", "3"))
+"""VERIFY_SEEDS=50 pytest tests/verify is the long run."""
 
 
 async def played(fault: str | None, *, seed: int = 0, bot: bool = False) -> History:
@@ -51,7 +52,7 @@ async def test_a_fault_is_reported_under_its_name_and_nothing_else_is(fault: str
     assert found(history) == {fault}
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(SEEDS))
 async def test_nothing_is_reported_of_a_backend_without_a_fault(seed: int) -> None:
     history = await played(None, seed=seed)
 

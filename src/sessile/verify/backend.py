@@ -19,9 +19,6 @@ from sessile.verify.saying import items_of, said_by, streamed
 from sessile.verify.sse import Event, Reader
 
 REPLY_SECONDS_MAX = 30.0
-STATES = ("queued", "running", "completed", "failed", "cancelled")
-ENDS = ("completed", "failed", "cancelled")
-NUMBERS = ("current_iteration", "total_iterations", "tokens_used", "total_tokens")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import AsyncExitStack
 
-from sessile.verify.backend import ENDS
+from sessile.verify.facts import ENDS
 from sessile.verify.history import Op
 from sessile.verify.steps import POLL_SECONDS, Steps, together
 

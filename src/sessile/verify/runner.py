@@ -20,7 +20,7 @@ from sessile.verify.steps import Steps
 from sessile.verify.workload import Part, parts_for
 
 CONNECTIONS_MAX = 200
-PARTS_AT_ONCE = 4
+PARTS_AT_ONCE = 6
 ALONE = ("long", "beside")
 """Parts that measure: nothing else may run meanwhile."""
 LIMITS: Mapping[str, float] = {

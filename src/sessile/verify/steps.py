@@ -2,10 +2,12 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from random import Random
+from typing import Any
 
-from sessile.verify.backend import ENDS, Backend, Followed, Who
+from sessile.verify.backend import Backend, Followed, Who
+from sessile.verify.facts import ENDS, texts
 from sessile.verify.history import Op
 from sessile.verify.recorder import Recorder
 
@@ -75,15 +77,15 @@ class Steps:
 
     async def settle(self, who: Who, sends: Iterable[Op]) -> None:
         """Wait until every turn of these has ended, or none has for too long."""
-        turns = [(op, op.said.get("turn")) for op in sends if op.ok]
+        accepted = [op for op in sends if op.ok]
         if self.target.turn is None:
-            if turns and not self.target.send.reply and self.target.send.events is None:
-                await asyncio.sleep(self.target.settle_seconds)
+            if accepted and not self.target.send.reply and self.target.send.events is None:
+                await self._rest(who, accepted)
             return
+        turns = [(op, op.said.get("turn")) for op in accepted]
         deadline = self.backend.recorder.now() + self.stuck_seconds
-        pause = POLL_SECONDS
         for op, turn in turns:
-            session = op.session or str(op.said.get("session"))
+            session, pause = op.session or str(op.said.get("session")), POLL_SECONDS
             while turn is not None:
                 told = await self.backend.turn(who, session, str(turn))
                 if not told.ok or told.said["state"] in (*ENDS, "other"):
@@ -93,6 +95,30 @@ class Steps:
                     break  # each of the others is asked once more
                 await asyncio.sleep(pause)
                 pause = min(0.5, pause * 1.3)
+
+    async def _rest(self, who: Who, sends: Sequence[Op]) -> None:
+        """Where turns cannot be asked for: wait until what was sent is in every history, and none
+        has changed for a while; or until it has been missing for too long."""
+        wanted = {(op.session or str(op.said.get("session")), op.nonce or "") for op in sends}
+        before: list[Mapping[str, Any]] = []
+        began = moved = self.backend.recorder.now()
+        while True:
+            reads = [
+                await self.backend.read(who, session, path)
+                for session in sorted({session for session, _ in wanted})
+                for path in self.target.reads
+            ]
+            now, said = self.backend.recorder.now(), [op.said for op in reads]
+            if said != before:
+                before, moved = said, now
+            there = all(
+                any(nonce in text for text in texts(op)) for op in reads if op.ok
+                for session, nonce in wanted if op.session == session
+            )  # fmt: skip
+            patience = self.target.settle_seconds if there else self.stuck_seconds
+            if now - moved >= patience or now - began >= 2 * self.stuck_seconds:
+                return
+            await asyncio.sleep(min(0.5, self.target.settle_seconds / 4))
 
     async def read_all(self, who: Who, session: str, *, settled: bool = True) -> None:
         for path in self.target.reads:

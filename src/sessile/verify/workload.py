@@ -19,6 +19,9 @@ class Part(NamedTuple):
 
 
 PARTS: tuple[tuple[str, set[str], Callable[[Steps], Awaitable[None]]], ...] = (
+    ("busy", {SESSIONS}, writing.busy),
+    ("cancel", {SESSIONS, "cancel", "turn", "slow turns"}, reading.cancel),
+    ("disconnect", {SESSIONS, "stream", "turn", "slow turns"}, reading.disconnect),
     ("basics", {SESSIONS}, writing.basics),
     ("tools", {SESSIONS, "stream", "events.call"}, reading.tools),
     ("at once", {"exclusive"}, writing.at_once),
@@ -32,9 +35,6 @@ PARTS: tuple[tuple[str, set[str], Callable[[Steps], Awaitable[None]]], ...] = (
     ("late", {SESSIONS, "stream", "events.ended"}, reading.late),
     ("foreign cursor", {SESSIONS, "resume"}, reading.foreign_cursor),
     ("after the end", {SESSIONS, "stream", "events.ended"}, reading.after_the_end),
-    ("busy", {SESSIONS}, writing.busy),
-    ("cancel", {SESSIONS, "cancel", "turn", "slow turns"}, reading.cancel),
-    ("disconnect", {SESSIONS, "stream", "turn", "slow turns"}, reading.disconnect),
     ("gone", {SESSIONS, "delete"}, writing.gone),
     ("long", {SESSIONS}, writing.long),
     ("beside", {SESSIONS}, writing.beside),

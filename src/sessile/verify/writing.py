@@ -9,6 +9,7 @@ from sessile.verify.steps import PACED_SECONDS, POLL_SECONDS, Steps, together
 WRITERS = 8
 MESSAGES_MAX = 5
 BUSY_TRIALS = 20
+BESIDE_MESSAGES = 15
 
 
 async def basics(do: Steps) -> None:
@@ -105,8 +106,7 @@ async def busy(do: Steps) -> None:
             await do.post(second, session)
         await do.settle(first, [sent.result()])
 
-    for number in range(0, BUSY_TRIALS, 10):
-        await together(one(each) for each in sessions[number : number + 10] if each)
+    await together(one(each) for each in sessions if each)
 
 
 async def gone(do: Steps) -> None:
@@ -136,14 +136,15 @@ async def long(do: Steps) -> None:
 
 
 async def beside(do: Steps) -> None:
-    """Messages of one session, alone, and beside another that is never idle."""
-    who, busy = do.who("alone"), do.who("beside", "busy")
-    session, other = await do.open(who), await do.open(busy)
-    if session is None or other is None:
+    """Messages of one session, alone, and of another, as long as that one, while a third is never
+    idle."""
+    alone, beside, busy = do.who("alone"), do.who("beside"), do.who("beside", "busy")
+    first, second, other = await do.open(alone), await do.open(beside), await do.open(busy)
+    if first is None or second is None or other is None:
         return
-    for _ in range(25):
-        await do.post(who, session)
-    beside = do.who("beside")
+    messages = do.at_most(BESIDE_MESSAGES)
+    for _ in range(messages):
+        await do.post(alone, first)
     done = asyncio.Event()
 
     async def load() -> None:
@@ -152,6 +153,6 @@ async def beside(do: Steps) -> None:
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(load())
-        for _ in range(25):
-            await do.post(beside, session)
+        for _ in range(messages):
+            await do.post(beside, second)
         done.set()

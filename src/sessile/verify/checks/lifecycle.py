@@ -4,23 +4,29 @@ from collections import defaultdict
 from typing import Any
 
 from sessile.verify.check import Look, check
-from sessile.verify.facts import Facts, is_no_id
+from sessile.verify.facts import ENDS, Facts, is_no_id
 from sessile.verify.history import Op
 
 
 @check("missing-terminal", "new", "T3", "a turn that ended is not told to have ended", "stream",
        "events.ended", "events.turn")  # fmt: skip
 def missing_terminal(facts: Facts, look: Look) -> None:
-    """Of a turn of which something was told, and which nobody has seen unended."""
-    under_way = {
-        op.turn for op in _last_turns(facts, None) if op.said["state"] in ("queued", "running")
-    }
+    """Of a turn of which something was told. It has ended where it was asked for and said so; one
+    that is not known to have ended may be stuck instead. Where turns cannot be asked for, it has
+    when the session's next one did."""
+    asked = {op.turn: op for op in _last_turns(facts, None) if op.said["state"] in ENDS}
     for stream, events in facts.whole():
         told = {op.said["turn"] for op in events}
         ended = {op.said["turn"] for op in events if op.said["is"] == "ended"}
-        for send in facts.sent_to(stream):
+        sends = list(facts.sent_to(stream))
+        last = max((op.began for op in sends if op.said["turn"] in ended), default=0.0)
+        for send in sends:
             turn = send.said["turn"]
-            if turn in told and turn not in under_way:
+            if "turn" in facts.run.can:
+                over = turn in asked and asked[turn].ended < stream.ended
+            else:
+                over = "parallel turns" not in facts.run.can and send.ended <= last
+            if turn in told and over:
                 look.tried()
                 if turn not in ended:
                     look.found(stream.session, f"{turn} has no end on the stream.", send, stream)
@@ -104,6 +110,7 @@ def disconnect_cancels_turn(facts: Facts, look: Look) -> None:
 
 @check("unstoppable-turn", "S5", "T3", "a cancelled turn goes on", "cancel", "turn", "slow turns")
 def unstoppable_turn(facts: Facts, look: Look) -> None:
+    """One that neither goes on nor ends is for stuck-run to judge."""
     last = {op.turn: op for op in _last_turns(facts, "cancel")}
     said: dict[str, list[Op]] = defaultdict(list)
     for op in facts.of("event"):
@@ -114,15 +121,15 @@ def unstoppable_turn(facts: Facts, look: Look) -> None:
             continue
         look.tried()
         late = cancel.ended + facts.limit("stop_seconds")
-        after = next(
-            (op for op in said[cancel.turn or ""] if op.said["is"] == "text" and op.began > late),
-            None,
-        )
+        of_it = said[cancel.turn or ""]
+        after = next((op for op in of_it if op.began > late and _goes_on(op)), None)
         if after is not None:
-            what = f"{cancel.turn} wrote {after.began - cancel.ended:.1f} s after its cancellation."
+            what = (
+                f"{cancel.turn} went on {after.began - cancel.ended:.1f} s after it was cancelled."
+            )
             look.found(cancel.session, what, cancel, after)
-        elif turn.said["state"] not in ("cancelled",):
-            ended = next((op for op in said[cancel.turn or ""] if op.said["is"] == "ended"), None)
+        elif turn.said["state"] not in ("cancelled", "queued", "running"):
+            ended = next((op for op in of_it if op.said["is"] == "ended"), None)
             if ended is not None and ended.began <= cancel.ended:
                 continue  # it had ended before
             look.found(cancel.session, f"{cancel.turn} is {turn.said['state']}.", cancel, turn)
@@ -208,6 +215,13 @@ def phantom_progress(facts: Facts, look: Look) -> None:
         if ended is not None and ended is not op and op.kind == "event":
             look.found(op.session, f"Progress of {turn} came after its end.", ended, op)
         reached[turn, op.client, reader] = (op, numbers)
+
+
+def _goes_on(event: Op) -> bool:
+    said = event.said
+    begins_call = said.get("call") is not None and not said["over"]
+    told_progress = said["is"] != "ended" and bool(said.get("progress"))
+    return said["is"] in ("started", "text") or begins_call or told_progress
 
 
 def _last_turns(facts: Facts, part: str | None) -> list[Op]:
