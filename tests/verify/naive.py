@@ -353,6 +353,8 @@ class Backend:
             if not self._now("orphan-tool-call", every=3):
                 self._event(session, turn, "outcome", call=call)
         for step in (1, 2):
+            if turn.cancelled:
+                break
             await asyncio.sleep(STEP_SECONDS)
             turn.done = step
             self._event(session, turn, "progress", done=step, all=2)

@@ -84,14 +84,22 @@ class Facts:
         }
 
     @cached_property
-    def settled(self) -> Mapping[tuple[str, str], Op]:
-        """The last read of a session at rest by who opened it, by session and path."""
-        found: dict[tuple[str, str], Op] = {}
+    def at_rest(self) -> Mapping[str, list[Op]]:
+        """The reads of each session at rest by who opened it."""
+        found: dict[str, list[Op]] = defaultdict(list)
         for op in self.of("read"):
             session = op.session or ""
             if op.settled and op.ok and self.owner.get(session, op.principal) == op.principal:
-                found[session, op.said["path"]] = op
+                found[session].append(op)
         return found
+
+    @cached_property
+    def settled(self) -> Mapping[tuple[str, str], Op]:
+        """The last read of each session at rest, by session and path."""
+        return {
+            (session, op.said["path"]): op for session, reads in self.at_rest.items()
+            for op in reads
+        }  # fmt: skip
 
     @cached_property
     def gone(self) -> Mapping[str, Op]:

@@ -50,8 +50,8 @@ class Op:
     list                sessions
     stream              stream (a number), cursor, end (cut, ended, refused, left, broken), opened,
                         silence (the longest while a turn ran, in seconds)
-    event               stream, id, seq, name, session, turn, is (started, text, terminal, other),
-                        state, text, progress
+    event               stream, id, seq, name, session, turn, is (started, text, ended, gap,
+                        other), state; and where it has them text, message, progress, call, over
     """
 
     number: int

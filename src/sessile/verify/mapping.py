@@ -48,8 +48,9 @@ class Open:
 class Events:
     """What an event of a stream says: paths into its data. `@event` and `@id` are what the event
     stream itself says. `started`, `ended`: the names that begin and end a turn, each with the
-    state that it ends in. `gap`: the names that say that something was lost. `call`: the id of
-    a tool's call, with the names that begin and end one."""
+    state that it ends in. `text`: what an event of `texts` adds to the answer; `message`: the
+    whole message that one of `messages` tells. `gap`: the names that say that something was lost.
+    `call`: the id of a tool's call, with the names that begin and end one."""
 
     name: str = "@event"
     id: str | None = "@id"
@@ -58,6 +59,8 @@ class Events:
     turn: str | None = None
     text: str | None = None
     texts: tuple[str, ...] = ()
+    message: str | None = None
+    messages: tuple[str, ...] = ()
     started: tuple[str, ...] = ()
     ended: Map[str, str] = field(default_factory=dict[str, str])
     progress: Map[str, str] = field(default_factory=dict[str, str])

@@ -74,7 +74,7 @@ async def cut(do: Steps) -> None:
             return
         after = do.random.randrange(1, share)
         async with do.backend.follow(reader, session, cursor, cut_after=after) as followed:
-            await do.until(followed, lambda op: op.said["id"] == whole.last_id, 1.0)
+            await do.until(followed, lambda op: op.said["id"] == whole.last_id, 5.0)
         if followed.end != "cut" and not followed.events:
             return  # refused, or nothing more came: what is missing is for the checks to see
         if cursor == followed.last_id:
@@ -90,7 +90,7 @@ async def late(do: Steps) -> None:
     send = await do.post(who, session)
     await do.settle(who, [send])
     async with do.backend.follow(who, session) as followed:
-        await do.told(followed, [send], 2.0)
+        await do.told(followed, [send])
 
 
 async def foreign_cursor(do: Steps) -> None:

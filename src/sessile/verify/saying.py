@@ -36,6 +36,8 @@ def said_by(event: Event, events: Events) -> dict[str, Any]:
         said["is"] = "text"
     if events.text is not None and name in events.texts:
         said["text"] = paths.text(data, events.text)
+    if events.message is not None and name in events.messages:
+        said["message"] = paths.text(data, events.message)
     if name in events.progress_in:
         said["progress"] = {each: paths.first(data, path) for each, path in events.progress.items()}
     return said

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from sessile.verify.backend import Who
 from sessile.verify.history import Op
 from sessile.verify.recorder import Recorder
 from sessile.verify.steps import PACED_SECONDS, POLL_SECONDS, Steps, together
@@ -9,7 +10,9 @@ from sessile.verify.steps import PACED_SECONDS, POLL_SECONDS, Steps, together
 WRITERS = 8
 MESSAGES_MAX = 5
 BUSY_TRIALS = 20
-BESIDE_MESSAGES = 15
+BESIDE_MESSAGES = 6
+WINDOW = 10
+"""So many last messages of a long session are sent in turns with those of a short one."""
 
 
 async def basics(do: Steps) -> None:
@@ -124,35 +127,42 @@ async def gone(do: Steps) -> None:
 
 
 async def long(do: Steps) -> None:
-    """One session that becomes long."""
-    who = do.who("long")
-    session = await do.open(who)
-    if session is None:
+    """One session that becomes long; at its end, beside one that is short."""
+    who, control = do.who("long"), do.as_part(do.who("long", "short"), "short")
+    session, short = await do.open(who), await do.open(control)
+    if session is None or short is None:
         return
-    for _ in range(do.at_most(do.messages_long, 2.5 * PACED_SECONDS)):
-        send = await do.post(who, session)
+    times = do.at_most(do.messages_long, 2.5 * PACED_SECONDS)
+    for number in range(times):
+        sends = [await do.post(who, session)]
+        if number >= times - WINDOW:
+            sends.append(await do.post(control, short))
         if not do.target.send.reply:
-            await do.settle(who, [send])
+            await do.settle(who, sends)
 
 
 async def beside(do: Steps) -> None:
-    """Messages of one session, alone, and of another, as long as that one, while a third is never
-    idle."""
+    """Messages of one session, alone, and of another while a third is never idle, in turns: each
+    is no longer than the first."""
     alone, beside, busy = do.who("alone"), do.who("beside"), do.who("beside", "busy")
     first, second, other = await do.open(alone), await do.open(beside), await do.open(busy)
     if first is None or second is None or other is None:
         return
-    messages = do.at_most(BESIDE_MESSAGES)
-    for _ in range(messages):
-        await do.post(alone, first)
     done = asyncio.Event()
 
     async def load() -> None:
         while not done.is_set():
             await do.post(do.as_part(busy, "load"), other)
 
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(load())
-        for _ in range(messages):
-            await do.post(beside, second)
-        done.set()
+    async def measure(who: Who, session: str) -> None:
+        for _ in range(BESIDE_MESSAGES):
+            await do.post(who, session)
+
+    await measure(alone, first)
+    for _ in range(2 if do.turn_seconds < 1 or not do.target.send.reply else 0):
+        done.clear()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(load())
+            await measure(beside, second)
+            done.set()
+        await measure(alone, first)

@@ -110,29 +110,34 @@ def disconnect_cancels_turn(facts: Facts, look: Look) -> None:
 
 @check("unstoppable-turn", "S5", "T3", "a cancelled turn goes on", "cancel", "turn", "slow turns")
 def unstoppable_turn(facts: Facts, look: Look) -> None:
-    """One that neither goes on nor ends is for stuck-run to judge."""
-    last = {op.turn: op for op in _last_turns(facts, "cancel")}
+    """It was asked for after the cancellation was answered, and was under way. When an event came
+    says nothing alone: it may have been on its way for long. One that neither goes on nor ends is
+    for stuck-run to judge."""
+    asked: dict[str, list[Op]] = defaultdict(list)
+    for op in facts.of("turn", part="cancel"):
+        if op.ok:
+            asked[op.turn or ""].append(op)
     said: dict[str, list[Op]] = defaultdict(list)
     for op in facts.of("event"):
         said[str(op.said["turn"])].append(op)
     for cancel in facts.of("cancel", part="cancel"):
-        turn = last.get(cancel.turn)
-        if not cancel.ok or turn is None:
+        after = [op for op in asked[cancel.turn or ""] if op.began >= cancel.ended]
+        if not cancel.ok or not after:
             continue
         look.tried()
+        under_way = [op for op in after if op.said["state"] in ("queued", "running")]
+        last = after[-1].said["state"]
+        if under_way and last not in ("cancelled", "queued", "running"):
+            what = f"{cancel.turn} was cancelled, went on and is {last}."
+            look.found(cancel.session, what, cancel, under_way[0], after[-1])
+            continue
         late = cancel.ended + facts.limit("stop_seconds")
-        of_it = said[cancel.turn or ""]
-        after = next((op for op in of_it if op.began > late and _goes_on(op)), None)
-        if after is not None:
-            what = (
-                f"{cancel.turn} went on {after.began - cancel.ended:.1f} s after it was cancelled."
-            )
-            look.found(cancel.session, what, cancel, after)
-        elif turn.said["state"] not in ("cancelled", "queued", "running"):
-            ended = next((op for op in of_it if op.said["is"] == "ended"), None)
-            if ended is not None and ended.began <= cancel.ended:
-                continue  # it had ended before
-            look.found(cancel.session, f"{cancel.turn} is {turn.said['state']}.", cancel, turn)
+        still = next((op for op in under_way if op.began > late), None)
+        wrote = [op for op in said[cancel.turn or ""] if still and op.began > still.ended]
+        goes_on = next((op for op in wrote if op.said["is"] == "text"), None)
+        if still is not None and goes_on is not None:
+            what = f"{cancel.turn} wrote {still.began - cancel.ended:.1f} s after its cancellation."
+            look.found(cancel.session, what, cancel, still, goes_on)
 
 
 @check("lost-partial", "S5", "T3", "text that was shown before a cancellation is gone", "cancel",
@@ -163,13 +168,17 @@ def ghost_turn(facts: Facts, look: Look) -> None:
         if not cancel.ok:
             continue
         shown = _shown(facts, cancel, until=None)
+        whole = {
+            op.said["message"] for op in facts.of("event")
+            if op.session == cancel.session and "message" in op.said
+        }  # fmt: skip
         for (session, _), read in facts.settled.items():
             if session != cancel.session:
                 continue
             for item in read.said["items"]:
                 if item["role"] == "assistant" and item["turn"] == cancel.turn and item["text"]:
                     look.tried()
-                    if item["text"] not in shown:
+                    if item["text"] not in shown and item["text"] not in whole:
                         what = f"{cancel.turn} has text that no stream has had."
                         look.found(session, what, cancel, read)
 
@@ -215,13 +224,6 @@ def phantom_progress(facts: Facts, look: Look) -> None:
         if ended is not None and ended is not op and op.kind == "event":
             look.found(op.session, f"Progress of {turn} came after its end.", ended, op)
         reached[turn, op.client, reader] = (op, numbers)
-
-
-def _goes_on(event: Op) -> bool:
-    said = event.said
-    begins_call = said.get("call") is not None and not said["over"]
-    told_progress = said["is"] != "ended" and bool(said.get("progress"))
-    return said["is"] in ("started", "text") or begins_call or told_progress
 
 
 def _last_turns(facts: Facts, part: str | None) -> list[Op]:

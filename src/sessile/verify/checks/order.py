@@ -10,11 +10,14 @@ from sessile.verify.history import Op
 
 @check("lost-message", "S4", "T1", "what was accepted is not in the history", "read")
 def lost_message(facts: Facts, look: Look) -> None:
+    """A turn that was cancelled before it was told to have started has taken its message back."""
+    begun = {op.said["turn"] for op in facts.of("event") if op.said["is"] == "started"}
+    withdrawn = {op.turn for op in facts.of("cancel") if op.ok} - begun - {None}
     held = {place: set(nonces(*texts(read))) for place, read in facts.settled.items()}
     for nonce, sends in facts.posts.items():
         send = next((op for op in sends if op.ok), None)
         home = facts.home.get(nonce)
-        if send is None or home is None:
+        if send is None or home is None or send.said.get("turn") in withdrawn:
             continue
         for (session, path), read in facts.settled.items():
             gone = facts.gone.get(session)
@@ -142,16 +145,17 @@ def undeclared_busy_policy(facts: Facts, look: Look) -> None:
 
 @check("divergent-history", "S4", "T1", "two ways to read a session disagree", "two reads")
 def divergent_history(facts: Facts, look: Look) -> None:
-    by_session: dict[str, list[Op]] = defaultdict(list)
-    for (session, _), read in facts.settled.items():
-        by_session[session].append(read)
-    for session, reads in by_session.items():
-        first = reads[0]
-        for other in reads[1:]:
+    """Between two reads of one path that are the same, another path said something else: so that
+    nothing can have been written meanwhile."""
+    for session, reads in facts.at_rest.items():
+        for first, other, again in zip(reads, reads[1:], reads[2:], strict=False):
+            same_path = first.said["path"] == again.said["path"] != other.said["path"]
+            if not same_path or _said(first) != _said(again):
+                continue
             look.tried()
             if _said(first) != _said(other):
                 what = f"{first.said['path']} and {other.said['path']} differ at rest."
-                look.found(session, what, first, other)
+                look.found(session, what, first, other, again)
 
 
 @check("sequence-gap", "S4", "T3", "numbers of a log are missing on a stream", "events.seq")

@@ -52,7 +52,10 @@ def replay_duplicate(facts: Facts, look: Look) -> None:
     "late-subscriber-miss", "S3", "T3", "who comes late learns of no end", "stream", "events.ended"
 )
 def late_subscriber_miss(facts: Facts, look: Look) -> None:
+    accepted = {op.session for op in facts.of("send", part="late") if op.ok}
     for stream in facts.of("stream", part="late"):
+        if stream.session not in accepted:
+            continue
         events = facts.events.get(stream.said["stream"], ())
         asked = [op for op in facts.of("turn", part="late") if op.session == stream.session]
         look.tried()
