@@ -8,7 +8,7 @@ import pytest
 from tests.incidents.conftest import naive as served
 from tests.verify import naive
 
-from sessile.verify import mapping, runner
+from sessile.verify import loading, runner
 from sessile.verify.checker import declared, judge
 from sessile.verify.history import History
 
@@ -35,7 +35,7 @@ async def played(fault: str | None, *, seed: int = 0, bot: bool = False) -> Hist
     async with served(naive.naive(fault)) as site:
         plan = runner.Plan(
             url=site.url,
-            target=mapping.read_mapping(raw),
+            target=loading.read_mapping(raw),
             limits={**SHARED, **LIMITS.get(fault or "", {})},
             seed=seed,
             messages_long=50 if fault in MEASURED else 1,

@@ -127,11 +127,11 @@ def _played(
     url: str, name: str | None, tokens: Sequence[str], limits: Sequence[str],
     parts: Sequence[str], seed: int, messages: int, told: Console, *, owned: bool,
 ) -> "History":  # fmt: skip
-    from sessile.verify import mapping, runner  # noqa: PLC0415
+    from sessile.verify import loading, mapping, runner  # noqa: PLC0415
 
     try:
         runner.check_address(url, owned=owned)
-        target = mapping.load(name or asyncio.run(runner.recognise(url)))
+        target = loading.load(name or asyncio.run(runner.recognise(url)))
         target = runner.with_tokens(target, _tokens(tokens))
         plan = runner.Plan(
             url=url, target=target, limits={**runner.LIMITS, **_limits(limits)}, seed=seed,
@@ -223,7 +223,7 @@ def _print(kept: "History", results: "Sequence[Result]") -> None:
 
 
 def _list() -> None:
-    from sessile.verify import mapping, runner  # noqa: PLC0415
+    from sessile.verify import loading, runner  # noqa: PLC0415
     from sessile.verify.checker import declared  # noqa: PLC0415
 
     console = Console(highlight=False)
@@ -234,7 +234,7 @@ def _list() -> None:
         table.add_row(each.name, each.kind, each.tier, each.about)
     console.print(table)
     limits = ", ".join(f"{name}={value:g}" for name, value in runner.LIMITS.items())
-    console.print(f"\nlimits: {limits}\nmappings: {', '.join(mapping.shipped())}")
+    console.print(f"\nlimits: {limits}\nmappings: {', '.join(loading.shipped())}")
 
 
 def _limits(given: Sequence[str]) -> dict[str, float]:

@@ -137,7 +137,7 @@ async def long(do: Steps) -> None:
         sends = [await do.post(who, session)]
         if number >= times - WINDOW:
             sends.append(await do.post(control, short))
-        if not do.target.send.reply:
+        if not do.target.send.until_the_end:
             await do.settle(who, sends)
 
 
@@ -159,7 +159,7 @@ async def beside(do: Steps) -> None:
             await do.post(who, session)
 
     await measure(alone, first)
-    for _ in range(2 if do.turn_seconds < 1 or not do.target.send.reply else 0):
+    for _ in range(2 if do.turn_seconds < 1 or not do.target.send.until_the_end else 0):
         done.clear()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(load())
