@@ -98,8 +98,10 @@ async def test_a_bank_with_two_managers(
     ],
 )
 async def test_tasks_that_start_before_their_session(
-    fault: tasks_naive.Fault | None, names: set[str]
+    fault: tasks_naive.Fault | None, names: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(tasks_naive, "PAGE_SECONDS", 0.1)
+
     told = await held(tasks_naive.backend(fault), "tasks")
 
     assert told.keys() == names

@@ -70,10 +70,11 @@ def late_subscriber_miss(facts: Facts, look: Look) -> None:
     "fan-out-miss", "S10", "T3", "two readers of one session are told different things", "stream"
 )
 def fan_out_miss(facts: Facts, look: Look) -> None:
+    """Until the last turn's end, for which both have waited: one of them left first."""
     readers: dict[str, list[tuple[Op, tuple[Op, ...]]]] = defaultdict(list)
     for stream, events in facts.whole():
         if stream.part == "fan-out":
-            readers[stream.session or ""].append((stream, events))
+            readers[stream.session or ""].append((stream, _to_the_end(events)))
     for session, both in readers.items():
         first, told = both[0]
         for other, events in both[1:]:
@@ -126,6 +127,11 @@ def silent_stream(facts: Facts, look: Look) -> None:
         look.tried()
         if silence > facts.limit("silence_seconds"):
             look.found(stream.session, f"Nothing came for {silence:.0f} s.", stream)
+
+
+def _to_the_end(events: tuple[Op, ...]) -> tuple[Op, ...]:
+    ends = [number for number, op in enumerate(events) if op.said["is"] == "ended"]
+    return events[: ends[-1] + 1] if ends else events
 
 
 def _ends_while(stream: Op, asked: list[Op]) -> bool:
