@@ -12,7 +12,7 @@ from sessile.verify.history import Op
 from sessile.verify.recorder import Recorder
 
 PACED_SECONDS = 8.0
-"""What a part may take in turns, as the first turn's time tells; of the long one, twice as much."""
+"""What a part may take in turns, as the time of one tells."""
 POLL_SECONDS = 0.05
 SLOW_HEAD_SECONDS = 0.3
 """Into a slow turn, before it is cancelled or left."""
@@ -47,8 +47,8 @@ class Steps:
             took.append(self.backend.recorder.now() - began)
         self.turn_seconds = min(took)
 
-    def at_most(self, times: int, seconds: float = PACED_SECONDS) -> int:
-        return max(1, min(times, int(seconds / max(self.turn_seconds, 0.001))))
+    def at_most(self, times: int) -> int:
+        return max(1, min(times, int(PACED_SECONDS / max(self.turn_seconds, 0.001))))
 
     def who(self, part: str, client: str = "", principal: str | None = None) -> Who:
         principal = principal or self.principal

@@ -113,6 +113,7 @@ def unannounced_turn(facts: Facts, look: Look) -> None:
     "silent-stream", "new", "T3", "a turn runs, and no byte comes for long", "stream", "slow turns"
 )
 def silent_stream(facts: Facts, look: Look) -> None:
+    look.lacks = f"no stream was read for {facts.limit('silence_seconds'):.0f} s"
     for stream in facts.of("stream"):
         silence, began = stream.said["silence"], set[str]()
         for op in facts.events.get(stream.said["stream"], ()):
