@@ -8,7 +8,7 @@ from sessile.verify.facts import ENDS, Facts, is_no_id
 from sessile.verify.history import Op
 
 
-@check("missing-terminal", "new", "T3", "a turn that ended is not told to have ended", "stream",
+@check("missing-terminal", "S7", "T3", "a turn that ended is not told to have ended", "stream",
        "events.ended", "events.turn")  # fmt: skip
 def missing_terminal(facts: Facts, look: Look) -> None:
     """Of a turn of which something was told. It has ended where it was asked for and said so; one
@@ -32,7 +32,7 @@ def missing_terminal(facts: Facts, look: Look) -> None:
                     look.found(stream.session, f"{turn} has no end on the stream.", send, stream)
 
 
-@check("double-terminal", "new", "T3", "a turn ends twice", "stream", "events.ended", "events.turn")
+@check("double-terminal", "S7", "T3", "a turn ends twice", "stream", "events.ended", "events.turn")
 def double_terminal(facts: Facts, look: Look) -> None:
     for events in facts.events.values():
         ended: dict[str, Op] = {}

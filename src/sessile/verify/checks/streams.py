@@ -115,7 +115,7 @@ def unannounced_turn(facts: Facts, look: Look) -> None:
 
 
 @check(
-    "silent-stream", "new", "T3", "a turn runs, and no byte comes for long", "stream", "slow turns"
+    "silent-stream", "S5", "T3", "a turn runs, and no byte comes for long", "stream", "slow turns"
 )
 def silent_stream(facts: Facts, look: Look) -> None:
     look.lacks = f"no stream was read for {facts.limit('silence_seconds'):.0f} s"
