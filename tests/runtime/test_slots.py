@@ -2,9 +2,11 @@
 
 import asyncio
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 from tests.runtime.agents import waits
+from tests.runtime.gate import Fills
 from tests.runtime.rig import House, virtual
 
 from sessile.core.commands import FinishTurn
@@ -30,6 +32,30 @@ async def test_the_33rd_turn_at_once_waits_for_a_slot(house: House) -> None:
 
     assert ended.status == "completed"
     assert node.workers.running == 0
+
+
+@virtual
+async def test_a_node_that_renews_late_takes_half_as_much_and_comes_back(house: House) -> None:
+    """What it cannot keep up with it would lose again, and no turn would ever end."""
+    store = Fills(house.gate)
+    node = await house.node(waits(until := asyncio.Event()), store=store)
+    sessions = [await house.open(node) for _ in range(24)]
+    for session in sessions:
+        await house.submit(node, session)
+    store.full = True
+    await house.until(lambda: house.troubles.told("leases not renewed in time"))
+    store.full = False
+
+    await house.until(lambda: node.workers.running == 0)
+    rose = [0]
+    while rose[-1] < 24:
+        await house.until(lambda: node.workers.running > rose[-1])
+        rose.append(node.workers.running)
+
+    more = 32 // 8  # each time that there was nothing to renew, or that it was renewed
+    assert rose[1] <= 24 // 2 + more
+    assert max(after - before for before, after in pairwise(rose[1:])) <= more
+    until.set()
 
 
 @virtual

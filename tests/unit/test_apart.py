@@ -15,7 +15,6 @@ async def failing_group() -> None:
 
 
 async def broken() -> None:
-    await asyncio.sleep(0)
     raise ValueError
 
 

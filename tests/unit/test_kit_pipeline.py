@@ -350,6 +350,25 @@ async def test_a_stage_that_outlived_its_turn_is_not_heard_when_it_fails() -> No
         await walk.of("hello")
 
 
+async def test_a_stage_in_which_a_group_failed_hands_on_and_is_not_a_turn_that_is_stopped() -> None:
+    """Before Python 3.13 its task goes on counting as cancelled."""
+    walk = Walk()
+
+    async def broken() -> None:
+        raise ValueError
+
+    @walk.assistant.direct
+    async def direct(turn: TurnContext) -> Answer:
+        with pytest.raises(ExceptionGroup):
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(broken())
+        return None
+
+    _, *spoken = await walk.of("hello")
+
+    assert spoken == SPOKEN
+
+
 async def test_a_turn_that_is_stopped_is_not_a_stage_that_failed() -> None:
     walk = Walk()
     begun = asyncio.Event()

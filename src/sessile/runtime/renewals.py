@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from sessile.core.ids import SessionKey
 from sessile.runtime.journal import patiently
@@ -16,8 +16,15 @@ RENEWALS_PER_TTL = 4
 LATE_AT_SHARE_OF_TTL = 0.6
 
 
-async def renew_for_ever(node: Node, attempts: Mapping[SessionKey, Attempt]) -> None:
-    """A node that cannot renew in time stops its turns itself."""
+async def renew_for_ever(
+    node: Node,
+    attempts: Mapping[SessionKey, Attempt],
+    *,
+    in_time: Callable[[], None],
+    late: Callable[[], None],
+) -> None:
+    """A node that cannot renew in time stops its turns itself. One of `in_time` and `late` is
+    called each time, `RENEWALS_PER_TTL` times a lease."""
     runner, store = node.runner, node.store
     ttl_seconds = runner.lease_ms / 1000
     interval = ttl_seconds / RENEWALS_PER_TTL
@@ -25,6 +32,7 @@ async def renew_for_ever(node: Node, attempts: Mapping[SessionKey, Attempt]) -> 
         await asyncio.sleep(interval)
         held = {key: attempt.holding for key, attempt in attempts.items()}
         if not held:
+            in_time()
             continue
         holdings = tuple(held.values())
         try:
@@ -32,8 +40,10 @@ async def renew_for_ever(node: Node, attempts: Mapping[SessionKey, Attempt]) -> 
                 lost = await patiently(
                     lambda: store.renew(runner.node, holdings, lease_ms=runner.lease_ms)  # noqa: B023
                 )
+            in_time()
         except TimeoutError:
             lost = frozenset(held)
+            late()
             logger.error(
                 "leases not renewed in time", extra={"turns": len(held), "sessions": told(held)}
             )

@@ -28,6 +28,7 @@ class Slots:
     ) -> None:
         self.count = count
         self.free = count
+        self._shut = 0
         self._tenant_max = tenant_max
         self._user_max = user_max
         self._tenants = Counter[TenantId]()
@@ -40,6 +41,24 @@ class Slots:
     def give_back(self, tenant_id: TenantId) -> None:
         self.free += 1
         _less(self._tenants, tenant_id)
+
+    @property
+    def held(self) -> int:
+        return self.count - self.free
+
+    @property
+    def room(self) -> int:
+        """How many more turns may begin; below 0 while some of those that run are to end first."""
+        return self.free - self._shut
+
+    def late(self) -> None:
+        """The leases of those that run were not renewed in time. What made them late is asked half
+        as much next: nodes that take each other's turns over, and lose them, all day, end none."""
+        self._shut = self.count - max(1, self.held // 2)
+
+    def in_time(self) -> None:
+        """An eighth of them more, each time."""
+        self._shut = max(0, self._shut - max(1, self.count // 8))
 
     def is_full(self, tenant_id: TenantId, *, but: TenantId | None = None) -> bool:
         """Whether the tenant holds as many as it may; one less where it is `but`, whose slot is

@@ -56,7 +56,12 @@ class Workers:
         self._open = True
         self._loops = [
             self._tasks.create_task(self._sweep_for_ever(), name="sweep"),
-            self._tasks.create_task(renew_for_ever(self._node, self._attempts), name="renew"),
+            self._tasks.create_task(
+                renew_for_ever(
+                    self._node, self._attempts, in_time=self._go_on, late=self._slots.late
+                ),
+                name="renew",
+            ),
         ]
         return self
 
@@ -89,7 +94,7 @@ class Workers:
 
     @property
     def running(self) -> int:
-        return self._slots.count - self._slots.free
+        return self._slots.held
 
     async def drain(self, *, at_once: bool = False) -> None:
         """Take no more turns, let those that run end, then hand the rest back. `at_once`: none
@@ -155,7 +160,11 @@ class Workers:
 
     @property
     def _room(self) -> int:
-        return self._slots.free - self.outlived
+        return self._slots.room - self.outlived
+
+    def _go_on(self) -> None:
+        self._slots.in_time()
+        self._pump()
 
     def _take_slot(self, tenant_id: TenantId) -> None:
         self._slots.take(tenant_id)

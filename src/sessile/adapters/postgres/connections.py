@@ -122,22 +122,6 @@ class Connector:
         }
 
 
-async def reached(attempt: Callable[[], Awaitable[T]], busy_seconds: float) -> T:
-    """What opens something, tried again for so long. Raises StorageUnreachable after that, or at
-    once where trying again is of no use."""
-    loop = asyncio.get_running_loop()
-    end = loop.time() + busy_seconds
-    while True:
-        try:
-            return await attempt()
-        except SessileError:
-            raise
-        except Exception as error:
-            if not is_passing(error) or loop.time() > end:
-                raise StorageUnreachable(said(error)) from error
-        await asyncio.sleep(RETRY_SECONDS)
-
-
 def is_lost(error: BaseException) -> bool:
     """The connection is gone or of no use, or nobody knows what became of what was asked by it."""
     if isinstance(error, pg.QueryCanceledError):
@@ -185,6 +169,36 @@ def is_passing(error: BaseException) -> bool:
         | pg.UniqueViolationError
         | pg.ObjectInUseError,
     )
+
+
+async def in_time(
+    attempt: Callable[[float], Awaitable[T]],
+    busy_seconds: float,
+    *,
+    again: Callable[[Exception], bool] = is_passing,
+) -> T:
+    """Of what is attempted, again where it passes or as `again` says, for so long; each attempt is
+    told how many seconds are left. Raises as the last one did."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + busy_seconds
+    while True:
+        try:
+            return await attempt(max(end - loop.time(), RETRY_SECONDS))
+        except Exception as error:
+            if not again(error) or loop.time() > end:
+                raise
+        await asyncio.sleep(RETRY_SECONDS)
+
+
+async def reached(attempt: Callable[[], Awaitable[T]], busy_seconds: float) -> T:
+    """What opens something, tried again for so long. Raises StorageUnreachable after that, or at
+    once where trying again is of no use."""
+    try:
+        return await in_time(lambda _: attempt(), busy_seconds)
+    except SessileError:
+        raise
+    except Exception as error:
+        raise StorageUnreachable(said(error)) from error
 
 
 def told(error: Exception, busy: str = "") -> Exception:

@@ -1,6 +1,5 @@
 """A few connections of their own for what is beside the log: those who sign in, webhooks."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -8,9 +7,9 @@ from typing import Any, TypeVar
 import asyncpg
 
 from sessile.adapters.postgres.connections import (
-    RETRY_SECONDS,
     Connector,
     Patience,
+    in_time,
     is_passing,
     is_unseen,
     reached,
@@ -77,19 +76,19 @@ class Pooled:
         self, tenant_id: TenantId | None, work: Callable[[Any], Awaitable[T]], *, again: bool
     ) -> T:
         """As long as the database may come back; what may have been written is not asked twice."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + self._busy_seconds
-        while True:
-            try:
-                left = max(end - loop.time(), RETRY_SECONDS)
-                async with self._pool.acquire(timeout=left) as connection:
-                    await connection.tell(() if tenant_id is None else (tenant_id,))
-                    return await work(connection)
-            except Exception as error:
-                over = not is_passing(error) or loop.time() > end
-                if over or (is_unseen(error) and not again):
-                    raise told(error, UNREAD) from error
-            await asyncio.sleep(RETRY_SECONDS)
+
+        async def attempt(seconds: float) -> T:
+            async with self._pool.acquire(timeout=seconds) as connection:
+                await connection.tell(() if tenant_id is None else (tenant_id,))
+                return await work(connection)
+
+        def may(error: Exception) -> bool:
+            return is_passing(error) and (again or not is_unseen(error))
+
+        try:
+            return await in_time(attempt, self._busy_seconds, again=may)
+        except Exception as error:
+            raise told(error, UNREAD) from error
 
 
 async def _nothing(_connection: Any) -> None:

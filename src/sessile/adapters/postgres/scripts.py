@@ -1,11 +1,10 @@
 """Scripts on PostgreSQL, each in a transaction of its own, by a connection of its own: what takes
 long holds up no lane."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-from sessile.adapters.postgres.connections import RETRY_SECONDS, is_passing, told
+from sessile.adapters.postgres.connections import in_time, told
 from sessile.adapters.postgres.tenants import TenantConnection
 from sessile.adapters.postgres.writes import write
 from sessile.adapters.sql.keeping import beside
@@ -34,15 +33,10 @@ class Scripts:
     ) -> T:
         """Raises what the script raises, and what the port's methods do. What is removed is gone
         from the files when PostgreSQL has vacuumed the table, whether or not it `voids`."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + self._busy_seconds
-        while True:
-            try:
-                return await self._attempt(tenants, script())
-            except Exception as error:
-                if not is_passing(error) or loop.time() > end:
-                    raise told(error) from error
-            await asyncio.sleep(RETRY_SECONDS)
+        try:
+            return await in_time(lambda _: self._attempt(tenants, script()), self._busy_seconds)
+        except Exception as error:
+            raise told(error) from error
 
     async def _attempt(self, tenants: Sequence[TenantId] | None, script: Script[T]) -> T:
         connection = await self._connect()

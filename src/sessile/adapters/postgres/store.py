@@ -12,11 +12,10 @@ from sessile.adapters.migrations import migrate_postgres
 from sessile.adapters.postgres import reads, renewals
 from sessile.adapters.postgres.connections import (
     GONE,
-    RETRY_SECONDS,
     Connector,
     Patience,
+    in_time,
     is_lost,
-    is_passing,
     reached,
     told,
 )
@@ -246,18 +245,16 @@ class PostgresStore:
     ) -> T:
         """A read changes nothing: it is asked again as long as the database may come back.
         `tenants`: whose rows it is shown; None for the narrow rows of all."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + self._busy_seconds
-        while True:
-            try:
-                left = max(end - loop.time(), RETRY_SECONDS)
-                async with self._readers.acquire(timeout=left) as connection:
-                    await connection.tell(tenants)
-                    return await read(connection)
-            except Exception as error:
-                if not is_passing(error) or loop.time() > end:
-                    raise told(error, UNREAD) from error
-            await asyncio.sleep(RETRY_SECONDS)
+
+        async def attempt(seconds: float) -> T:
+            async with self._readers.acquire(timeout=seconds) as connection:
+                await connection.tell(tenants)
+                return await read(connection)
+
+        try:
+            return await in_time(attempt, self._busy_seconds)
+        except Exception as error:
+            raise told(error, UNREAD) from error
 
     async def _connect_renewals(self) -> TenantConnection:
         patience = self._connector.patience
