@@ -137,6 +137,7 @@ async def after_the_end(do: Steps) -> None:
             await do.told(followed, [send])
             send = await do.post(who, session)
         await do.settle(who, [send])
+        await do.told(followed, [send])
 
 
 async def cancel(do: Steps) -> None:
