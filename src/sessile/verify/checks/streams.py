@@ -1,0 +1,181 @@
+"""Does a reader get everything, wherever it comes from and comes back to?"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from sessile.verify.check import Look, check
+from sessile.verify.facts import ENDS, Facts
+from sessile.verify.history import Op
+
+
+@check(
+    "non-resumable-stream", "S5", "T3", "a stream that was cut cannot be taken up again", "stream"
+)
+def non_resumable_stream(facts: Facts, look: Look) -> None:
+    """Also where no event has an id to come back with."""
+    for number, events in facts.events.items():
+        if events and all(op.said["id"] is None for op in events):
+            look.tried()
+            stream = facts.streams.get(number)
+            evidence = (stream, events[0]) if stream is not None else (events[0],)
+            look.found(events[0].session, "No event has an id to come back with.", *evidence)
+    for stream in facts.of("stream", part="cut"):
+        if stream.said["cursor"] is not None and stream.outcome != "unknown":
+            look.tried()
+            if not stream.ok:
+                what = f"Coming back with {stream.said['cursor']} was answered {stream.status}."
+                look.found(stream.session, what, stream)
+
+
+@check("replay-gap", "S5", "T3", "a reader that comes back has missed something", "resume")
+def replay_gap(facts: Facts, look: Look) -> None:
+    for session, whole, joined in _joined(facts):
+        got = {op.said["id"] for op in joined}
+        last: Op | None = None
+        for op in whole:
+            look.tried()
+            if op.said["id"] in got:
+                last = op
+                continue
+            after = "its first cursor" if last is None else last.said["id"]
+            what = f"A reader that came back after {after} was not told {op.said['id']}."
+            look.found(session, what, op, *_came_back(facts, session, last))
+
+
+@check("replay-duplicate", "S5", "T3", "a reader that comes back is told twice", "resume")
+def replay_duplicate(facts: Facts, look: Look) -> None:
+    for session, _, joined in _joined(facts):
+        seen: dict[str, Op] = {}
+        for op in joined:
+            look.tried()
+            first = seen.setdefault(op.said["id"], op)
+            if first is not op:
+                look.found(session, f"{op.said['id']} came twice.", first, op)
+
+
+@check(
+    "late-subscriber-miss", "S3", "T3", "who comes late learns of no end", "stream", "events.ended"
+)
+def late_subscriber_miss(facts: Facts, look: Look) -> None:
+    accepted = {op.session for op in facts.of("send", part="late") if op.ok}
+    for stream in facts.of("stream", part="late"):
+        if stream.session not in accepted:
+            continue
+        events = facts.events.get(stream.said["stream"], ())
+        asked = [op for op in facts.of("turn", part="late") if op.session == stream.session]
+        look.tried()
+        if stream.outcome == "unknown" or any(op.said["is"] == "ended" for op in events):
+            continue
+        if not any(op.ok for op in asked):
+            what = "Neither the stream nor the turn tells the end."
+            look.found(stream.session, what, stream, *asked)
+
+
+@check(
+    "fan-out-miss", "S10", "T3", "two readers of one session are told different things", "stream"
+)
+def fan_out_miss(facts: Facts, look: Look) -> None:
+    """Until the last turn's end, for which both have waited: one of them left first."""
+    readers: dict[str, list[tuple[Op, tuple[Op, ...]]]] = defaultdict(list)
+    for stream, events in facts.whole():
+        if stream.part == "fan-out":
+            readers[stream.session or ""].append((stream, _to_the_end(events)))
+    for session, both in readers.items():
+        first, told = both[0]
+        for other, events in both[1:]:
+            look.tried()
+            if [_place(op) for op in told] != [_place(op) for op in events]:
+                missing = {_place(op) for op in told} ^ {_place(op) for op in events}
+                what = (
+                    f"{len(missing)} events came to one of two readers only, or in another order."
+                )
+                look.found(session, what, first, other)
+
+
+@check("unannounced-turn", "S3", "T3", "a reader is not told of a turn", "stream", "events.turn")
+def unannounced_turn(facts: Facts, look: Look) -> None:
+    """It was accepted while the reader listened, or was still under way when it was asked for
+    after that, and has ended since."""
+    asked: dict[str, list[Op]] = defaultdict(list)
+    for op in facts.of("turn", part="joined"):
+        if op.ok:
+            asked[str(op.turn)].append(op)
+    for stream, events in facts.whole():
+        told = {str(op.said["turn"]) for op in events}
+        joined = [
+            send for send in facts.turns_of(stream.session)
+            if send.began < stream.said["opened"]
+            and _ends_while(stream, asked[str(send.said["turn"])])
+        ]  # fmt: skip
+        for send in [*facts.sent_to(stream), *joined]:
+            look.tried()
+            if str(send.said["turn"]) not in told:
+                what = f"No event of {send.said['turn']} came to a reader of all of it."
+                look.found(stream.session, what, send, stream)
+
+
+@check(
+    "silent-stream", "S5", "T3", "a turn runs, and no byte comes for long", "stream", "slow turns"
+)
+def silent_stream(facts: Facts, look: Look) -> None:
+    look.lacks = f"no stream was read for {facts.limit('silence_seconds'):.0f} s"
+    for stream in facts.of("stream"):
+        silence, began = stream.said["silence"], set[str]()
+        for op in facts.events.get(stream.said["stream"], ()):
+            if op.said["is"] == "started":
+                began.add(op.said["turn"])
+            elif op.said["is"] == "ended":
+                began.discard(op.said["turn"])
+        if began:
+            continue  # whose end was not told, which is another fault
+        if stream.ended - stream.began < facts.limit("silence_seconds"):
+            continue
+        look.tried()
+        if silence > facts.limit("silence_seconds"):
+            look.found(stream.session, f"Nothing came for {silence:.0f} s.", stream)
+
+
+def _came_back(facts: Facts, session: str, last: Op | None) -> list[Op]:
+    """The request of the reader that was cut off with what it had last, as far as there is one."""
+    cursor = None if last is None else last.said["id"]
+    return [
+        op for op in facts.of("stream", part="cut")
+        if op.session == session and op.said["cursor"] is not None
+        and cursor in (None, op.said["cursor"])
+    ][:1]  # fmt: skip
+
+
+def _to_the_end(events: tuple[Op, ...]) -> tuple[Op, ...]:
+    ends = [number for number, op in enumerate(events) if op.said["is"] == "ended"]
+    return events[: ends[-1] + 1] if ends else events
+
+
+def _ends_while(stream: Op, asked: list[Op]) -> bool:
+    heard = [op.said["state"] for op in asked if op.began >= stream.said["opened"]]
+    return bool(heard) and heard[0] in ("queued", "running") and heard[-1] in ENDS
+
+
+def _place(op: Op) -> str:
+    """Which event it is; whether its content is the same is for sequence-reuse to judge."""
+    return op.reply if op.said["id"] is None else str(op.said["id"])
+
+
+def _joined(facts: Facts) -> Iterator[tuple[str, list[Op], list[Op]]]:
+    """A session, what an uncut reader was told of it from where another was first cut, and what
+    that one was told when it came back."""
+    whole: dict[str, list[Op]] = defaultdict(list)
+    joined: dict[str, list[Op]] = defaultdict(list)
+    cursors: dict[str, str] = {}
+    for number, stream in sorted(facts.streams.items()):
+        events = [op for op in facts.events.get(number, ()) if op.said["id"]]
+        if stream.part != "cut" or stream.session is None:
+            continue
+        if not stream.client.endswith("/cut"):
+            whole[stream.session] += events
+        elif stream.said["cursor"] is not None:
+            cursors.setdefault(stream.session, stream.said["cursor"])
+            joined[stream.session] += events
+    for session, cursor in cursors.items():
+        ids = [op.said["id"] for op in whole[session]]
+        if cursor in ids:
+            yield session, whole[session][ids.index(cursor) + 1 :], joined[session]
