@@ -567,7 +567,8 @@ def _crossed(final: Final, canary: str) -> Iterator[str]:
 
 
 def _marks(final: Final) -> Iterator[str]:
-    """An input, however often it was sent under one key, is accepted once."""
+    """An input is accepted once, however often it was sent under one key; without one it is sent
+    again only when nothing was stored."""
     marks = Counter[str]()
     for entry in final.log:
         if entry.kind in ("turn.queued", "turn.steered"):
@@ -576,7 +577,7 @@ def _marks(final: Final) -> Iterator[str]:
             if isinstance(event, TurnSteered) or event.when_busy != "steer":
                 marks[event.input["text"]] += 1
     for text, times in marks.items():
-        if times > 1 and "once" in text:
+        if times > 1:
             yield f"{final.key.session_id}: {text!r} was accepted {times} times"
 
 

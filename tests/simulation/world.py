@@ -6,17 +6,22 @@ import logging
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, Literal, TypeVar
 
 from tests.doubles import CountingIds
 from tests.runtime.rig import LoopClock, Rig
 from tests.simulation import checker
 from tests.simulation.agents import Stage, TracingTool, function_agent, model_agent
 from tests.simulation.checker import Read, Seen
+from tests.simulation.database import Database
 from tests.simulation.loop import Node, Simulation, simulate
+from tests.simulation.postgres import BUSY_SECONDS, LanedStore, modelled
 from tests.simulation.store import DicedStore, Recorder, Weather
 
 from sessile.adapters.memory import MemoryStore
+from sessile.adapters.postgres.connections import Patience
+from sessile.adapters.postgres.failures import UNKNOWN
 from sessile.core.context import Principal
 from sessile.core.errors import (
     SessileError,
@@ -32,6 +37,7 @@ from sessile.runtime.telemetry import Telemetry
 from sessile.settings import Settings
 
 T = TypeVar("T")
+Protocol = Literal["sqlite", "postgres"]
 Work = Callable[[Rig], Coroutine[Any, Any, T]]
 ACME = TenantId("acme")
 SETTINGS = Settings(
@@ -44,9 +50,12 @@ SETTINGS = Settings(
     tool_seconds_max=20.0,
     approval_seconds_max=3.0,
 )
+LEASE_MS = int(SETTINGS.lease_ttl_seconds * 1000)
 REST_SECONDS_MAX = 180.0
 CATCH_UP_SECONDS_MAX = 3.0
 """A sweep, an access check of a reader that stood still, and what they wait for the store."""
+LAST_WRITE_SECONDS = 1.0 + BUSY_SECONDS
+"""Of a caller that has gone, what it asked for last may be written until then."""
 STEPS_MAX = 400_000
 FATES = ("kill", "kill", "pause", "pause", "drain", "refuse", "start")
 POLICIES: tuple[WhenBusy, ...] = ("enqueue", "enqueue", "reject", "interrupt", "steer", "steer")
@@ -62,6 +71,11 @@ class Plant:
 
     memory: type[MemoryStore] = MemoryStore
     store: type[DicedStore] = DicedStore
+    """On SQLite."""
+    database: type[Database] = Database
+    """On PostgreSQL."""
+    protocol: Protocol | None = None
+    """None where the seed decides."""
     tool: type[TracingTool] = TracingTool
     settings: Settings = SETTINGS
     node: Callable[[Rig], None] = lambda _: None
@@ -92,7 +106,7 @@ def live(
         worlds.append(World(sim, plant or Plant(), tell))
         await worlds[0].run()
 
-    with (plant or Plant()).around(), _listening() as failed:
+    with modelled(), (plant or Plant()).around(), _listening() as failed:
         outcome = simulate(seed, main, steps_max=STEPS_MAX)
     worlds[0].seen.wrong.extend(failed)
     return worlds[0].judged(outcome.digest, outcome.steps, outcome.virtual_seconds)
@@ -164,10 +178,21 @@ class World:
         self._ids = CountingIds()
         self.memory = plant.memory(clock=self._clock)
         self.recorder = Recorder(self.memory, sim.loop)
+        self.database = plant.database(
+            self.memory,
+            self.recorder,
+            loop=sim.loop,
+            chance=sim.random,
+            weather=self.weather,
+            idle_seconds=Patience(LEASE_MS).statement_ms / 1000,
+        )
+        drawn: Protocol = self.chance.choice(("sqlite", "postgres"))
+        self.protocol = plant.protocol or drawn
         self._calm = True
         self._slow = False
         self._gates = False
         self._settling = False
+        self._stores: dict[str, DicedStore] = {}
         self._dead: dict[str, asyncio.Event] = {}
         self._cuts: set[asyncio.Timeout] = set()
         self._marks = 0
@@ -183,7 +208,8 @@ class World:
     async def run(self) -> None:
         self.weather.twice = self.chance.choice((0.0, 0.05, 0.3))
         self.weather.slow = self.chance.choice((0.0, 0.0, 0.02, 0.1))
-        self._slow = self.weather.slow > 0
+        lossy = self.protocol == "postgres" and self.weather.twice > 0
+        self._slow = self.weather.slow > 0 or lossy
         self.weather.hints_lost = self.chance.choice((0.0, 0.1, 1.0))
         self._gates = self.chance.random() < 0.4
         for _ in range(self.chance.randint(1, 3)):
@@ -195,12 +221,11 @@ class World:
             for key in self.keys:
                 for _ in range(self.chance.randint(1, 2)):
                     group.create_task(self._client(key))
-            going_on = [group.create_task(self._reader(each)) for each in self.readings]
-            if self._gates:
-                going_on += [group.create_task(self._approver(key)) for key in self.keys]
-            await self._until_settled(group, going_on)
+            readers = [group.create_task(self._reader(each)) for each in self.readings]
+            approvers = [group.create_task(self._approver(key)) for key in self.keys if self._gates]
+            await self._until_settled(group, readers, approvers)
         for rig in tuple(self.nodes):
-            await rig.stop()
+            await self._stop_node(rig)
 
     # -- nodes, and what befalls them
 
@@ -218,12 +243,11 @@ class World:
             self.plant.tool("asks.wire", idempotent=False, stage=self._stage),
         )
         agents = [function_agent(self._stage, tools), model_agent(self._stage, tools)]
+        store = self._stores[name] = self._store(process)
         rig = Rig(
             name=name,
             process=process,
-            store=self.plant.store(
-                self.recorder, loop=self.loop, chance=self.chance, weather=self.weather
-            ),
+            store=store,
             notifier=DicedWire(self, process),
             clock=self._clock,
             ids=self._ids,
@@ -250,14 +274,12 @@ class World:
             self.say(f"{fate} {rig.name}")
             match fate:
                 case "kill":
-                    self._gone(rig)
-                    rig.process.kill()
+                    self._kill(rig)
                 case "pause":
                     rig.process.pause(self.chance.choice((0.3, 1.5, 2.5, 6.0)))
                 case "drain":
                     self.nodes.remove(rig)
-                    await rig.stop()
-                    self._dead[rig.name].set()
+                    await self._stop_node(rig)
                 case "refuse":
                     self.weather.refused_with = self.chance.choice((StorageBusy, StorageFull))
                     seconds = self.chance.choice((0.2, 1.0, 3.0))
@@ -268,15 +290,39 @@ class World:
                 await asyncio.sleep(self.chance.random() * 3)
                 await self._start_node()
 
-    def _gone(self, rig: Rig) -> None:
+    def _store(self, process: Node) -> DicedStore:
+        kind = self.plant.store if self.protocol == "sqlite" else LanedStore
+        store = kind(self.recorder, loop=self.loop, chance=self.chance, weather=self.weather)
+        if isinstance(store, LanedStore):
+            store.lay(self.database, process, lease_ms=LEASE_MS)
+        return store
+
+    def _kill(self, rig: Rig) -> None:
         self.nodes.remove(rig)
         self._dead[rig.name].set()
+        rig.process.kill()
+        self.database.later(
+            partial(self.database.lost, rig.process), self.weather.seconds(self.chance)
+        )
+
+    async def _stop_node(self, rig: Rig) -> None:
+        """As the server stops: the store last, when nobody asks any more."""
+        await rig.stop()
+        self._dead[rig.name].set()
+        await asyncio.sleep(0.001)
+        store = self._stores.pop(rig.name)
+        if isinstance(store, LanedStore):
+            await store.stop()
 
     async def _until_settled(
-        self, group: asyncio.TaskGroup, going_on: list[asyncio.Task[None]]
+        self,
+        group: asyncio.TaskGroup,
+        readers: list[asyncio.Task[None]],
+        approvers: list[asyncio.Task[None]],
     ) -> None:
         """Clients have had their say, and nothing befalls any more: it has to come to rest, and
         readers that are cut no more have to get the rest."""
+        going_on = [*readers, *approvers]
         await asyncio.wait([task for task in group._tasks if task not in going_on])
         self.weather.slow = 0.0
         end = self.loop.time() + REST_SECONDS_MAX
@@ -284,6 +330,10 @@ class World:
         while self.loop.time() < end and rests < 6:
             await asyncio.sleep(0.5)
             rests = rests + 1 if self._at_rest() else 0
+        for task in approvers:
+            task.cancel()
+        if approvers:
+            await asyncio.sleep(LAST_WRITE_SECONDS)
         self._settling = True
         for cut in self._cuts:
             if not cut.expired():
@@ -293,7 +343,7 @@ class World:
             await asyncio.sleep(0.1)
         for each in self.readings:
             each.ended = True
-        for task in going_on:
+        for task in readers:
             task.cancel()
 
     def _at_rest(self) -> bool:
@@ -332,8 +382,7 @@ class World:
         number = len(self.keys)
         principal = Principal(tenant_id=ACME, user_id=UserId(f"user_{number}"))
         assistant = self.chance.choice(("function", "model"))
-        opened = await self.ask(lambda rig: rig.sessions.open(principal, assistant=assistant))
-        key = opened.found.head.key
+        key = await self._opened(principal, assistant)
         self.keys.append(key)
         self.turns[key] = []
         canary = f"canary-{number}-"
@@ -341,6 +390,17 @@ class World:
         self._stage.canaries[key.session_id] = canary
         for reader in range(self.chance.randint(0, 2)):
             self.readings.append(Reading(f"reader {reader}", key, self.chance.choice((0, 0, 1))))
+
+    async def _opened(self, principal: Principal, assistant: str) -> SessionKey:
+        """Of an open whose outcome is not known a session may be left that nobody uses."""
+        while True:
+            try:
+                opened = await self.ask(
+                    lambda rig: rig.sessions.open(principal, assistant=assistant)
+                )
+                return opened.found.head.key
+            except StorageBusy:
+                await asyncio.sleep(0.1)
 
     async def _client(self, key: SessionKey) -> None:
         principal = Principal(tenant_id=ACME, user_id=UserId(f"user_{self.keys.index(key)}"))
@@ -404,13 +464,16 @@ class World:
     async def _patiently(
         self, work: Callable[[Rig], Coroutine[Any, Any, None]], *, once: bool
     ) -> None:
-        """A client that may ask again does so, elsewhere."""
+        """A client that may ask again does so, elsewhere: with a key always, without one where it
+        is told that nothing was stored."""
         for _ in range(3):
             hurried = self.chance.random() < 0.2
             try:
                 async with asyncio.timeout(self.chance.random() * 0.01 if hurried else None):
                     return await self.ask(work)
-            except (StorageBusy, StorageFull):
+            except (StorageBusy, StorageFull) as refused:
+                if not once and str(refused) == UNKNOWN:
+                    return None
                 await asyncio.sleep(0.5)
             except (Cut, TimeoutError):
                 if not once:
@@ -480,7 +543,7 @@ class World:
     # -- readers
 
     async def _reader(self, reading: Reading) -> None:
-        number = int(reading.key.session_id.removeprefix("ses_")) - 1
+        number = self.keys.index(reading.key)
         principal = Principal(tenant_id=ACME, user_id=UserId(f"user_{number}"))
 
         async def follow(rig: Rig) -> None:
