@@ -10,7 +10,8 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextvars import Context
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 from asyncpg import exceptions as pg
 from tests.simulation.loop import Node
@@ -57,13 +58,13 @@ class Backend:
     """For the recorder, once it is committed: whose appends and ends it has written."""
 
 
-class _Wait(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class _Wait:
     """Of a statement that has some of its locks. The first of `keys` is what it waits for."""
 
     backend: Backend
     keys: Sequence[SessionKey]
     had: Callable[[Exception | None], None]
-    timer: asyncio.TimerHandle
 
 
 class Database:
@@ -139,15 +140,9 @@ class Database:
             if holder is None or holder is backend or self.expired(holder):
                 self._holders[left.pop(0)] = backend
                 continue
-            wait = _Wait(
-                backend,
-                left,
-                had,
-                self.loop.call_later(
-                    backend.lock_seconds, lambda: self._give_up(wait), context=OUTSIDE.copy()
-                ),
-            )
+            wait = _Wait(backend, left, had)
             self._waits.setdefault(left[0], deque()).append(wait)
+            self.later(partial(self._give_up, wait), backend.lock_seconds)
             return
         had(None)
 
@@ -157,9 +152,10 @@ class Database:
         return holder is not None and holder is not by and not self.expired(holder)
 
     def _give_up(self, wait: _Wait) -> None:
-        queue = self._waits.get(wait.keys[0], ())
-        if wait in queue:
-            self._waits[wait.keys[0]].remove(wait)
+        for queue in self._waits.values():
+            if wait not in queue:
+                continue
+            queue.remove(wait)
             wait.had(pg.LockNotAvailableError("canceling statement due to lock timeout"))
 
     def free(self, backend: Backend) -> None:
@@ -174,7 +170,6 @@ class Database:
         queue = self._waits.get(key)
         while queue and key not in self._holders:
             wait = queue.popleft()
-            wait.timer.cancel()
             if not wait.backend.gone:
                 self.lock(wait.backend, wait.keys, wait.had)
 
@@ -278,7 +273,8 @@ class Database:
         self.lock(backend, sorted(gathered.born), had)
 
     def _write(self, backend: Backend, gathered: Gathered) -> None:
-        assert not gathered.deleted and not gathered.forks, "no world does that"
+        assert not gathered.deleted
+        assert not gathered.forks
         for key, known in gathered.born.items():
             assert known.session is not None
             if key in self.memory._kept:

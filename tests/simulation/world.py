@@ -5,6 +5,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import Context
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, TypeVar
@@ -54,9 +55,12 @@ LEASE_MS = int(SETTINGS.lease_ttl_seconds * 1000)
 REST_SECONDS_MAX = 180.0
 CATCH_UP_SECONDS_MAX = 3.0
 """A sweep, an access check of a reader that stood still, and what they wait for the store."""
+RESTS = 4
+"""So many times, half a second apart, nothing is left to do."""
 LAST_WRITE_SECONDS = 1.0 + BUSY_SECONDS
 """Of a caller that has gone, what it asked for last may be written until then."""
 STEPS_MAX = 400_000
+TIMES = (0, 0, 1, 2, 3, 4)
 FATES = ("kill", "kill", "pause", "pause", "drain", "refuse", "start")
 POLICIES: tuple[WhenBusy, ...] = ("enqueue", "enqueue", "reject", "interrupt", "steer", "steer")
 
@@ -78,6 +82,11 @@ class Plant:
     """None where the seed decides."""
     tool: type[TracingTool] = TracingTool
     settings: Settings = SETTINGS
+    crash_at: int | None = None
+    """Nothing befalls the nodes, but that one dies at this call of the store or the bus, from 1 on;
+    0 to die at none."""
+    crash_sent: bool = False
+    """The call is sent before the node dies."""
     node: Callable[[Rig], None] = lambda _: None
     """What is done to each node before it begins."""
     around: Callable[[], AbstractContextManager[object]] = nullcontext
@@ -91,6 +100,8 @@ class Story:
     faults: tuple[str, ...]
     digest: str
     steps: int
+    calls: int
+    """Of the store and the bus, by all nodes."""
     virtual_seconds: float
     ends: tuple[str, ...]
     logs: tuple[tuple[Entry, ...], ...]
@@ -135,6 +146,8 @@ class DicedWire:
         self._process = process
 
     def publish(self, hint: Hint) -> None:
+        if self._world.called(self._process):
+            return
         chance, weather = self._world.chance, self._world.weather
         for process, listener in tuple(self._world.ears):
             if process is self._process:
@@ -196,6 +209,7 @@ class World:
         self._dead: dict[str, asyncio.Event] = {}
         self._cuts: set[asyncio.Timeout] = set()
         self._marks = 0
+        self._calls = 0
         self._born = 0
         self._stage = Stage(
             loop=sim.loop,
@@ -266,7 +280,7 @@ class World:
         return rig
 
     async def _befall(self) -> None:
-        for _ in range(self.chance.choice((0, 0, 1, 2, 3, 4))):
+        for _ in range(0 if self.plant.crash_at is not None else self.chance.choice(TIMES)):
             await asyncio.sleep(self.chance.random() * 4)
             self._calm = False
             fate = self.chance.choice(FATES)
@@ -292,7 +306,13 @@ class World:
 
     def _store(self, process: Node) -> DicedStore:
         kind = self.plant.store if self.protocol == "sqlite" else LanedStore
-        store = kind(self.recorder, loop=self.loop, chance=self.chance, weather=self.weather)
+        store = kind(
+            self.recorder,
+            loop=self.loop,
+            chance=self.chance,
+            weather=self.weather,
+            called=partial(self.called, process),
+        )
         if isinstance(store, LanedStore):
             store.lay(self.database, process, lease_ms=LEASE_MS)
         return store
@@ -304,6 +324,23 @@ class World:
         self.database.later(
             partial(self.database.lost, rig.process), self.weather.seconds(self.chance)
         )
+
+    def called(self, process: Node) -> bool:
+        """Some node calls the store or the bus. Whether it dies before that is sent."""
+        self._calls += 1
+        if self._calls != self.plant.crash_at:
+            return False
+        for rig in [each for each in self.nodes if each.process is process]:
+            self._calm = False
+            self.say(f"{rig.name} dies at call {self._calls}")
+            self._kill(rig)
+            self.loop.create_task(self._replace(), context=Context())
+            return not self.plant.crash_sent
+        return False
+
+    async def _replace(self) -> None:
+        await asyncio.sleep(self.chance.random() * 3)
+        await self._start_node()
 
     async def _stop_node(self, rig: Rig) -> None:
         """As the server stops: the store last, when nobody asks any more."""
@@ -327,7 +364,7 @@ class World:
         self.weather.slow = 0.0
         end = self.loop.time() + REST_SECONDS_MAX
         rests = 0
-        while self.loop.time() < end and rests < 6:
+        while self.loop.time() < end and rests < RESTS:
             await asyncio.sleep(0.5)
             rests = rests + 1 if self._at_rest() else 0
         for task in approvers:
@@ -399,7 +436,7 @@ class World:
                     lambda rig: rig.sessions.open(principal, assistant=assistant)
                 )
                 return opened.found.head.key
-            except StorageBusy:
+            except (StorageBusy, Cut):
                 await asyncio.sleep(0.1)
 
     async def _client(self, key: SessionKey) -> None:
@@ -599,6 +636,7 @@ class World:
             faults=tuple(faults),
             digest=whole.hexdigest(),
             steps=steps,
+            calls=self._calls,
             virtual_seconds=seconds,
             ends=tuple(end for final in finals.values() for end in checker.ends_of(final.log)),
             logs=tuple(final.log for final in finals.values()),
