@@ -1,7 +1,9 @@
 """`python -m tests.simulation --seed 7`: one world, told as it happens, and its logs."""
 
 import argparse
+import os
 import sys
+import time
 from dataclasses import replace
 
 from tests.simulation.mutants import MUTANTS
@@ -12,7 +14,7 @@ from tests.simulation.world import Plant, Story, live
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seed", type=int, help="tell this world")
-    parser.add_argument("--from", type=int, default=0, dest="first", help="else: worlds from here")
+    parser.add_argument("--from", type=int, dest="first", help="else: worlds from here on")
     parser.add_argument("--count", type=int, default=1000, help="this many worlds")
     parser.add_argument("--fault", choices=sorted(MUTANTS), help="with this fault planted")
     parser.add_argument("--protocol", choices=("sqlite", "postgres"), help="else the seed's")
@@ -21,7 +23,9 @@ def main() -> int:
     parser.add_argument("--crashes", action="store_true", help="--seed, and a death at every call")
     parser.add_argument("--find", metavar="K/N", help="the K-th of N parts of the planted faults")
     parser.add_argument("--soak", type=float, metavar="HOURS", help="worlds, until one has a fault")
-    parser.add_argument("--workers", type=int, default=1, help="processes, of --soak")
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, help="processes, of --soak"
+    )
     given = parser.parse_args()
     plant = MUTANTS[given.fault] if given.fault else Plant()
     plant = replace(
@@ -31,7 +35,8 @@ def main() -> int:
         crash_sent=given.crash_sent,
     )
     if given.soak is not None:
-        return soak(given.first, hours=given.soak, workers=given.workers)
+        first = int(time.time()) if given.first is None else given.first
+        return soak(first, hours=given.soak, workers=given.workers)
     if given.find is not None:
         part, parts = map(int, given.find.split("/"))
         return find(sorted(MUTANTS)[part - 1 :: parts])
@@ -39,7 +44,7 @@ def main() -> int:
         return crashes(given.seed or 0, plant)
     if given.seed is not None:
         return _tell(live(given.seed, plant, tell=say))
-    return search(given.first, given.count, plant)
+    return search(given.first or 0, given.count, plant)
 
 
 def _tell(story: Story) -> int:

@@ -136,6 +136,12 @@ def test_what_befalls_a_lane_of_postgresql_happens_in_the_worlds() -> None:
     }
 
 
+def test_the_page_names_each_planted_fault() -> None:
+    page = (ROOT / "docs" / "simulation.md").read_text(encoding="utf-8")
+
+    assert re.findall(r"^- (.+)$", page.split("## Faults that are planted")[1], re.M) == [*MUTANTS]
+
+
 @contextmanager
 def counted(happened: Counter[str]) -> Iterator[None]:
     originals = Lane._answer_apart, Lane.put, Transaction.stands, Database.lock, Database.expired
