@@ -17,7 +17,9 @@ def main() -> int:
     parser.add_argument("--from", type=int, dest="first", help="else: worlds from here on")
     parser.add_argument("--count", type=int, default=1000, help="this many worlds")
     parser.add_argument("--fault", choices=sorted(MUTANTS), help="with this fault planted")
-    parser.add_argument("--protocol", choices=("sqlite", "postgres"), help="else the seed's")
+    parser.add_argument(
+        "--protocol", choices=("memory", "sqlite", "postgres"), help="else the seed's"
+    )
     parser.add_argument("--crash-at", type=int, help="a node dies at this call, and nothing else")
     parser.add_argument("--crash-sent", action="store_true", help="when the call is sent")
     parser.add_argument("--crashes", action="store_true", help="--seed, and a death at every call")

@@ -1,4 +1,4 @@
-"""PostgreSQL's end of the connections: rows that are locked, and transactions that hold or do not.
+"""The database's end of the connections: rows that are locked, transactions that hold or do not.
 
 What is committed stands in a MemoryStore, where the checker looks for it. It runs outside of every
 node, and each of its steps in one piece; what waits, waits for a lock.
@@ -266,13 +266,14 @@ class Database:
     def write(self, backend: Backend, gathered: Gathered, answer: Answer) -> None:
         def had(error: Exception | None) -> None:
             try:
-                answer(error or self._write(backend, gathered))
+                answer(error or self.insert(backend, gathered))
             except pg.UniqueViolationError as taken:
                 answer(taken)
 
         self.lock(backend, sorted(gathered.born), had)
 
-    def _write(self, backend: Backend, gathered: Gathered) -> None:
+    def insert(self, backend: Backend, gathered: Gathered) -> None:
+        """Raises UniqueViolationError."""
         assert not gathered.deleted
         assert not gathered.forks
         for key, known in gathered.born.items():

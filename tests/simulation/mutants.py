@@ -3,18 +3,21 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from sqlite3 import OperationalError
 from typing import Any
 from unittest.mock import patch
 
 from tests.simulation.database import Answer, Backend, Database
 from tests.simulation.faults import FAULTS, FenceRemoved, StepsUnchecked
 from tests.simulation.postgres import Connection
+from tests.simulation.sqlite import File
 from tests.simulation.world import Plant
 
 from sessile.adapters.memory import MemoryStore
 from sessile.adapters.postgres.transaction import Transaction
 from sessile.adapters.sql.gathered import Gathered
 from sessile.adapters.sql.jobs import Appended
+from sessile.adapters.sqlite.writer import Writer
 from sessile.core import attempts
 from sessile.core.commands import Command, View
 from sessile.core.events import Entry, Event, MessageAdded, MessageDelta
@@ -123,7 +126,37 @@ def believes_its_memory() -> Iterator[None]:
         yield
 
 
-# The SQLite store -------------------------------------------------------------------------------
+# The SQLite store, and any store ----------------------------------------------------------------
+
+
+@contextmanager
+def remembers_what_failed() -> Iterator[None]:
+    """What is known of sessions is kept when the transaction is rolled back."""
+
+    def roll_back(self: Writer, original: Any = Writer._roll_back) -> None:
+        hot = dict(self._hot)
+        original(self)
+        self._hot.update(hot)
+
+    with patch.object(Writer, "_roll_back", roll_back):
+        yield
+
+
+@contextmanager
+def always_committed() -> Iterator[None]:
+    """A commit for which there is no room counts as done."""
+    original = File.execute
+
+    def execute(self: File, sql: str) -> None:
+        try:
+            original(self, sql)
+        except OperationalError:
+            if sql != "COMMIT":
+                raise
+            self.database.roll_back(self.backend)
+
+    with patch.object(File, "execute", execute):
+        yield
 
 
 class ForgetsKeys(MemoryStore):
@@ -272,11 +305,18 @@ POSTGRES: dict[str, Plant] = {
     "postgres: unseen commit taken for done": Plant(around=always_done),
     "postgres: memory of a lane not compared with the head": Plant(around=believes_its_memory),
 }
+SQLITE: dict[str, Plant] = {
+    "sqlite: key not written with its turn": Plant(database=ForgetsAnswers),
+    "sqlite: turns not written with their entries": Plant(database=CommitsLess),
+    "sqlite: memory kept of a batch that failed": Plant(around=remembers_what_failed),
+    "sqlite: commit that failed taken for done": Plant(around=always_committed),
+}
 MUTANTS: dict[str, Plant] = {
-    **{name: replace(plant, protocol=plant.protocol or "sqlite") for name, plant in FAULTS.items()},
+    **{name: replace(plant, protocol=plant.protocol or "memory") for name, plant in FAULTS.items()},
     **{name: replace(plant, protocol="postgres") for name, plant in POSTGRES.items()},
-    "key not kept": Plant(memory=ForgetsKeys, protocol="sqlite"),
-    "turns of lost nodes not swept": Plant(memory=SweepsTheQueuesOnly, protocol="sqlite"),
+    **{name: replace(plant, protocol="sqlite") for name, plant in SQLITE.items()},
+    "key not kept": Plant(memory=ForgetsKeys, protocol="memory"),
+    "turns of lost nodes not swept": Plant(memory=SweepsTheQueuesOnly, protocol="memory"),
     "message of a lost attempt left open": Plant(around=lambda: closing_is(leaves_it_open)),
     "call of a lost attempt run again": Plant(around=lambda: closing_is(calls_again)),
     "steered input delivered again": Plant(around=steers_again),

@@ -277,13 +277,14 @@ class Recorded(transaction.Transaction):
         answers = await super().answer(jobs)
         connection: Any = self._connection
         for job, answer in zip(jobs, answers, strict=True):
-            holding = _holding(job)
+            holding = holding_of(job)
             if holding is not None and isinstance(answer, Committed):
                 connection.backend.notes.append((holding, answer.entries))
         return answers
 
 
-def _holding(job: Job) -> Holding | None:
+def holding_of(job: Job) -> Holding | None:
+    """Under which fence it writes, if under any."""
     if isinstance(job, Asked):
         command = job.command
         return command.holding if isinstance(command, FinishTurn | AwaitTurn) else None

@@ -12,12 +12,13 @@ from typing import Any, Literal, TypeVar
 
 from tests.doubles import CountingIds
 from tests.runtime.rig import LoopClock, Rig
-from tests.simulation import checker
+from tests.simulation import checker, postgres, sqlite
 from tests.simulation.agents import Stage, TracingTool, function_agent, model_agent
 from tests.simulation.checker import Read, Seen
 from tests.simulation.database import Database
 from tests.simulation.loop import Node, Simulation, simulate
-from tests.simulation.postgres import BUSY_SECONDS, LanedStore, modelled
+from tests.simulation.postgres import BUSY_SECONDS, LanedStore
+from tests.simulation.sqlite import WriterStore
 from tests.simulation.store import DicedStore, Recorder, Weather
 
 from sessile.adapters.memory import MemoryStore
@@ -38,7 +39,8 @@ from sessile.runtime.telemetry import Telemetry
 from sessile.settings import Settings
 
 T = TypeVar("T")
-Protocol = Literal["sqlite", "postgres"]
+Protocol = Literal["memory", "sqlite", "postgres"]
+PROTOCOLS: tuple[Protocol, ...] = ("memory", "memory", "sqlite", "postgres", "postgres")
 Work = Callable[[Rig], Coroutine[Any, Any, T]]
 ACME = TenantId("acme")
 SETTINGS = Settings(
@@ -75,9 +77,9 @@ class Plant:
 
     memory: type[MemoryStore] = MemoryStore
     store: type[DicedStore] = DicedStore
-    """On SQLite."""
+    """On memory: of the port, whatever it is on."""
     database: type[Database] = Database
-    """On PostgreSQL."""
+    """On SQLite and PostgreSQL."""
     protocol: Protocol | None = None
     """None where the seed decides."""
     tool: type[TracingTool] = TracingTool
@@ -117,7 +119,12 @@ def live(
         worlds.append(World(sim, plant or Plant(), tell))
         await worlds[0].run()
 
-    with modelled(), (plant or Plant()).around(), _listening() as failed:
+    with (
+        postgres.modelled(),
+        sqlite.modelled(),
+        (plant or Plant()).around(),
+        _listening() as failed,
+    ):
         outcome = simulate(seed, main, steps_max=STEPS_MAX)
     worlds[0].seen.wrong.extend(failed)
     return worlds[0].judged(outcome.digest, outcome.steps, outcome.virtual_seconds)
@@ -158,6 +165,7 @@ class DicedWire:
             for _ in range(2 if chance.random() < weather.hints_repeated else 1):
                 told = replace(hint, entries=()) if chance.random() < weather.hints_bare else hint
                 seconds = weather.hints_seconds * chance.random()
+                seconds *= 100 if chance.random() < weather.slow else 1
                 self._world.loop.call_later(seconds, listener, told, context=process.context())
 
     def listen(self, listener: Callable[[Hint], None]) -> Callable[[], None]:
@@ -199,7 +207,7 @@ class World:
             weather=self.weather,
             idle_seconds=Patience(LEASE_MS).statement_ms / 1000,
         )
-        drawn: Protocol = self.chance.choice(("sqlite", "postgres"))
+        drawn: Protocol = self.chance.choice(PROTOCOLS)
         self.protocol = plant.protocol or drawn
         self._calm = True
         self._slow = False
@@ -227,7 +235,8 @@ class World:
         self.weather.hints_lost = self.chance.choice((0.0, 0.1, 1.0))
         self._gates = self.chance.random() < 0.4
         for _ in range(self.chance.randint(1, 3)):
-            await self._start_node()
+            if self._may_start():
+                await self._start_node()
         for _ in range(self.chance.randint(1, 2)):
             await self._open()
         async with asyncio.TaskGroup() as group:
@@ -298,15 +307,21 @@ class World:
                     self.weather.refused_with = self.chance.choice((StorageBusy, StorageFull))
                     seconds = self.chance.choice((0.2, 1.0, 3.0))
                     self.weather.refused_until_seconds = self.loop.time() + seconds
-                case _:
+                case _ if self._may_start():
                     await self._start_node()
+                case _:
+                    pass
             if not self.nodes:
                 await asyncio.sleep(self.chance.random() * 3)
                 await self._start_node()
 
+    def _may_start(self) -> bool:
+        """A file of SQLite is one process's."""
+        return self.protocol != "sqlite" or not self.nodes
+
     def _store(self, process: Node) -> DicedStore:
-        kind = self.plant.store if self.protocol == "sqlite" else LanedStore
-        store = kind(
+        kinds = {"memory": self.plant.store, "sqlite": WriterStore, "postgres": LanedStore}
+        store = kinds[self.protocol](
             self.recorder,
             loop=self.loop,
             chance=self.chance,
@@ -315,6 +330,8 @@ class World:
         )
         if isinstance(store, LanedStore):
             store.lay(self.database, process, lease_ms=LEASE_MS)
+        if isinstance(store, WriterStore):
+            store.open(self.database, process)
         return store
 
     def _kill(self, rig: Rig) -> None:
@@ -340,7 +357,8 @@ class World:
 
     async def _replace(self) -> None:
         await asyncio.sleep(self.chance.random() * 3)
-        await self._start_node()
+        if self._may_start():
+            await self._start_node()
 
     async def _stop_node(self, rig: Rig) -> None:
         """As the server stops: the store last, when nobody asks any more."""
@@ -348,7 +366,7 @@ class World:
         self._dead[rig.name].set()
         await asyncio.sleep(0.001)
         store = self._stores.pop(rig.name)
-        if isinstance(store, LanedStore):
+        if isinstance(store, LanedStore | WriterStore):
             await store.stop()
 
     async def _until_settled(
