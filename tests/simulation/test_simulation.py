@@ -26,6 +26,7 @@ from sessile.adapters.postgres.transaction import Transaction
 
 WORLDS = 10_000
 WORLDS_A_TEST = 500
+pytestmark = pytest.mark.timeout(300)
 PARTS = 6
 ROOT = Path(__file__).parents[2]
 
