@@ -4,6 +4,7 @@ What lives many worlds does so in a process of its own, which measures no covera
 more than twice as long.
 """
 
+import asyncio
 import json
 import re
 import subprocess
@@ -16,13 +17,18 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from tests.runtime.rig import LoopClock
 from tests.simulation.database import Database
+from tests.simulation.loop import Simulation, simulate
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.search import SEEDS_TO_FIND_A_FAULT_IN_MAX
+from tests.simulation.store import Recorder, Weather
 from tests.simulation.world import Plant, live
 
+from sessile.adapters.memory import MemoryStore
 from sessile.adapters.postgres.lanes import Lane
 from sessile.adapters.postgres.transaction import Transaction
+from sessile.core.ids import SessionId, SessionKey, TenantId
 
 WORLDS = 10_000
 WORLDS_A_TEST = 500
@@ -131,10 +137,40 @@ def test_what_befalls_a_lane_of_postgresql_happens_in_the_worlds() -> None:
         "a batch taken apart",
         "a job waits aside",
         "a lock is given up",
-        "a transaction stands still too long",
         "a commit that nobody saw stands",
         "a commit that nobody saw does not stand",
     }
+
+
+@pytest.mark.parametrize(("stands_still_seconds", "has"), [(0.3, False), (1.0, True)])
+def test_who_stands_still_in_a_transaction_for_too_long_loses_its_locks(
+    stands_still_seconds: float, has: bool
+) -> None:
+    """What the worlds seldom come to: a node that is paused in the midst of one."""
+    key = SessionKey(TenantId("acme"), SessionId("ses_1"))
+
+    async def main(sim: Simulation) -> bool:
+        memory = MemoryStore(clock=LoopClock(sim.loop))
+        database = Database(
+            memory,
+            Recorder(memory, sim.loop),
+            loop=sim.loop,
+            chance=sim.random,
+            weather=Weather(),
+            idle_seconds=0.8,
+        )
+        first = database.serve(sim.node("first"), lock_seconds=0.25)
+        second = database.serve(sim.node("second"), lock_seconds=0.25)
+        database.begin(first)
+        database.lock(first, [key], lambda _: None)
+        await asyncio.sleep(stands_still_seconds)
+        had: list[Exception | None] = []
+        database.lock(second, [key], had.append)
+        await asyncio.sleep(0.3)
+        assert first.gone == has
+        return had == [None]
+
+    assert simulate(0, main).result == has
 
 
 def test_the_page_names_each_planted_fault() -> None:
@@ -145,8 +181,7 @@ def test_the_page_names_each_planted_fault() -> None:
 
 @contextmanager
 def counted(happened: Counter[str]) -> Iterator[None]:
-    originals = Lane._answer_apart, Lane.put, Transaction.stands, Database.lock, Database.expired
-    apart, put, stands, lock, expired = originals
+    apart, put, stands, lock = Lane._answer_apart, Lane.put, Transaction.stands, Database.lock
 
     async def counted_apart(self: Lane, callers: Any, error: Exception) -> None:
         happened["a batch taken apart"] += 1
@@ -171,16 +206,10 @@ def counted(happened: Counter[str]) -> Iterator[None]:
 
         lock(self, backend, keys, counted_had)
 
-    def counted_expired(self: Database, backend: Any) -> bool:
-        answer = expired(self, backend)
-        happened["a transaction stands still too long"] += answer
-        return answer
-
     with (
         patch.object(Lane, "_answer_apart", counted_apart),
         patch.object(Lane, "put", counted_put),
         patch.object(Transaction, "stands", counted_stands),
         patch.object(Database, "lock", counted_lock),
-        patch.object(Database, "expired", counted_expired),
     ):
         yield
