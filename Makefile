@@ -43,6 +43,9 @@ bench: .venv/stamp ## measure
 chaos: .venv/stamp ## kill, pause and cut off nodes for longer; CHAOS="--seed 7 --seconds 600"
 	$(BIN)/python -m tests.chaos $(CHAOS)
 
+soak: .venv/stamp ## live simulated worlds for 8 hours; SOAK="0.5 --from 70000": so many, from this seed on
+	$(BIN)/python -m tests.simulation --soak $(or $(SOAK),8)
+
 fuzz: .venv/stamp ## as many times the malformed inputs of CI; FUZZ=50
 	FUZZ=$(or $(FUZZ),20) $(BIN)/python -m $(PYTEST) --timeout 36000 tests/fuzz
 
@@ -54,4 +57,4 @@ clean: ## remove .venv and what the tools left behind
 	rm -rf .venv build dist htmlcov .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help serve venv test check bench chaos fuzz format clean
+.PHONY: help serve venv test check bench chaos soak fuzz format clean

@@ -1,24 +1,52 @@
 """`python -m tests.simulation --seed 7`: one world, told as it happens, and its logs."""
 
 import argparse
+import os
 import sys
 import time
+from dataclasses import replace
 
-from tests.simulation.faults import FAULTS
+from tests.simulation.mutants import MUTANTS
+from tests.simulation.search import crashes, find, say, search, soak
 from tests.simulation.world import Plant, Story, live
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seed", type=int, help="tell this world")
-    parser.add_argument("--from", type=int, default=0, dest="first", help="else: worlds from here")
+    parser.add_argument("--from", type=int, dest="first", help="else: worlds from here on")
     parser.add_argument("--count", type=int, default=1000, help="this many worlds")
-    parser.add_argument("--fault", choices=sorted(FAULTS), help="with this fault planted")
+    parser.add_argument("--fault", choices=sorted(MUTANTS), help="with this fault planted")
+    parser.add_argument(
+        "--protocol", choices=("memory", "sqlite", "postgres"), help="else the seed's"
+    )
+    parser.add_argument("--crash-at", type=int, help="a node dies at this call, and nothing else")
+    parser.add_argument("--crash-sent", action="store_true", help="when the call is sent")
+    parser.add_argument("--crashes", action="store_true", help="--seed, and a death at every call")
+    parser.add_argument("--find", metavar="K/N", help="the K-th of N parts of the planted faults")
+    parser.add_argument("--soak", type=float, metavar="HOURS", help="worlds, until one has a fault")
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, help="processes, of --soak"
+    )
     given = parser.parse_args()
-    plant = FAULTS[given.fault] if given.fault else Plant()
+    plant = MUTANTS[given.fault] if given.fault else Plant()
+    plant = replace(
+        plant,
+        protocol=given.protocol or plant.protocol,
+        crash_at=given.crash_at,
+        crash_sent=given.crash_sent,
+    )
+    if given.soak is not None:
+        first = int(time.time()) if given.first is None else given.first
+        return soak(first, hours=given.soak, workers=given.workers)
+    if given.find is not None:
+        part, parts = map(int, given.find.split("/"))
+        return find(sorted(MUTANTS)[part - 1 :: parts])
+    if given.crashes:
+        return crashes(given.seed or 0, plant)
     if given.seed is not None:
         return _tell(live(given.seed, plant, tell=say))
-    return _search(given.first, given.count, plant)
+    return search(given.first or 0, given.count, plant)
 
 
 def _tell(story: Story) -> int:
@@ -30,25 +58,6 @@ def _tell(story: Story) -> int:
     say(f"\n{story.steps} steps, {story.virtual_seconds:.3f} s, digest {story.digest}")
     say("\n".join(story.faults) or "nothing found")
     return 1 if story.faults else 0
-
-
-def _search(first: int, count: int, plant: Plant) -> int:
-    began, found = time.monotonic(), 0
-    for seed in range(first, first + count):
-        try:
-            faults = live(seed, plant).faults
-        except Exception as error:  # noqa: BLE001  a world that breaks is a find, too
-            faults = (repr(error),)
-        if faults:
-            found += 1
-            say(f"seed {seed}: {faults[0]}")
-    seconds = time.monotonic() - began
-    say(f"{count} worlds, {found} with faults, {count / seconds:.1f} a second")
-    return 1 if found else 0
-
-
-def say(line: str = "") -> None:
-    sys.stdout.write(f"{line}\n")
 
 
 if __name__ == "__main__":

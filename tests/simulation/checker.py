@@ -7,6 +7,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 
 from sessile.adapters.memory import MemoryStore
 from sessile.core import codec
@@ -60,6 +61,7 @@ ASKING = frozenset({"asks.pay", "asks.recall", "asks.wire"})
 GRANT_OF = {"needs.refund": "refund", "asks.wire": "money"}
 """The tools that need a grant, and which."""
 HISTORY_ENTRIES_MAX = Settings().history_entries_max
+_decoded = lru_cache(maxsize=4096)(codec.decode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ def faults_of_log(final: Final, fences: Mapping[int, int], *, ended: bool = True
     faults = list(_numbering(final.log))
     if faults:
         return [f"{final.key.session_id}: {fault}" for fault in faults]
-    events = [codec.decode(entry) for entry in final.log]
+    events = [_decoded(entry) for entry in final.log]
     for entry, event in zip(final.log, events, strict=True):
         walk.step(entry, event)
     faults += walk.faults
@@ -132,7 +134,7 @@ def _rows(final: Final, events: list[Event]) -> Iterator[str]:
     for kept, folded in zip(
         final.turns, sorted(turns.values(), key=lambda turn: turn.position), strict=False
     ):
-        if _shown(kept) != _shown(folded):
+        if kept != folded and _shown(kept) != _shown(folded):
             yield f"the turn row is {kept}, the log says {folded}"
     if len(final.turns) != len(turns):
         yield f"{len(final.turns)} turn rows, {len(turns)} turns in the log"
@@ -565,23 +567,24 @@ def _crossed(final: Final, canary: str) -> Iterator[str]:
 
 
 def _marks(final: Final) -> Iterator[str]:
-    """An input, however often it was sent under one key, is accepted once."""
+    """An input is accepted once, however often it was sent under one key; without one it is sent
+    again only when nothing was stored."""
     marks = Counter[str]()
     for entry in final.log:
         if entry.kind in ("turn.queued", "turn.steered"):
-            event = codec.decode(entry)
+            event = _decoded(entry)
             assert isinstance(event, TurnQueued | TurnSteered)
             if isinstance(event, TurnSteered) or event.when_busy != "steer":
                 marks[event.input["text"]] += 1
     for text, times in marks.items():
-        if times > 1 and "once" in text:
+        if times > 1:
             yield f"{final.key.session_id}: {text!r} was accepted {times} times"
 
 
 def _gated(final: Final, seen: Seen) -> Iterator[str]:
     """What ran behind a gate was let through by the log, and answers are what was answered."""
     here = f"{final.key.session_id}: "
-    events = [codec.decode(entry) for entry in final.log]
+    events = [_decoded(entry) for entry in final.log]
     answers: dict[CallId, bool] = {}
     started: set[CallId] = set()
     for event in events:
@@ -674,7 +677,7 @@ def _history(log: tuple[Entry, ...], told: Told) -> Iterator[str]:
 
 
 def _within_a_call(entry: Entry) -> bool:
-    event = codec.decode(entry)
+    event = _decoded(entry)
     return isinstance(event, ToolOutcome) and event.parent_call_id is not None
 
 

@@ -102,6 +102,7 @@ class Node:
     def pause(self, seconds: float) -> None:
         """Hold its callbacks for this long, like SIGSTOP; timers that fall due wait among them."""
         self.held_until_seconds = max(self.held_until_seconds, self._loop.time() + seconds)
+        self._loop.held_until_seconds = max(self._loop.held_until_seconds, self.held_until_seconds)
         # It does nothing, but time has to come by this instant.
         self._loop.call_at(self.held_until_seconds, lambda: None, context=Context())
 
@@ -191,6 +192,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self.tasks: list[_Task] = []
         self.steps = 0
         self.crashed = False
+        self.held_until_seconds = start_seconds
+        """Until then some node may be paused."""
         self.digest = hashlib.blake2b(digest_size=16)
         self._now_seconds = start_seconds
         self._steps_max = self._steps_end = steps_max
@@ -219,8 +222,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     ) -> asyncio.Handle:
         self._check_caller()
         handle = asyncio.Handle(callback, args, self, context)
-        node, task = self.node_of(context), getattr(callback, "__self__", None)
-        if isinstance(task, _Task) and callback != task.cancel:
+        node: Node = _NODE.get(self._world) if context is None else context.get(_NODE, self._world)
+        task = getattr(callback, "__self__", None)
+        if task.__class__ is _Task and callback != task.cancel:
             self._admit(_Entry(task.number, node, task.what, handle))
         else:
             self._admit(_Entry(node.number, node, _name(callback), handle))
@@ -315,10 +319,11 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         while not (lanes := self._lanes_to_run()):
             self._pass_time()
         choice = int(self._chance.random() * len(lanes))
-        queue = self._lanes[lanes[choice]]
+        lane = lanes[choice]
+        queue = self._lanes[lane]
         entry = queue.popleft()
         if not queue:
-            del self._lanes[entry.lane]
+            del self._lanes[lane]
         if not entry.node.alive:
             self._graves.append(entry)
             return
@@ -335,6 +340,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         # In order of birth, not of arrival: who wakes the members of a set wakes them in an order
         # that differs from run to run, and that must not change what the lot draws.
         lanes, now = self._lanes.items(), self._now_seconds
+        if self.held_until_seconds <= now:
+            return sorted(self._lanes)
         return sorted(lane for lane, queue in lanes if queue[0].node.held_until_seconds <= now)
 
     def _pass_time(self) -> None:
@@ -345,7 +352,11 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             self._admit(heapq.heappop(self._timers)[1])
 
     def _admit(self, entry: "_Entry") -> None:
-        self._lanes.setdefault(entry.lane, deque()).append(entry)
+        queue = self._lanes.get(entry.lane)
+        if queue is None:
+            self._lanes[entry.lane] = deque((entry,))
+        else:
+            queue.append(entry)
 
     def _unfinished(self) -> list["_Task"]:
         return [task for task in self.tasks if task.node.alive and not task.done()]
@@ -361,7 +372,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._generators.append((self.node_of(), weakref.ref(generator)))
 
     def _check_caller(self) -> None:
-        if self.is_closed():
+        if self._closed:
             raise RuntimeError("Event loop is closed")
         if threading.get_ident() != self._thread:
             raise RuntimeError("a simulated loop takes no calls from threads: no seed says when")
@@ -405,7 +416,8 @@ class _Entry(NamedTuple):
 
 
 def _name(thing: object) -> str:
-    return getattr(thing, "__qualname__", type(thing).__qualname__)
+    name: str | None = getattr(thing, "__qualname__", None)
+    return type(thing).__qualname__ if name is None else name
 
 
 def _mark_finalized(thing: object) -> None:

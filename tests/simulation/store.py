@@ -3,9 +3,9 @@
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextvars import Context
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sessile.core.codec import decode
@@ -42,15 +42,16 @@ class Recorder:
     async def transact(self, key: SessionKey, command: Command) -> Committed:
         committed = await self._store.transact(key, command)
         if isinstance(command, FinishTurn | AwaitTurn):
-            self._note(command.holding, committed.entries)
+            self.note(command.holding, committed.entries)
         return committed
 
     async def append(self, holding: Holding, step: int, events: Sequence[Event]) -> Committed:
         committed = await self._store.append(holding, step, events)
-        self._note(holding, committed.entries)
+        self.note(holding, committed.entries)
         return committed
 
-    def _note(self, holding: Holding, entries: tuple[Entry, ...]) -> None:
+    def note(self, holding: Holding, entries: tuple[Entry, ...]) -> None:
+        """Of a commit."""
         fences = self.fences[holding.key]
         for entry in entries:
             fences[entry.seq] = holding.fence
@@ -72,7 +73,7 @@ class Weather:
     slow: float = 0.02
     """Share of calls that take a hundred times as long."""
     twice: float = 0.05
-    """Share of calls whose answer is lost, so that the adapter asks again."""
+    """Share of writes whose answer is lost, so that the adapter asks again."""
     late: float = 0.5
     """Share of the calls whose caller gave up while they were on their way, and that arrive."""
     refused_until_seconds: float = 0.0
@@ -82,9 +83,10 @@ class Weather:
     hints_bare: float = 0.3
     hints_seconds: float = 0.02
 
-    def cleared(self) -> "Weather":
-        """No more refusals, and no more hints are lost."""
-        return replace(self, refused_until_seconds=0.0, hints_lost=0.0, slow=0.0)
+    def seconds(self, dice: random.Random) -> float:
+        """How long one call is on its way there, or back."""
+        seconds = self.latency_seconds * dice.choice((0.01, 1.0, dice.random(), dice.random()))
+        return seconds * 100 if dice.random() < self.slow else seconds
 
 
 class DicedStore:
@@ -98,8 +100,11 @@ class DicedStore:
         loop: asyncio.AbstractEventLoop,
         chance: random.Random,
         weather: Weather,
+        called: Callable[[], bool] = lambda: False,
     ) -> None:
         self._store = store
+        self.called = called
+        """Told of each call; whether the node dies of it, ahead of it."""
         self.records = store.records
         self._loop = loop
         self._chance = chance
@@ -168,6 +173,8 @@ class DicedStore:
     async def _call(self, call: "Call[T]", *, again: bool = False) -> T:
         dice, weather = self._chance, self.weather
         asked: asyncio.Future[T] = self._loop.create_future()
+        if self.called():
+            await asked  # the node has died
         arrives = dice.random() < weather.late
         twice = again and dice.random() < weather.twice
         refused = self._loop.time() < weather.refused_until_seconds and dice.random() < 0.8
@@ -191,10 +198,7 @@ class DicedStore:
 
     def _later(self, step: Any) -> None:
         """After a latency, and in the context of no node."""
-        dice, weather = self._chance, self.weather
-        seconds = weather.latency_seconds * dice.choice((0.01, 1.0, dice.random(), dice.random()))
-        if dice.random() < weather.slow:
-            seconds *= 100
+        seconds = self.weather.seconds(self._chance)
         self._loop.call_later(seconds, step, context=_OUTSIDE.copy())
 
 

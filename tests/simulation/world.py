@@ -5,18 +5,25 @@ import hashlib
 import logging
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import Context
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, Literal, TypeVar
 
 from tests.doubles import CountingIds
 from tests.runtime.rig import LoopClock, Rig
-from tests.simulation import checker
+from tests.simulation import checker, postgres, sqlite
 from tests.simulation.agents import Stage, TracingTool, function_agent, model_agent
 from tests.simulation.checker import Read, Seen
+from tests.simulation.database import Database
 from tests.simulation.loop import Node, Simulation, simulate
+from tests.simulation.postgres import BUSY_SECONDS, LanedStore
+from tests.simulation.sqlite import WriterStore
 from tests.simulation.store import DicedStore, Recorder, Weather
 
 from sessile.adapters.memory import MemoryStore
+from sessile.adapters.postgres.connections import Patience
+from sessile.adapters.postgres.failures import UNKNOWN
 from sessile.core.context import Principal
 from sessile.core.errors import (
     SessileError,
@@ -32,6 +39,8 @@ from sessile.runtime.telemetry import Telemetry
 from sessile.settings import Settings
 
 T = TypeVar("T")
+Protocol = Literal["memory", "sqlite", "postgres"]
+PROTOCOLS: tuple[Protocol, ...] = ("memory", "memory", "sqlite", "postgres", "postgres")
 Work = Callable[[Rig], Coroutine[Any, Any, T]]
 ACME = TenantId("acme")
 SETTINGS = Settings(
@@ -44,10 +53,16 @@ SETTINGS = Settings(
     tool_seconds_max=20.0,
     approval_seconds_max=3.0,
 )
+LEASE_MS = int(SETTINGS.lease_ttl_seconds * 1000)
 REST_SECONDS_MAX = 180.0
 CATCH_UP_SECONDS_MAX = 3.0
 """A sweep, an access check of a reader that stood still, and what they wait for the store."""
+RESTS = 4
+"""So many times, half a second apart, nothing is left to do."""
+LAST_WRITE_SECONDS = 1.0 + BUSY_SECONDS
+"""Of a caller that has gone, what it asked for last may be written until then."""
 STEPS_MAX = 400_000
+TIMES = (0, 0, 1, 2, 3, 4)
 FATES = ("kill", "kill", "pause", "pause", "drain", "refuse", "start")
 POLICIES: tuple[WhenBusy, ...] = ("enqueue", "enqueue", "reject", "interrupt", "steer", "steer")
 
@@ -62,8 +77,18 @@ class Plant:
 
     memory: type[MemoryStore] = MemoryStore
     store: type[DicedStore] = DicedStore
+    """On memory: of the port, whatever it is on."""
+    database: type[Database] = Database
+    """On SQLite and PostgreSQL."""
+    protocol: Protocol | None = None
+    """None where the seed decides."""
     tool: type[TracingTool] = TracingTool
     settings: Settings = SETTINGS
+    crash_at: int | None = None
+    """Nothing befalls the nodes, but that one dies at this call of the store or the bus, from 1 on;
+    0 to die at none."""
+    crash_sent: bool = False
+    """The call is sent before the node dies."""
     node: Callable[[Rig], None] = lambda _: None
     """What is done to each node before it begins."""
     around: Callable[[], AbstractContextManager[object]] = nullcontext
@@ -77,6 +102,8 @@ class Story:
     faults: tuple[str, ...]
     digest: str
     steps: int
+    calls: int
+    """Of the store and the bus, by all nodes."""
     virtual_seconds: float
     ends: tuple[str, ...]
     logs: tuple[tuple[Entry, ...], ...]
@@ -92,7 +119,12 @@ def live(
         worlds.append(World(sim, plant or Plant(), tell))
         await worlds[0].run()
 
-    with (plant or Plant()).around(), _listening() as failed:
+    with (
+        postgres.modelled(),
+        sqlite.modelled(),
+        (plant or Plant()).around(),
+        _listening() as failed,
+    ):
         outcome = simulate(seed, main, steps_max=STEPS_MAX)
     worlds[0].seen.wrong.extend(failed)
     return worlds[0].judged(outcome.digest, outcome.steps, outcome.virtual_seconds)
@@ -121,6 +153,8 @@ class DicedWire:
         self._process = process
 
     def publish(self, hint: Hint) -> None:
+        if self._world.called(self._process):
+            return
         chance, weather = self._world.chance, self._world.weather
         for process, listener in tuple(self._world.ears):
             if process is self._process:
@@ -131,6 +165,7 @@ class DicedWire:
             for _ in range(2 if chance.random() < weather.hints_repeated else 1):
                 told = replace(hint, entries=()) if chance.random() < weather.hints_bare else hint
                 seconds = weather.hints_seconds * chance.random()
+                seconds *= 100 if chance.random() < weather.slow else 1
                 self._world.loop.call_later(seconds, listener, told, context=process.context())
 
     def listen(self, listener: Callable[[Hint], None]) -> Callable[[], None]:
@@ -164,13 +199,25 @@ class World:
         self._ids = CountingIds()
         self.memory = plant.memory(clock=self._clock)
         self.recorder = Recorder(self.memory, sim.loop)
+        self.database = plant.database(
+            self.memory,
+            self.recorder,
+            loop=sim.loop,
+            chance=sim.random,
+            weather=self.weather,
+            idle_seconds=Patience(LEASE_MS).statement_ms / 1000,
+        )
+        drawn: Protocol = self.chance.choice(PROTOCOLS)
+        self.protocol = plant.protocol or drawn
         self._calm = True
         self._slow = False
         self._gates = False
         self._settling = False
+        self._stores: dict[str, DicedStore] = {}
         self._dead: dict[str, asyncio.Event] = {}
         self._cuts: set[asyncio.Timeout] = set()
         self._marks = 0
+        self._calls = 0
         self._born = 0
         self._stage = Stage(
             loop=sim.loop,
@@ -183,11 +230,13 @@ class World:
     async def run(self) -> None:
         self.weather.twice = self.chance.choice((0.0, 0.05, 0.3))
         self.weather.slow = self.chance.choice((0.0, 0.0, 0.02, 0.1))
-        self._slow = self.weather.slow > 0
+        lossy = self.protocol == "postgres" and self.weather.twice > 0
+        self._slow = self.weather.slow > 0 or lossy
         self.weather.hints_lost = self.chance.choice((0.0, 0.1, 1.0))
         self._gates = self.chance.random() < 0.4
         for _ in range(self.chance.randint(1, 3)):
-            await self._start_node()
+            if self._may_start():
+                await self._start_node()
         for _ in range(self.chance.randint(1, 2)):
             await self._open()
         async with asyncio.TaskGroup() as group:
@@ -195,12 +244,11 @@ class World:
             for key in self.keys:
                 for _ in range(self.chance.randint(1, 2)):
                     group.create_task(self._client(key))
-            going_on = [group.create_task(self._reader(each)) for each in self.readings]
-            if self._gates:
-                going_on += [group.create_task(self._approver(key)) for key in self.keys]
-            await self._until_settled(group, going_on)
+            readers = [group.create_task(self._reader(each)) for each in self.readings]
+            approvers = [group.create_task(self._approver(key)) for key in self.keys if self._gates]
+            await self._until_settled(group, readers, approvers)
         for rig in tuple(self.nodes):
-            await rig.stop()
+            await self._stop_node(rig)
 
     # -- nodes, and what befalls them
 
@@ -218,12 +266,11 @@ class World:
             self.plant.tool("asks.wire", idempotent=False, stage=self._stage),
         )
         agents = [function_agent(self._stage, tools), model_agent(self._stage, tools)]
+        store = self._stores[name] = self._store(process)
         rig = Rig(
             name=name,
             process=process,
-            store=self.plant.store(
-                self.recorder, loop=self.loop, chance=self.chance, weather=self.weather
-            ),
+            store=store,
             notifier=DicedWire(self, process),
             clock=self._clock,
             ids=self._ids,
@@ -242,7 +289,7 @@ class World:
         return rig
 
     async def _befall(self) -> None:
-        for _ in range(self.chance.choice((0, 0, 1, 2, 3, 4))):
+        for _ in range(0 if self.plant.crash_at is not None else self.chance.choice(TIMES)):
             await asyncio.sleep(self.chance.random() * 4)
             self._calm = False
             fate = self.chance.choice(FATES)
@@ -250,40 +297,98 @@ class World:
             self.say(f"{fate} {rig.name}")
             match fate:
                 case "kill":
-                    self._gone(rig)
-                    rig.process.kill()
+                    self._kill(rig)
                 case "pause":
                     rig.process.pause(self.chance.choice((0.3, 1.5, 2.5, 6.0)))
                 case "drain":
                     self.nodes.remove(rig)
-                    await rig.stop()
-                    self._dead[rig.name].set()
+                    await self._stop_node(rig)
                 case "refuse":
                     self.weather.refused_with = self.chance.choice((StorageBusy, StorageFull))
                     seconds = self.chance.choice((0.2, 1.0, 3.0))
                     self.weather.refused_until_seconds = self.loop.time() + seconds
-                case _:
+                case _ if self._may_start():
                     await self._start_node()
+                case _:
+                    pass
             if not self.nodes:
                 await asyncio.sleep(self.chance.random() * 3)
                 await self._start_node()
 
-    def _gone(self, rig: Rig) -> None:
+    def _may_start(self) -> bool:
+        """A file of SQLite is one process's."""
+        return self.protocol != "sqlite" or not self.nodes
+
+    def _store(self, process: Node) -> DicedStore:
+        kinds = {"memory": self.plant.store, "sqlite": WriterStore, "postgres": LanedStore}
+        store = kinds[self.protocol](
+            self.recorder,
+            loop=self.loop,
+            chance=self.chance,
+            weather=self.weather,
+            called=partial(self.called, process),
+        )
+        if isinstance(store, LanedStore):
+            store.lay(self.database, process, lease_ms=LEASE_MS)
+        if isinstance(store, WriterStore):
+            store.open(self.database, process)
+        return store
+
+    def _kill(self, rig: Rig) -> None:
         self.nodes.remove(rig)
         self._dead[rig.name].set()
+        rig.process.kill()
+        self.database.later(
+            partial(self.database.lost, rig.process), self.weather.seconds(self.chance)
+        )
+
+    def called(self, process: Node) -> bool:
+        """Some node calls the store or the bus. Whether it dies before that is sent."""
+        self._calls += 1
+        if self._calls != self.plant.crash_at:
+            return False
+        for rig in [each for each in self.nodes if each.process is process]:
+            self._calm = False
+            self.say(f"{rig.name} dies at call {self._calls}")
+            self._kill(rig)
+            self.loop.create_task(self._replace(), context=Context())
+            return not self.plant.crash_sent
+        return False
+
+    async def _replace(self) -> None:
+        await asyncio.sleep(self.chance.random() * 3)
+        if self._may_start():
+            await self._start_node()
+
+    async def _stop_node(self, rig: Rig) -> None:
+        """As the server stops: the store last, when nobody asks any more."""
+        await rig.stop()
+        self._dead[rig.name].set()
+        await asyncio.sleep(0.001)
+        store = self._stores.pop(rig.name)
+        if isinstance(store, LanedStore | WriterStore):
+            await store.stop()
 
     async def _until_settled(
-        self, group: asyncio.TaskGroup, going_on: list[asyncio.Task[None]]
+        self,
+        group: asyncio.TaskGroup,
+        readers: list[asyncio.Task[None]],
+        approvers: list[asyncio.Task[None]],
     ) -> None:
         """Clients have had their say, and nothing befalls any more: it has to come to rest, and
         readers that are cut no more have to get the rest."""
+        going_on = [*readers, *approvers]
         await asyncio.wait([task for task in group._tasks if task not in going_on])
         self.weather.slow = 0.0
         end = self.loop.time() + REST_SECONDS_MAX
         rests = 0
-        while self.loop.time() < end and rests < 6:
+        while self.loop.time() < end and rests < RESTS:
             await asyncio.sleep(0.5)
             rests = rests + 1 if self._at_rest() else 0
+        for task in approvers:
+            task.cancel()
+        if approvers:
+            await asyncio.sleep(LAST_WRITE_SECONDS)
         self._settling = True
         for cut in self._cuts:
             if not cut.expired():
@@ -293,7 +398,7 @@ class World:
             await asyncio.sleep(0.1)
         for each in self.readings:
             each.ended = True
-        for task in going_on:
+        for task in readers:
             task.cancel()
 
     def _at_rest(self) -> bool:
@@ -332,8 +437,7 @@ class World:
         number = len(self.keys)
         principal = Principal(tenant_id=ACME, user_id=UserId(f"user_{number}"))
         assistant = self.chance.choice(("function", "model"))
-        opened = await self.ask(lambda rig: rig.sessions.open(principal, assistant=assistant))
-        key = opened.found.head.key
+        key = await self._opened(principal, assistant)
         self.keys.append(key)
         self.turns[key] = []
         canary = f"canary-{number}-"
@@ -341,6 +445,17 @@ class World:
         self._stage.canaries[key.session_id] = canary
         for reader in range(self.chance.randint(0, 2)):
             self.readings.append(Reading(f"reader {reader}", key, self.chance.choice((0, 0, 1))))
+
+    async def _opened(self, principal: Principal, assistant: str) -> SessionKey:
+        """Of an open whose outcome is not known a session may be left that nobody uses."""
+        while True:
+            try:
+                opened = await self.ask(
+                    lambda rig: rig.sessions.open(principal, assistant=assistant)
+                )
+                return opened.found.head.key
+            except (StorageBusy, Cut):
+                await asyncio.sleep(0.1)
 
     async def _client(self, key: SessionKey) -> None:
         principal = Principal(tenant_id=ACME, user_id=UserId(f"user_{self.keys.index(key)}"))
@@ -404,13 +519,16 @@ class World:
     async def _patiently(
         self, work: Callable[[Rig], Coroutine[Any, Any, None]], *, once: bool
     ) -> None:
-        """A client that may ask again does so, elsewhere."""
+        """A client that may ask again does so, elsewhere: with a key always, without one where it
+        is told that nothing was stored."""
         for _ in range(3):
             hurried = self.chance.random() < 0.2
             try:
                 async with asyncio.timeout(self.chance.random() * 0.01 if hurried else None):
                     return await self.ask(work)
-            except (StorageBusy, StorageFull):
+            except (StorageBusy, StorageFull) as refused:
+                if not once and str(refused) == UNKNOWN:
+                    return None
                 await asyncio.sleep(0.5)
             except (Cut, TimeoutError):
                 if not once:
@@ -480,7 +598,7 @@ class World:
     # -- readers
 
     async def _reader(self, reading: Reading) -> None:
-        number = int(reading.key.session_id.removeprefix("ses_")) - 1
+        number = self.keys.index(reading.key)
         principal = Principal(tenant_id=ACME, user_id=UserId(f"user_{number}"))
 
         async def follow(rig: Rig) -> None:
@@ -536,6 +654,7 @@ class World:
             faults=tuple(faults),
             digest=whole.hexdigest(),
             steps=steps,
+            calls=self._calls,
             virtual_seconds=seconds,
             ends=tuple(end for final in finals.values() for end in checker.ends_of(final.log)),
             logs=tuple(final.log for final in finals.values()),

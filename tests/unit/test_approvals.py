@@ -612,9 +612,12 @@ def test_a_call_that_was_denied_says_so_when_its_turn_is_given_up(ledger: Ledger
 
     stops(ledger, "cancel", holding.turn_id)
 
-    reasons = {e.call_id: e.reason for e in row.events if isinstance(e, ToolRefused)}
+    refused = [event for event in row.events if isinstance(event, ToolRefused)]
+    reasons = {event.call_id: event.reason for event in refused}
     assert len(set(reasons.values())) == 2
     assert "denied" in reasons[denied]
+    assert {event.verdict for event in refused} == {"denied"}
+    assert all(reasons.values())
 
 
 def test_g13_the_end_of_a_turn_that_was_given_up_counts_what_the_record_had(

@@ -763,8 +763,9 @@ def test_a_queued_turn_is_cancelled_at_once(ledger: Ledger, row: Row) -> None:
 def test_a_running_turn_is_asked_to_stop(ledger: Ledger, row: Row) -> None:
     running = ledger.run().turn_id
 
-    ledger.transact(KEY, CancelTurn(principal=OWNER, turn_id=running))
+    decision = ledger.transact(KEY, CancelTurn(principal=OWNER, turn_id=running))
 
+    assert decision.turn_id == running
     assert row.events[-1] == TurnCancelRequested(turn_id=running, by=OWNER.user_id)
     assert row.turns[running].status == "running"
 
@@ -1063,11 +1064,12 @@ def test_g6_a_session_that_runs_a_turn_starts_no_other(ledger: Ledger, row: Row)
 def test_g7_a_lost_turn_is_taken_over_under_a_new_fence(ledger: Ledger, row: Row) -> None:
     lost = ledger.run()
     waiting = ledger.submit()
+    was = row.lease
     ledger.now_ms += LEASE_MS
 
     decision = ledger.transact(KEY, StartTurn(runner=OTHER_NODE, suspects=True))
 
-    assert decision.turn_id == lost.turn_id
+    assert (decision.turn_id, decision.lost) == (lost.turn_id, was)
     assert row.events[-1] == TurnStarted(
         turn_id=lost.turn_id, attempt=2, fence=Fence(2), node="n2", strikes=1
     )

@@ -100,7 +100,10 @@ def test_setting_no_grants_takes_all(ledger: Ledger, row: Row) -> None:
     assert granted(row) == ()
 
 
-@pytest.mark.parametrize("grants", [("export",), ("export", "refund", "note"), ("money",), ()])
+@pytest.mark.parametrize(
+    "grants",
+    [("export",), ("export", "note"), ("export", "refund", "note"), ("money",), ()],
+)
 def test_who_may_change_some_grants_alone_leaves_the_others_as_they_are(
     grants: tuple[str, ...], ledger: Ledger, row: Row
 ) -> None:
