@@ -36,11 +36,12 @@ BIRTHPLACES = {
     "src/sessile/adapters/dev_tokens.py": "secrets of tokens, which are no ids",
     "src/sessile/adapters/key_texts.py": "secrets of keys and tokens, and the ids in them",
     "src/sessile/demo/banking.py": "the secret of the bank's tokens, which is no id",
+    "src/sessile/verify/recorder.py": "words by which the checker knows its own messages",
     "src/sessile/adapters/pusher_app.py": "the secret of the Pusher app, which is no id",
 }
 ID_MAKERS = ("uuid", "secrets", "os.urandom", "os.getrandom", "random.SystemRandom")
 
-VERIFY_IMPORTS = frozenset({"httpx2", "sessile.verify"}) | sys.stdlib_module_names
+VERIFY_IMPORTS = frozenset({"httpx2", "sessile.verify", "yaml"}) | sys.stdlib_module_names
 
 MUTABLE_TYPES = frozenset(
     "dict list set bytearray collections.defaultdict collections.deque collections.Counter"
@@ -52,6 +53,7 @@ SLEEPS = frozenset({"asyncio.sleep", "anyio.sleep", "time.sleep"})
 SLEEPERS = {
     "tests/simulation/": "time is virtual there: a sleep costs nothing and always ends the same",
     "tests/servers/": "they wait for processes, whose clocks no test can advance",
+    "tests/verify/naive.py": "a backend whose turns take time, as those of others do",
     "tests/chaos/": "its nodes are processes of their own, whose clocks no test can advance",
 }
 

@@ -1,4 +1,4 @@
-"""The command line: serve, chat, log, users, keys, migrate, restored, erase, doctor.
+"""The command line: serve, chat, log, users, keys, migrate, restored, erase, doctor, verify.
 
 A command imports what it needs when it runs, so that `--help` is quick.
 """
@@ -16,6 +16,7 @@ from sessile.cli.access import DataDirOption, JsonOption, StoreUrlOption, databa
 from sessile.cli.failure import CommandFailed
 from sessile.cli.flags import read_settings, with_settings
 from sessile.cli.plain import lines
+from sessile.cli.verify import verify
 
 URL = "http://localhost:3006"
 
@@ -303,3 +304,6 @@ def doctor(
     from sessile.cli.doctor import doctor as run  # noqa: PLC0415
 
     run(database(data_dir, store_url), sessions_max=sessions, as_json=as_json)
+
+
+app.command()(verify)

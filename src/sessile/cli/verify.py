@@ -1,0 +1,269 @@
+"""`sessile verify`: holds any chat backend against what a session promises."""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from sessile.cli.failure import FAILED, CommandFailed
+from sessile.cli.plain import one_line
+
+if TYPE_CHECKING:
+    from sessile.verify.check import Result
+    from sessile.verify.history import History
+
+COLOURS = {"found": "red", "passed": "green"}
+
+
+UrlArgument = Annotated[str, typer.Argument(metavar="URL")]
+MappingOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|FILE",
+        help="How the backend is spoken to: a shipped one, or yours. Else it is recognised.",
+        show_default=False,
+    ),
+]
+TokensOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="WHO=TOKEN",
+        help="A bearer token, or @FILE, of p; and again of q, who must not see what p has.",
+        show_default=False,
+    ),
+]
+OnlyOption = Annotated[
+    list[str] | None, typer.Option(metavar="CHECK", help="This check's verdict; again for more.")
+]
+PartOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PART", help="Do this part of the workload; again for more."),
+]
+LimitOption = Annotated[
+    list[str] | None, typer.Option(metavar="NAME=VALUE", help="A threshold; --list shows them.")
+]
+MessagesOption = Annotated[
+    int, typer.Option(min=1, metavar="N", help="In the session that becomes long.")
+]
+SeedOption = Annotated[int, typer.Option(help="Of the workload's chance.")]
+HistoryOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Keep all that was asked and answered.")
+]
+FromOption = Annotated[
+    Path | None,
+    typer.Option("--from", metavar="FILE", help="Judge a history that was kept, again."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="The report as JSON on stdout.")]
+JunitOption = Annotated[Path | None, typer.Option(metavar="FILE", help="And as JUnit XML.")]
+HtmlOption = Annotated[Path | None, typer.Option(metavar="FILE", help="And as one page.")]
+ListOption = Annotated[bool, typer.Option("--list", help="Show checks, limits, mappings.")]
+OwnedOption = Annotated[
+    bool, typer.Option("--i-own-this-server", help="It may be another machine's, and be loaded.")
+]
+
+
+def verify(
+    *,
+    url: UrlArgument = "http://localhost:3006",
+    mapping: MappingOption = None,
+    token: TokensOption = None,
+    only: OnlyOption = None,
+    part: PartOption = None,
+    limit: LimitOption = None,
+    messages: MessagesOption = 60,
+    seed: SeedOption = 0,
+    history: HistoryOption = None,
+    from_: FromOption = None,
+    as_json: JsonOption = False,
+    junit: JunitOption = None,
+    html: HtmlOption = None,
+    listed: ListOption = False,
+    owned: OwnedOption = False,
+) -> None:
+    """Hold a chat backend, any one, against what a session promises.
+
+    [bold]sessile verify[/bold]                                           the server of this machine
+    [bold]sessile verify http://localhost:8000 --mapping agui[/bold]      another framework's
+    [bold]sessile verify --html report.html --history run.jsonl[/bold]    with the evidence
+    [bold]sessile verify --from run.jsonl[/bold]                          the same, judged again
+
+    It opens sessions of its own, writes, reads, cuts streams and asks as
+    somebody else, and judges what was answered. What is reported, happened,
+    and is shown with its requests and replies; what a mapping does not have
+    is not testable, and has not passed. It takes about half a minute.
+
+    The exit code is 0 where nothing was found, 1 where something was, 2 where
+    the run could not be made.
+    """
+    if listed:
+        _list()
+        return
+    told = Console(stderr=True, highlight=False)
+    kept = _kept(from_) if from_ is not None else _played(
+        url, mapping, token or [], limit or [], part or [], seed, messages, told, owned=owned
+    )  # fmt: skip
+    results = _judged(kept, only or [])
+    _write(kept, results, history=history, junit=junit, html=html)
+    if as_json:
+        from sessile.verify.report import as_json as report  # noqa: PLC0415
+
+        sys.stdout.write(report(kept, results))
+    else:
+        _print(kept, results)
+    found = sum(result.verdict == "found" for result in results)
+    if found:
+        many = "1 check" if found == 1 else f"{found} checks"
+        raise CommandFailed(f"{many} found something wrong", code=FAILED)
+
+
+def _played(
+    url: str, name: str | None, tokens: Sequence[str], limits: Sequence[str],
+    parts: Sequence[str], seed: int, messages: int, told: Console, *, owned: bool,
+) -> "History":  # fmt: skip
+    from sessile.verify import mapping, runner  # noqa: PLC0415
+
+    try:
+        runner.check_address(url, owned=owned)
+        target = mapping.load(name or asyncio.run(runner.recognise(url)))
+        target = runner.with_tokens(target, _tokens(tokens))
+        plan = runner.Plan(
+            url=url, target=target, limits={**runner.LIMITS, **_limits(limits)}, seed=seed,
+            messages_long=messages, only=parts,
+        )  # fmt: skip
+        with told.status(f"{target.name} at {url}") as status:
+            return asyncio.run(
+                runner.play(plan, told=lambda part: status.update(f"{part} is done"))
+            )
+    except (runner.CannotVerify, mapping.BadMapping) as error:
+        raise CommandFailed(str(error)) from None
+
+
+def _kept(path: Path) -> "History":
+    from sessile.verify.history import NoHistory, read  # noqa: PLC0415
+
+    try:
+        with path.open(encoding="utf-8") as lines:
+            return read(lines)
+    except (NoHistory, OSError) as error:
+        raise CommandFailed(f"{path}: {error}") from None
+
+
+def _judged(history: "History", only: Sequence[str]) -> "Sequence[Result]":
+    from sessile.verify.check import CHECKS  # noqa: PLC0415
+    from sessile.verify.checker import judge  # noqa: PLC0415
+
+    unknown = [name for name in only if name not in CHECKS]
+    if unknown:
+        raise CommandFailed(f"no check is called {unknown[0]}; `sessile verify --list` names them")
+    return judge(history, only=only)
+
+
+def _write(
+    kept: "History", results: "Sequence[Result]", *, history: Path | None, junit: Path | None,
+    html: Path | None,
+) -> None:  # fmt: skip
+    from sessile.verify import history as histories  # noqa: PLC0415
+    from sessile.verify.page import as_html  # noqa: PLC0415
+    from sessile.verify.report import as_junit  # noqa: PLC0415
+
+    try:
+        if history is not None:
+            with history.open("w", encoding="utf-8") as to:
+                histories.write(kept, to)
+        if junit is not None:
+            junit.write_text(as_junit(kept, results), encoding="utf-8")
+        if html is not None:
+            html.write_text(as_html(kept, results), encoding="utf-8")
+    except OSError as error:
+        raise CommandFailed(str(error)) from None
+
+
+def _print(kept: "History", results: "Sequence[Result]") -> None:
+    from sessile.verify.report import summary  # noqa: PLC0415
+
+    console = Console(highlight=False)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("check", min_width=max(len(each.check.name) for each in results))
+    table.add_column("", min_width=len("passed"))
+    table.add_column("looked at", justify="right", min_width=len("looked at"))
+    table.add_column("", no_wrap=True, overflow="ellipsis")
+    untested: dict[str, list[str]] = {}
+    for result in results:
+        if result.verdict == "not testable":
+            untested.setdefault(result.why, []).append(result.check.name)
+            continue
+        verdict = Text(result.verdict, style=COLOURS[result.verdict])
+        table.add_row(result.check.name, verdict, f"{result.trials:,}", result.check.about)
+    console.print(table)
+    if untested:
+        console.print("\nnot testable:")
+    for why, names in untested.items():
+        console.print(Text(f"  {', '.join(names)}: {why}", style="dim"))
+    ops = {op.number: op for op in kept.ops}
+    for result in results:
+        if result.findings:
+            console.print(f"\n[red bold]{result.check.name}[/red bold]: {result.check.about}")
+        for finding in result.findings[:3]:
+            console.print(f"  {escape(one_line(finding.what))}")
+            for number in finding.ops:
+                op = ops[number]
+                asked = one_line(op.request.partition("\n")[0] or op.reply.partition("\n")[0])
+                console.print(f"    [dim]#{number} {op.kind} {op.client}: {escape(asked)}[/dim]")
+        hidden = len(result.findings) + result.more - 3
+        if hidden > 0:
+            console.print(f"  and {hidden} more; --html or --json shows them with their replies")
+    console.print(f"\n{kept.run.target}: {summary(results)}, in {len(kept.ops):,} operations.")
+
+
+def _list() -> None:
+    from sessile.verify import mapping, runner  # noqa: PLC0415
+    from sessile.verify.checker import declared  # noqa: PLC0415
+
+    console = Console(highlight=False)
+    table = Table(box=None, pad_edge=False)
+    for name in ("check", "class", "tier", "what it finds"):
+        table.add_column(name)
+    for each in declared():
+        table.add_row(each.name, each.kind, each.tier, each.about)
+    console.print(table)
+    limits = ", ".join(f"{name}={value:g}" for name, value in runner.LIMITS.items())
+    console.print(f"\nlimits: {limits}\nmappings: {', '.join(mapping.shipped())}")
+
+
+def _limits(given: Sequence[str]) -> dict[str, float]:
+    from sessile.verify.runner import LIMITS  # noqa: PLC0415
+
+    limits: dict[str, float] = {}
+    for name, value in _pairs(given, "--limit"):
+        try:
+            limits[name] = float(value)
+        except ValueError:
+            raise CommandFailed(f"--limit {name}: {value!r} is no number") from None
+        if name not in LIMITS:
+            raise CommandFailed(f"no limit is called {name}; there are {', '.join(LIMITS)}")
+    return limits
+
+
+def _tokens(given: Sequence[str]) -> dict[str, str]:
+    try:
+        return {
+            who: Path(token[1:]).read_text(encoding="utf-8").strip() if token[0] == "@" else token
+            for who, token in _pairs(given, "--token")
+        }
+    except OSError as error:
+        raise CommandFailed(f"--token: {error}") from None
+
+
+def _pairs(given: Sequence[str], flag: str) -> list[tuple[str, str]]:
+    pairs = [each.partition("=") for each in given]
+    for name, mark, value in pairs:
+        if not (name and mark and value):
+            raise CommandFailed(f"{flag} is NAME=VALUE")
+    return [(name, value) for name, _, value in pairs]

@@ -1,0 +1,48 @@
+"""From a history to verdicts: pure, and linear in the history's length.
+
+What is reported, happened, and the operations that show it are named. What could not be looked for
+is said to be `not testable`; it never counts as passed.
+"""
+
+from collections.abc import Collection, Iterator
+
+from sessile.verify.check import CHECKS, Check, Look, Result
+from sessile.verify.checks import MODULES
+from sessile.verify.facts import Facts
+from sessile.verify.history import History
+
+
+def judge(history: History, *, only: Collection[str] = ()) -> tuple[Result, ...]:
+    """Every check's verdict, or those of `only`. Raises KeyError for a name that is none."""
+    facts = Facts(history)
+    wanted = [CHECKS[name] for name in only] or declared()
+    return tuple(_judged(check, facts) for check in wanted)
+
+
+def declared() -> list[Check]:
+    """All checks, in the order in which they are reported."""
+    places = [module.__name__ for module in MODULES]
+    return sorted(CHECKS.values(), key=lambda check: places.index(check.find.__module__))
+
+
+def _judged(check: Check, facts: Facts) -> Result:
+    look = Look()
+    missing = [need for need in check.needs if need not in facts.run.can]
+    if not missing:
+        check.find(facts, look)
+    if look.findings:
+        return Result(
+            check=check, verdict="found", trials=look.trials, findings=tuple(look.findings),
+            more=look.more,
+        )  # fmt: skip
+    if missing:
+        why = f"the mapping has no {', '.join(missing)}"
+        return Result(check=check, verdict="not testable", trials=0, why=why)
+    if not look.trials:
+        why = "nothing in the history tries it"
+        return Result(check=check, verdict="not testable", trials=0, why=why)
+    return Result(check=check, verdict="passed", trials=look.trials)
+
+
+def faults(results: Collection[Result]) -> Iterator[Result]:
+    return (result for result in results if result.verdict == "found")

@@ -1,0 +1,9 @@
+"""What is looked for, each under the name that it is reported by. A check is a pure function of the
+facts: it tells what it tried, and what it found with the operations that show it."""
+
+from types import ModuleType
+
+from sessile.verify.checks import growth, identity, isolation, lifecycle, order, streams
+
+MODULES: tuple[ModuleType, ...] = (identity, isolation, order, lifecycle, streams, growth)
+"""They register their checks when they are imported."""

@@ -1,0 +1,219 @@
+"""Is everything there, once and in order?"""
+
+from collections import defaultdict
+from typing import Any
+
+from sessile.verify.check import Look, check
+from sessile.verify.facts import Facts, nonces, texts
+from sessile.verify.history import Op
+
+
+@check("lost-message", "S4", "T1", "what was accepted is not in the history", "read")
+def lost_message(facts: Facts, look: Look) -> None:
+    """A turn that was cancelled before it was told to have started has taken its message back."""
+    begun = {op.said["turn"] for op in facts.of("event") if op.said["is"] == "started"}
+    withdrawn = {op.turn for op in facts.of("cancel") if op.ok} - begun - {None}
+    held = {place: set(nonces(*texts(read))) for place, read in facts.settled.items()}
+    for nonce, sends in facts.posts.items():
+        send = next((op for op in sends if op.ok), None)
+        home = facts.home.get(nonce)
+        if send is None or home is None or send.said.get("turn") in withdrawn:
+            continue
+        for (session, path), read in facts.settled.items():
+            gone = facts.gone.get(session)
+            if session != home or read.began < send.ended:
+                continue
+            if gone is not None and gone.kind == "delete" and gone.began < read.ended:
+                continue
+            look.tried()
+            if nonce not in held[session, path]:
+                what = f"{nonce} was answered {send.status} and is not in {path}."
+                look.found(session, what, send, read)
+
+
+@check("duplicate-turn", "S9", "T1", "one message is there twice", "read")
+def duplicate_turn(facts: Facts, look: Look) -> None:
+    for (session, path), read in facts.settled.items():
+        count: dict[str, int] = defaultdict(int)
+        for item in read.said["items"]:
+            if item["role"] in ("user", ""):
+                for nonce in set(nonces(item["text"])):
+                    count[nonce] += 1
+        for nonce, times in count.items():
+            sent = facts.posts.get(nonce, ())
+            keys = {op.key for op in sent}
+            if not sent or (len(sent) > 1 and (None in keys or len(keys) > 1)):
+                continue
+            look.tried()
+            if times > 1 and all(item["role"] for item in read.said["items"]):
+                what = f"{nonce} was said once and is {times} times in {path}."
+                look.found(session, what, *sent, read)
+
+
+@check("key-taken-again", "S9", "T1", "an idempotency key does twice what it names", "keys")
+def key_taken_again(facts: Facts, look: Look) -> None:
+    by_key: dict[tuple[str, str | None, str], list[Op]] = defaultdict(list)
+    for op in facts.of("send"):
+        if op.key is not None and op.ok:
+            by_key[op.principal, op.session, op.key].append(op)
+    for (_, session, key), ops in by_key.items():
+        first = ops[0]
+        for op in ops[1:]:
+            look.tried()
+            if op.nonce != first.nonce:
+                what = f"The key {key} was accepted again with another body."
+                look.found(session, what, first, op)
+            elif op.said.get("turn") != first.said.get("turn"):
+                what = f"The key {key} made two turns."
+                look.found(session, what, first, op)
+
+
+@check("reordered-turns", "S4", "T1", "what came later stands earlier", "read")
+def reordered_turns(facts: Facts, look: Look) -> None:
+    for (session, path), read in facts.settled.items():
+        items: list[dict[str, Any]] = read.said["items"]
+        place = {
+            nonce: number
+            for number, item in reversed(list(enumerate(items)))
+            if item["role"] in ("user", "")
+            for nonce in nonces(item["text"])
+        }
+        sends = [
+            (facts.posts[nonce][0], number) for nonce, number in place.items()
+            if facts.home.get(nonce) == session and facts.posts[nonce][0].ok
+        ]  # fmt: skip
+        ended = sorted(sends, key=lambda each: each[0].ended)
+        done, last = 0, None
+        for op, number in sorted(sends, key=lambda each: each[0].began):
+            while done < len(ended) and ended[done][0].ended < op.began:
+                if last is None or ended[done][1] > last[1]:
+                    last = ended[done]
+                done += 1
+            if last is not None:
+                look.tried()
+                if last[1] > number:
+                    what = f"{op.nonce} was sent after {last[0].nonce} and is before it in {path}."
+                    look.found(session, what, last[0], op, read)
+        _replies_after(facts, look, session, read)
+
+
+def _replies_after(facts: Facts, look: Look, session: str, read: Op) -> None:
+    """A turn's reply stands behind what it answers."""
+    asked: set[str] = set()
+    for item in read.said["items"]:
+        if item["turn"] is None:
+            continue
+        if item["role"] == "user":
+            asked.add(item["turn"])
+        elif item["role"] == "assistant" and item["turn"] in facts.turn_home:
+            look.tried()
+            if item["turn"] not in asked:
+                look.found(session, f"The reply of {item['turn']} is before what it answers.", read)
+
+
+@check("overlapping-turns", "S4", "T3", "two turns of a session run at once", "stream",
+       "events.started", "events.ended", "events.turn")  # fmt: skip
+def overlapping_turns(facts: Facts, look: Look) -> None:
+    if "parallel turns" in facts.run.can:
+        return
+    for stream in facts.events.values():
+        running: dict[str, Op] = {}
+        behind: dict[str, Op] = {}
+        for op in stream:
+            turn = str(op.said["turn"])
+            if turn in behind:
+                look.found(op.session, f"{turn} went on after another had begun.", behind[turn], op)
+                del behind[turn]
+            if op.said["is"] == "started":
+                look.tried()
+                behind |= dict.fromkeys(running.keys() - {turn}, op)
+                running = {turn: op}
+            elif op.said["is"] == "ended":
+                running.pop(turn, None)
+
+
+@check("undeclared-busy-policy", "S4", "T1", "a second message is taken now so, now so")
+def undeclared_busy_policy(facts: Facts, look: Look) -> None:
+    ways: dict[str, Op] = {}
+    for op in facts.of("send", part="busy"):
+        if op.client.endswith("/second") and op.outcome in ("ok", "busy"):
+            look.tried()
+            ways.setdefault("accepted" if op.ok else str(op.status), op)
+    if len(ways) > 1:
+        look.found(None, f"It was {' and '.join(sorted(ways))}.", *ways.values())
+
+
+@check("divergent-history", "S4", "T1", "two ways to read a session disagree", "two reads")
+def divergent_history(facts: Facts, look: Look) -> None:
+    """Between two reads of one path that are the same, another path said something else: so that
+    nothing can have been written meanwhile."""
+    for session, reads in facts.at_rest.items():
+        for first, other, again in zip(reads, reads[1:], reads[2:], strict=False):
+            same_path = first.said["path"] == again.said["path"] != other.said["path"]
+            if not same_path or _said(first) != _said(again):
+                continue
+            look.tried()
+            if _said(first) != _said(other):
+                what = f"{first.said['path']} and {other.said['path']} differ at rest."
+                look.found(session, what, first, other, again)
+
+
+@check("sequence-gap", "S4", "T3", "numbers of a log are missing on a stream", "events.seq")
+def sequence_gap(facts: Facts, look: Look) -> None:
+    for stream in facts.events.values():
+        before: Op | None = None
+        for op in stream:
+            if op.said["is"] == "gap":
+                before = None
+                continue
+            if not isinstance(op.said["seq"], int):
+                continue
+            if before is not None:
+                look.tried()
+                if op.said["seq"] not in (before.said["seq"], before.said["seq"] + 1):
+                    what = f"{op.said['seq']} came after {before.said['seq']}."
+                    look.found(op.session, what, before, op)
+            before = op
+
+
+@check("sequence-reuse", "S4", "T3", "one place in a log has two contents", "stream")
+def sequence_reuse(facts: Facts, look: Look) -> None:
+    """To whomever it is told, and however often."""
+    seen: dict[tuple[str, str], Op] = {}
+    for op in facts.of("event"):
+        place = op.said["id"] if op.said["seq"] is None else op.said["seq"]
+        if place is None:
+            continue
+        first = seen.setdefault((op.session or "", str(place)), op)
+        if first is not op:
+            look.tried()
+            if first.reply != op.reply:
+                look.found(op.session, f"{place} has two contents.", first, op)
+
+
+@check("non-monotonic-read", "S4", "T1", "a later read lacks what an earlier one had", "read")
+def non_monotonic_read(facts: Facts, look: Look) -> None:
+    before: dict[tuple[str, str, str], tuple[Op, set[str]]] = {}
+    for op in facts.of("read"):
+        if not op.ok:
+            continue
+        gone = facts.gone.get(op.session or "")
+        if gone is not None and gone.kind == "delete" and gone.began < op.ended:
+            continue
+        place = (op.client, op.session or "", op.said["path"])
+        held = set(nonces(*texts(op))) | {str(i["id"]) for i in op.said["items"] if i["id"]}
+        earlier = before.get(place)
+        if earlier is not None and earlier[0].ended <= op.began:
+            look.tried()
+            missing = earlier[1] - held
+            if missing:
+                what = f"{min(missing)} was read and is not there any more."
+                look.found(op.session, what, earlier[0], op)
+        before[place] = (op, held)
+
+
+def _said(read: Op) -> list[tuple[str, str]]:
+    return [
+        (item["role"], item["text"]) for item in read.said["items"]
+        if item["role"] in ("user", "assistant") and item["text"]
+    ]  # fmt: skip

@@ -1,0 +1,143 @@
+"""Does a reader get everything, wherever it comes from and comes back to?"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from sessile.verify.check import Look, check
+from sessile.verify.facts import Facts
+from sessile.verify.history import Op
+
+
+@check(
+    "non-resumable-stream", "S5", "T3", "a stream that was cut cannot be taken up again", "stream"
+)
+def non_resumable_stream(facts: Facts, look: Look) -> None:
+    """Also where no event has an id to come back with."""
+    for number, events in facts.events.items():
+        if events and all(op.said["id"] is None for op in events):
+            look.tried()
+            stream = facts.streams.get(number)
+            evidence = (stream, events[0]) if stream is not None else (events[0],)
+            look.found(events[0].session, "No event has an id to come back with.", *evidence)
+    for stream in facts.of("stream", part="cut"):
+        if stream.said["cursor"] is not None and stream.outcome != "unknown":
+            look.tried()
+            if not stream.ok:
+                what = f"Coming back with {stream.said['cursor']} was answered {stream.status}."
+                look.found(stream.session, what, stream)
+
+
+@check("replay-gap", "S5", "T3", "a reader that comes back has missed something", "resume")
+def replay_gap(facts: Facts, look: Look) -> None:
+    for session, whole, joined in _joined(facts):
+        got = {op.said["id"] for op in joined}
+        for op in whole:
+            look.tried()
+            if op.said["id"] not in got:
+                look.found(session, f"{op.said['id']} was missed by who was cut off.", op)
+
+
+@check("replay-duplicate", "S5", "T3", "a reader that comes back is told twice", "resume")
+def replay_duplicate(facts: Facts, look: Look) -> None:
+    for session, _, joined in _joined(facts):
+        seen: dict[str, Op] = {}
+        for op in joined:
+            look.tried()
+            first = seen.setdefault(op.said["id"], op)
+            if first is not op:
+                look.found(session, f"{op.said['id']} came twice.", first, op)
+
+
+@check(
+    "late-subscriber-miss", "S3", "T3", "who comes late learns of no end", "stream", "events.ended"
+)
+def late_subscriber_miss(facts: Facts, look: Look) -> None:
+    accepted = {op.session for op in facts.of("send", part="late") if op.ok}
+    for stream in facts.of("stream", part="late"):
+        if stream.session not in accepted:
+            continue
+        events = facts.events.get(stream.said["stream"], ())
+        asked = [op for op in facts.of("turn", part="late") if op.session == stream.session]
+        look.tried()
+        if stream.outcome == "unknown" or any(op.said["is"] == "ended" for op in events):
+            continue
+        if not any(op.ok for op in asked):
+            what = "Neither the stream nor the turn tells the end."
+            look.found(stream.session, what, stream, *asked)
+
+
+@check(
+    "fan-out-miss", "S10", "T3", "two readers of one session are told different things", "stream"
+)
+def fan_out_miss(facts: Facts, look: Look) -> None:
+    readers: dict[str, list[tuple[Op, tuple[Op, ...]]]] = defaultdict(list)
+    for stream, events in facts.whole():
+        if stream.part == "fan-out":
+            readers[stream.session or ""].append((stream, events))
+    for session, both in readers.items():
+        first, told = both[0]
+        for other, events in both[1:]:
+            look.tried()
+            if [_place(op) for op in told] != [_place(op) for op in events]:
+                missing = {_place(op) for op in told} ^ {_place(op) for op in events}
+                what = (
+                    f"{len(missing)} events came to one of two readers only, or in another order."
+                )
+                look.found(session, what, first, other)
+
+
+@check("unannounced-turn", "S3", "T3", "a reader is not told of a turn", "stream", "events.turn")
+def unannounced_turn(facts: Facts, look: Look) -> None:
+    for stream, events in facts.whole():
+        told = {str(op.said["turn"]) for op in events}
+        for send in facts.sent_to(stream):
+            look.tried()
+            if str(send.said["turn"]) not in told:
+                what = f"No event of {send.said['turn']} came to a reader of all of it."
+                look.found(stream.session, what, send, stream)
+
+
+@check(
+    "silent-stream", "new", "T3", "a turn runs, and no byte comes for long", "stream", "slow turns"
+)
+def silent_stream(facts: Facts, look: Look) -> None:
+    for stream in facts.of("stream"):
+        silence, began = stream.said["silence"], set[str]()
+        for op in facts.events.get(stream.said["stream"], ()):
+            if op.said["is"] == "started":
+                began.add(op.said["turn"])
+            elif op.said["is"] == "ended":
+                began.discard(op.said["turn"])
+        if began:
+            continue  # whose end was not told, which is another fault
+        if stream.ended - stream.began < facts.limit("silence_seconds"):
+            continue
+        look.tried()
+        if silence > facts.limit("silence_seconds"):
+            look.found(stream.session, f"Nothing came for {silence:.0f} s.", stream)
+
+
+def _place(op: Op) -> str:
+    """Which event it is; whether its content is the same is for sequence-reuse to judge."""
+    return op.reply if op.said["id"] is None else str(op.said["id"])
+
+
+def _joined(facts: Facts) -> Iterator[tuple[str, list[Op], list[Op]]]:
+    """A session, what an uncut reader was told of it from where another was first cut, and what
+    that one was told when it came back."""
+    whole: dict[str, list[Op]] = defaultdict(list)
+    joined: dict[str, list[Op]] = defaultdict(list)
+    cursors: dict[str, str] = {}
+    for number, stream in sorted(facts.streams.items()):
+        events = [op for op in facts.events.get(number, ()) if op.said["id"]]
+        if stream.part != "cut" or stream.session is None:
+            continue
+        if not stream.client.endswith("/cut"):
+            whole[stream.session] += events
+        elif stream.said["cursor"] is not None:
+            cursors.setdefault(stream.session, stream.said["cursor"])
+            joined[stream.session] += events
+    for session, cursor in cursors.items():
+        ids = [op.said["id"] for op in whole[session]]
+        if cursor in ids:
+            yield session, whole[session][ids.index(cursor) + 1 :], joined[session]

@@ -1,0 +1,153 @@
+"""A history, sorted once by what the checks ask for: each of them is then linear in its length."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+from sessile.verify.history import History, Kind, Op
+
+NONCE = re.compile(r"vq[0-9a-f]{32}")
+ENDS = ("completed", "failed", "cancelled")
+NOBODY = frozenset({"", "null", "none", "undefined", "nil", "nan"})
+
+
+def is_no_id(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and value.strip().lower() in NOBODY)
+
+
+class Facts:
+    def __init__(self, history: History) -> None:
+        self.run = history.run
+        self.ops = tuple(sorted(history.ops, key=lambda op: (op.began, op.number)))
+        self.by_kind: dict[Kind, list[Op]] = defaultdict(list)
+        for op in self.ops:
+            self.by_kind[op.kind].append(op)
+
+    def limit(self, name: str) -> float:
+        return self.run.limits[name]
+
+    def of(self, *kinds: Kind, part: str | None = None) -> Iterator[Op]:
+        for kind in kinds:
+            for op in self.by_kind[kind]:
+                if part is None or op.part == part:
+                    yield op
+
+    @cached_property
+    def owner(self) -> Mapping[str, str]:
+        """Who opened each session."""
+        owners: dict[str, str] = {}
+        for op in self.of("open", "send", "press"):
+            got = op.said.get("session")
+            if op.ok and op.session is None and not is_no_id(got):
+                owners.setdefault(str(got), op.principal)
+        return owners
+
+    @cached_property
+    def born(self) -> Mapping[str, Op]:
+        """What opened each session."""
+        found: dict[str, Op] = {}
+        for op in self.of("open", "send", "press"):
+            got = op.said.get("session")
+            if op.ok and op.session is None and not is_no_id(got):
+                found.setdefault(str(got), op)
+        return found
+
+    @cached_property
+    def posts(self) -> Mapping[str, tuple[Op, ...]]:
+        """What was sent, by nonce."""
+        found: dict[str, list[Op]] = defaultdict(list)
+        for op in self.of("send", "press"):
+            if op.nonce is not None:
+                found[op.nonce].append(op)
+        return {nonce: tuple(ops) for nonce, ops in found.items()}
+
+    @cached_property
+    def home(self) -> Mapping[str, str]:
+        """The session that each nonce was posted to, as its request or its reply named it."""
+        homes: dict[str, str] = {}
+        for nonce, ops in self.posts.items():
+            for op in ops:
+                named = op.session or op.said.get("session")
+                if not is_no_id(named):
+                    homes.setdefault(nonce, str(named))
+        return homes
+
+    @cached_property
+    def turn_home(self) -> Mapping[str, str]:
+        """The session of each turn, by the reply to what began it."""
+        return {
+            str(op.said["turn"]): str(op.session or op.said.get("session"))
+            for op in self.of("send", "press")
+            if op.ok and not is_no_id(op.said.get("turn"))
+        }
+
+    @cached_property
+    def at_rest(self) -> Mapping[str, list[Op]]:
+        """The reads of each session at rest by who opened it."""
+        found: dict[str, list[Op]] = defaultdict(list)
+        for op in self.of("read"):
+            session = op.session or ""
+            if op.settled and op.ok and self.owner.get(session, op.principal) == op.principal:
+                found[session].append(op)
+        return found
+
+    @cached_property
+    def settled(self) -> Mapping[tuple[str, str], Op]:
+        """The last read of each session at rest, by session and path."""
+        return {
+            (session, op.said["path"]): op for session, reads in self.at_rest.items()
+            for op in reads
+        }  # fmt: skip
+
+    @cached_property
+    def gone(self) -> Mapping[str, Op]:
+        """The first thing that ended each session for good."""
+        found: dict[str, Op] = {}
+        for op in self.of("delete", "close"):
+            if op.ok and op.session is not None:
+                found.setdefault(op.session, op)
+        return found
+
+    @cached_property
+    def events(self) -> Mapping[int, tuple[Op, ...]]:
+        """By the number of their stream, in the order in which they came."""
+        found: dict[int, list[Op]] = defaultdict(list)
+        for op in sorted(self.by_kind["event"], key=lambda op: op.number):
+            found[op.said["stream"]].append(op)
+        return {stream: tuple(ops) for stream, ops in found.items()}
+
+    @cached_property
+    def streams(self) -> Mapping[int, Op]:
+        return {op.said["stream"]: op for op in self.of("stream")}
+
+    def whole(self) -> Iterator[tuple[Op, tuple[Op, ...]]]:
+        """Streams that were read from a session's beginning until it rested."""
+        for number, stream in self.streams.items():
+            if stream.ok and stream.settled and stream.said["cursor"] is None:
+                yield stream, self.events.get(number, ())
+
+    def sent_to(self, stream: Op) -> Iterator[Op]:
+        """What began a turn of the stream's session while it was read."""
+        for op in self._sends.get(stream.session or "", ()):
+            if stream.said["opened"] <= op.began and op.ended <= stream.ended:
+                yield op
+
+    @cached_property
+    def _sends(self) -> Mapping[str, list[Op]]:
+        found: dict[str, list[Op]] = defaultdict(list)
+        for op in self.of("send", "press"):
+            turn = op.said.get("turn")
+            if op.ok and not is_no_id(turn) and str(turn) in self.turn_home:
+                found[self.turn_home[str(turn)]].append(op)
+        return found
+
+
+def nonces(*texts: str) -> Iterator[str]:
+    for text in texts:
+        yield from NONCE.findall(text)
+
+
+def texts(read: Op) -> Iterable[str]:
+    return (item["text"] for item in read.said["items"])

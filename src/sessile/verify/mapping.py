@@ -1,0 +1,349 @@
+"""How a backend is spoken to: its requests, and where its replies say what.
+
+A mapping is a YAML file, or a Python file with a name MAPPING of the same shape: see
+`docs/verify.md`. What it does not have is not tested, and is not said to have passed.
+"""
+
+import dataclasses
+import runpy
+from collections.abc import Mapping as Map
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Union, cast, get_args, get_origin, get_type_hints
+
+from sessile.verify import paths
+
+SHIPPED = Path(__file__).parent / "targets"
+
+
+class BadMapping(ValueError):
+    """With the place in the file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """`call`: a method and a path, with its query: `GET /v1/sessions/{session}`."""
+
+    call: str
+    headers: Map[str, str] = field(default_factory=dict[str, str])
+    json: Any = None
+
+    def __post_init__(self) -> None:
+        method, _, path = self.call.partition(" ")
+        if not (method.isupper() and path.startswith("/")):
+            raise BadMapping(f"{self.call!r} is not a method and a path")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Open:
+    """`session`: where the id stands; several paths must all say the same."""
+
+    request: Request
+    session: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Events:
+    """What an event of a stream says: paths into its data. `@event` and `@id` are what the event
+    stream itself says. `started`, `ended`: the names that begin and end a turn, each with the
+    state that it ends in. `text`: what an event of `texts` adds to the answer; `message`: the
+    whole message that one of `messages` tells. `gap`: the names that say that something was lost.
+    `call`: the id of a tool's call, with the names that begin and end one."""
+
+    name: str = "@event"
+    id: str | None = "@id"
+    seq: str | None = None
+    session: str | None = None
+    turn: str | None = None
+    text: str | None = None
+    texts: tuple[str, ...] = ()
+    message: str | None = None
+    messages: tuple[str, ...] = ()
+    started: tuple[str, ...] = ()
+    ended: Map[str, str] = field(default_factory=dict[str, str])
+    progress: Map[str, str] = field(default_factory=dict[str, str])
+    progress_in: tuple[str, ...] = ()
+    gap: tuple[str, ...] = ()
+    call: str | None = None
+    call_started: tuple[str, ...] = ()
+    call_ended: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignIn:
+    """A request whose reply has the principal's bearer token."""
+
+    request: Request
+    token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Press:
+    """Press a button that was not offered: what answers it must stay in the session."""
+
+    request: Request
+    session: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Send:
+    """Post a text to a session. `reply`: where the answer stands in a reply that has it;
+    `events`: the reply is an event stream that ends with the turn. `opens`: a send that names no
+    session gets one of its own. `exclusive`: each `{user}` has one active session, whoever asks."""
+
+    request: Request
+    session: tuple[str, ...] = ()
+    turn: str | None = None
+    reply: str | None = None
+    events: Events | None = None
+    keyed: bool = False
+    opens: bool = False
+    exclusive: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Read:
+    """A way to read what was said, oldest first. `roles`: the backend's words for user and
+    assistant, where they are others. `where`: only items with these values at these paths.
+    `newest_first`: the list is turned round."""
+
+    request: Request
+    items: str
+    id: str | None = None
+    role: str | None = None
+    text: str = "text"
+    turn: str | None = None
+    roles: Map[str, str] = field(default_factory=dict[str, str])
+    where: Map[str, str] = field(default_factory=dict[str, str])
+    newest_first: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """Ask how a turn stands. `states`: the backend's words by ours: queued, running, completed,
+    failed, cancelled. `progress`: four numbers by name."""
+
+    request: Request
+    state: str
+    states: Map[str, tuple[str, ...]]
+    reply: str | None = None
+    session: str | None = None
+    progress: Map[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """Follow a session. `resume_header`, `resume_query`: what takes the last id."""
+
+    request: Request
+    events: Events
+    resume_header: str | None = None
+    resume_query: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """Where the ids of the caller's sessions stand."""
+
+    request: Request
+    sessions: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detect:
+    """The backend is this one where the reply has these values at these paths."""
+
+    request: Request
+    has: Map[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """A file of lines with a token, a tenant, a user and a role, as some servers leave for whoever
+    develops on the same machine. Looked for where `sessile verify` is run."""
+
+    file: str
+    scheme: str = "Bearer"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mapping:
+    """`principals`: headers by principal: `p`, and `q` who must not see what p has; `{user}` is a
+    name of their own. `sign_in`: how each gets a token. `busy`: the statuses of "not now".
+    `slow_text`: what has a turn that takes a second or so; `tool_text`: one that calls a tool.
+    `settle_seconds`: how long nothing may happen until a session is taken to rest, where the
+    backend has no way to ask for its turns. `parallel_turns`: they may run at once."""
+
+    name: str
+    about: str = ""
+    detect: Detect | None = None
+    tokens: Tokens | None = None
+    principals: Map[str, Map[str, str]] = field(default_factory=dict[str, Any])
+    sign_in: Map[str, SignIn] = field(default_factory=dict[str, SignIn])
+    open: Open | None = None
+    send: Send
+    press: Press | None = None
+    reads: Map[str, Read] = field(default_factory=dict[str, Read])
+    turn: Turn | None = None
+    stream: Stream | None = None
+    cancel: Request | None = None
+    close: Request | None = None
+    delete: Request | None = None
+    list: Listing | None = None
+    busy: tuple[int, ...] = (409, 429, 503)
+    slow_text: str | None = None
+    tool_text: str | None = None
+    settle_seconds: float = 2.0
+    parallel_turns: bool = False
+
+    @property
+    def can(self) -> tuple[str, ...]:
+        """What it has, in the words of a check's needs."""
+        names = ["send", *(["read"] if self.reads else [])]
+        for name in ("open", "turn", "stream", "press", "cancel", "close", "delete", "list"):
+            if getattr(self, name) is not None:
+                names.append(name)
+        if len(self.reads) > 1:
+            names.append("two reads")
+        if self.send.keyed:
+            names.append("keys")
+        if self.send.exclusive:
+            names.append("exclusive")
+        if self.send.events is not None:
+            names.append("replies that stream")
+        if self.stream is not None:
+            if self.stream.resume_header or self.stream.resume_query:
+                names.append("resume")
+            names += [f"events.{name}" for name in ("seq", "session", "turn", "id", "call")
+                      if getattr(self.stream.events, name) is not None]  # fmt: skip
+            names += [f"events.{name}" for name in ("started", "ended", "texts", "progress")
+                      if getattr(self.stream.events, name)]  # fmt: skip
+        if self.turn is not None and self.turn.progress:
+            names.append("progress")
+        if self.slow_text is not None:
+            names.append("slow turns")
+        if self.parallel_turns:
+            names.append("parallel turns")
+        return tuple(names)
+
+
+def shipped() -> tuple[str, ...]:
+    return tuple(sorted(path.stem for path in SHIPPED.glob("*.yaml")))
+
+
+def load(name_or_file: str) -> Mapping:
+    """One that is shipped, by its name, or a file. Raises BadMapping."""
+    path = SHIPPED / f"{name_or_file}.yaml"
+    if name_or_file not in shipped():
+        path = Path(name_or_file)
+        if not path.is_file():
+            known = ", ".join(shipped())
+            raise BadMapping(f"{name_or_file} is neither a file nor one of: {known}")
+    try:
+        return read_mapping(_raw(path))
+    except BadMapping as error:
+        raise BadMapping(f"{path.name}: {error}") from None
+
+
+def read_mapping(raw: Any) -> Mapping:
+    """Raises BadMapping."""
+    found = cast(Mapping, _read(Mapping, raw, ""))
+    if found.open is None and not found.send.opens:
+        raise BadMapping("there is no way to get a session: neither `open` nor `send.opens`")
+    return found
+
+
+def _raw(path: Path) -> object:
+    """With what the mapping is based on: `base: sessile`, and what differs from that one."""
+    raw: Any = _parsed(path)
+    if isinstance(raw, dict) and "base" in raw:
+        own = dict(cast(Map[str, Any], raw))
+        base = own.pop("base")
+        if base not in shipped():
+            raise BadMapping(f"base: {base!r} is none of {', '.join(shipped())}")
+        return _merged(_raw(SHIPPED / f"{base}.yaml"), own)
+    return cast(object, raw)
+
+
+def _merged(base: object, over: object) -> object:
+    if not (isinstance(base, dict) and isinstance(over, dict)):
+        return over
+    merged = dict(cast(Map[str, Any], base))
+    for name, value in cast(Map[str, Any], over).items():
+        merged[name] = _merged(merged.get(name), value)
+    return merged
+
+
+def _parsed(path: Path) -> Any:
+    if path.suffix == ".py":
+        names = runpy.run_path(str(path))
+        if "MAPPING" not in names:
+            raise BadMapping("has no MAPPING")
+        return names["MAPPING"]
+    import yaml  # noqa: PLC0415
+
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise BadMapping(str(error)) from None
+
+
+def _read(kind: Any, raw: Any, place: str) -> Any:
+    """A value of the type, made from YAML's. Raises BadMapping."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        if raw is None:
+            return None
+        (kind,) = (each for each in arguments if each is not NoneType)
+        return _read(kind, raw, place)
+    if dataclasses.is_dataclass(kind):
+        return _read_class(cast(type, kind), raw, place)
+    if kind is Any:
+        return raw
+    if origin is tuple:
+        items = cast(Sequence[Any], raw) if isinstance(raw, list | tuple) else [raw]
+        return tuple(_read(arguments[0], each, place) for each in items)
+    if origin is not None:
+        if not isinstance(raw, dict):
+            raise BadMapping(f"{place}: should be names and values")
+        members = cast(Map[Any, Any], raw)
+        return {
+            str(name): _read(arguments[1], each, f"{place}.{name}")
+            for name, each in members.items()
+        }
+    if kind is float and isinstance(raw, int) and not isinstance(raw, bool):
+        return float(raw)
+    if not isinstance(raw, kind) or (kind is int and isinstance(raw, bool)):
+        raise BadMapping(f"{place}: should be {kind.__name__}, not {raw!r}")
+    return raw
+
+
+def _read_class(kind: type, raw: Any, place: str) -> Any:
+    if kind is Request and isinstance(raw, str):
+        raw = {"call": raw}
+    if not isinstance(raw, dict):
+        raise BadMapping(f"{place or 'the mapping'}: should be names and values, not {raw!r}")
+    given = cast(dict[str, Any], raw)
+    hints = get_type_hints(kind)
+    fields = {each.name: each for each in dataclasses.fields(kind)}
+    within = f"{place}." if place else ""
+    for name in given:
+        if name not in fields:
+            raise BadMapping(f"{within}{name}: there is no such thing; known: {', '.join(fields)}")
+    for name, each in fields.items():
+        missing = each.default is dataclasses.MISSING
+        if missing and each.default_factory is dataclasses.MISSING and name not in given:
+            raise BadMapping(f"{within}{name}: is missing")
+    values = {name: _read(hints[name], value, within + name) for name, value in given.items()}
+    for name, value in values.items():
+        if kind in (Events, Read, Turn) and isinstance(value, str) and not value.startswith("@"):
+            try:
+                paths.steps(value)
+            except ValueError as error:
+                raise BadMapping(f"{within}{name}: {error}") from None
+    try:
+        return kind(**values)
+    except BadMapping as error:
+        raise BadMapping(f"{place}: {error}") from None

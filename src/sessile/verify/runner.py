@@ -1,0 +1,191 @@
+"""A whole run: find out who is there, do the workload, keep the history."""
+
+import asyncio
+import ipaddress
+import json
+import socket
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+
+from sessile.verify import mapping, paths
+from sessile.verify.backend import Backend
+from sessile.verify.history import History, Op, Run
+from sessile.verify.recorder import Recorder
+from sessile.verify.steps import Steps
+from sessile.verify.workload import Part, parts_for
+
+CONNECTIONS_MAX = 200
+PARTS_AT_ONCE = 6
+ALONE = ("long", "beside")
+"""Parts that measure: nothing else may run meanwhile."""
+LIMITS: Mapping[str, float] = {
+    "create_seconds": 5.0,
+    "stuck_seconds": 30.0,
+    "stop_seconds": 1.0,
+    "silence_seconds": 20.0,
+    "growth_ratio": 3.0,
+    "contention_ratio": 5.0,
+}
+"""What counts as too long, or as too much more; each is a flag of `sessile verify`."""
+
+
+class CannotVerify(Exception):
+    """What is in the way, and what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """`only`: the parts to do; all, where empty."""
+
+    url: str
+    target: mapping.Mapping
+    limits: Mapping[str, float]
+    seed: int = 0
+    messages_long: int = 60
+    only: Collection[str] = ()
+
+
+def check_address(url: str, *, owned: bool) -> None:
+    """Raises CannotVerify where it is not this machine's and nobody said whose it is."""
+    host = urlsplit(url).hostname
+    if host is None or urlsplit(url).scheme not in ("http", "https"):
+        raise CannotVerify(f"{url} is no address of a server: http://HOST:PORT")
+    if owned:
+        return
+    try:
+        found = {each[4][0] for each in socket.getaddrinfo(host, None)}
+    except OSError as error:
+        raise CannotVerify(f"{host} has no address: {error}") from None
+    if not all(ipaddress.ip_address(str(each).partition("%")[0]).is_loopback for each in found):
+        raise CannotVerify(
+            f"{host} is not this machine. A run writes sessions and loads the server: say"
+            " --i-own-this-server where that is yours to decide"
+        )
+
+
+async def recognise(url: str) -> str:
+    """The name of the shipped mapping that fits what answers there. Raises CannotVerify."""
+    async with httpx2.AsyncClient(base_url=url, timeout=10) as client:
+        try:
+            await client.get("/")
+        except httpx2.HTTPError as error:
+            raise CannotVerify(
+                f"nothing answers at {url}: {error}; start the server first"
+            ) from None
+        for name in mapping.shipped():
+            detect = mapping.load(name).detect
+            if detect is not None and await _fits(client, detect):
+                return name
+    names = ", ".join(mapping.shipped())
+    raise CannotVerify(
+        f"what answers at {url} is not known; name it by --mapping, one of {names}, or a file of"
+        " your own: docs/verify.md says how one is written"
+    )
+
+
+async def _fits(client: httpx2.AsyncClient, detect: mapping.Detect) -> bool:
+    method, _, path = detect.request.call.partition(" ")
+    try:
+        reply = await client.request(method, path, json=detect.request.json)
+        value = reply.json() if reply.is_success else None
+    except (httpx2.HTTPError, json.JSONDecodeError, UnicodeDecodeError):
+        return False
+    if value is None:
+        return False
+    return all(paths.text(value, at) == wanted for at, wanted in detect.has.items())
+
+
+def with_tokens(target: mapping.Mapping, given: Mapping[str, str]) -> mapping.Mapping:
+    """The mapping with what each principal signs in by: the tokens that were given, else those of
+    the file that the mapping names."""
+    tokens = dict(given)
+    if not tokens and target.tokens is not None:
+        tokens = _of_file(Path(target.tokens.file))
+    scheme = target.tokens.scheme if target.tokens is not None else "Bearer"
+    headers = {
+        name: {**target.principals.get(name, {}), "Authorization": f"{scheme} {token}"}
+        for name, token in tokens.items()
+    }
+    return replace(target, principals={**target.principals, **headers})
+
+
+def _of_file(path: Path) -> dict[str, str]:
+    """p: a plain user; q: one of another tenant."""
+    if not path.is_file():
+        raise CannotVerify(
+            f"there is no {path} here: run it where the server was started, or give tokens by"
+            " --token p=… --token q=…"
+        )
+    lines = path.read_text(encoding="utf-8").splitlines()
+    logins = [fields for line in lines if len(fields := line.partition("#")[0].split()) == 4]
+    users = [fields for fields in logins if fields[3] == "user"]
+    if not users:
+        raise CannotVerify(f"{path} has no plain user to act as")
+    token, tenant = users[0][:2]
+    others = [each[0] for each in users if each[1] != tenant]
+    return {"p": token, **({"q": others[0]} if others else {})}
+
+
+async def _signed_in(target: mapping.Mapping, client: httpx2.AsyncClient) -> mapping.Mapping:
+    """Raises CannotVerify."""
+    principals = dict(target.principals)
+    for name, asked in target.sign_in.items():
+        method, _, path = asked.request.call.partition(" ")
+        reply = await client.request(
+            method, path, json=asked.request.json, headers=dict(asked.request.headers)
+        )
+        token = paths.text(reply.json() if reply.is_success else None, asked.token)
+        if not token:
+            raise CannotVerify(f"{asked.request.call} gave {name} no token: {reply.status_code}")
+        bearer = {"Authorization": f"Bearer {token}"}
+        principals[name] = {**principals.get(name, {}), **bearer}
+    return replace(target, principals=principals)
+
+
+async def play(
+    plan: Plan,
+    *,
+    seen: Callable[[Op], None] | None = None,
+    told: Callable[[str], None] | None = None,
+    transport: httpx2.AsyncBaseTransport | None = None,
+) -> History:
+    """The workload, against the backend. `told` is called with each part that has ended."""
+    target = plan.target
+    can = list(target.can)
+    if len(target.principals) > 1:
+        can.append("two principals")
+    run = Run(target=target.name, can=tuple(can), limits=dict(plan.limits), seed=plan.seed)
+    recorder = Recorder(run, seen=seen)
+    bounds = httpx2.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=50)
+    given: dict[str, Any] = {} if transport is None else {"transport": transport}
+    async with httpx2.AsyncClient(base_url=plan.url, limits=bounds, **given) as client:
+        target = await _signed_in(target, client)
+        steps = Steps(
+            Backend(target, recorder, client),
+            seed=plan.seed,
+            stuck_seconds=plan.limits["stuck_seconds"],
+            messages_long=plan.messages_long,
+        )
+        slots = asyncio.Semaphore(PARTS_AT_ONCE)
+        parts = [part for part in parts_for(steps) if not plan.only or part.name in plan.only]
+
+        async def do(part: Part) -> None:
+            async with slots:
+                await part.run(steps)
+            if told is not None:
+                told(part.name)
+
+        await steps.pace()
+        async with asyncio.TaskGroup() as tasks:
+            for part in parts:
+                if part.name not in ALONE:
+                    tasks.create_task(do(part))
+        for part in parts:
+            if part.name in ALONE:
+                await do(part)
+    return recorder.history()

@@ -1,0 +1,71 @@
+"""What a backend said, in the checker's words."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from sessile.verify import paths
+from sessile.verify.mapping import Events, Read
+from sessile.verify.sse import Event, Reader
+
+
+def said_by(event: Event, events: Events) -> dict[str, Any]:
+    """An event in the checker's words."""
+    try:
+        data = json.loads(event.data)
+    except ValueError:
+        data = None
+
+    def at(path: str | None) -> Any:
+        if path == "@event":
+            return event.name
+        return event.id if path == "@id" else paths.first(data, path)
+
+    name = paths.as_text(at(events.name))
+    said: dict[str, Any] = {"id": at(events.id), "name": name, "is": "other", "state": None}
+    said |= {"seq": at(events.seq), "session": at(events.session), "turn": at(events.turn)}
+    if name in events.call_started or name in events.call_ended:
+        said["call"], said["over"] = at(events.call), name in events.call_ended
+    if name in events.gap:
+        said["is"] = "gap"
+    elif name in events.started:
+        said["is"] = "started"
+    elif name in events.ended:
+        said["is"], said["state"] = "ended", events.ended[name]
+    elif name in events.texts:
+        said["is"] = "text"
+    if events.text is not None and name in events.texts:
+        said["text"] = paths.text(data, events.text)
+    if events.message is not None and name in events.messages:
+        said["message"] = paths.text(data, events.message)
+    if name in events.progress_in:
+        said["progress"] = {each: paths.first(data, path) for each, path in events.progress.items()}
+    return said
+
+
+def streamed(text: str, events: Events, at: Mapping[str, Any]) -> dict[str, Any]:
+    """A reply that is an event stream: what it comes to, and each of its events."""
+    told = [said_by(event, events) for event in Reader().feed(text.encode() + b"\n\n")]
+    named = [each["session"] for each in told if each["session"] is not None]
+    turns = [each["turn"] for each in told if each["turn"] is not None]
+    return {
+        "session": named[0] if named else None, "sessions": sorted(set(map(str, named))),
+        "turn": turns[0] if turns else None,
+        "reply": "".join(each.get("text", "") for each in told),
+        "events": [{name: each[name] for name in ("is", "name", "state")} for each in told],
+    }  # fmt: skip
+
+
+def items_of(value: Any, read: Read) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = []
+    for item in paths.each(value, read.items):
+        if any(paths.text(item, at) != wanted for at, wanted in read.where.items()):
+            continue
+        role = paths.as_text(paths.first(item, read.role))
+        items.append({
+            "id": paths.first(item, read.id),
+            "role": read.roles.get(role, role),
+            "text": paths.text(item, read.text),
+            "turn": paths.first(item, read.turn),
+        })  # fmt: skip
+    return items[::-1] if read.newest_first else items
