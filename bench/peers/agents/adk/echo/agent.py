@@ -1,0 +1,16 @@
+"""ADK's echo: an agent without a model, which answers the same text."""
+
+from collections.abc import AsyncGenerator
+
+from google.adk.agents import BaseAgent
+from google.adk.agents.invocation_context import InvocationContext
+from google.adk.events import Event
+
+
+class _Echo(BaseAgent):
+    async def _run_async_impl(self, ctx: InvocationContext) -> AsyncGenerator[Event, None]:
+        content = ctx.user_content.model_copy(update={"role": "model"})
+        yield Event(author=self.name, invocation_id=ctx.invocation_id, content=content)
+
+
+root_agent = _Echo(name="echo")
