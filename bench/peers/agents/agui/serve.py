@@ -10,6 +10,7 @@ from pydantic_ai.conversation_store import InMemoryConversationStore
 from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, TextPart, UserPromptPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai.ui.ag_ui import AGUIAdapter
+from pydantic_ai.usage import UsageLimits
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -32,6 +33,8 @@ async def _stream(messages: list[ModelMessage], _: AgentInfo) -> AsyncIterator[s
 
 agent = Agent(FunctionModel(_answer, stream_function=_stream))
 store = InMemoryConversationStore()
+# The usage of a kept conversation adds up: by default its 51st run is refused.
+limits = UsageLimits(request_limit=None)
 
 
 async def _run(request: Request) -> Response:
@@ -39,7 +42,9 @@ async def _run(request: Request) -> Response:
 
 
 async def _kept(request: Request) -> Response:
-    return await AGUIAdapter.dispatch_request(request, agent=agent, conversation_store=store)
+    return await AGUIAdapter.dispatch_request(
+        request, agent=agent, conversation_store=store, usage_limits=limits
+    )
 
 
 app = Starlette(
