@@ -2,13 +2,14 @@
 on is reported under that fault's name and no other, and under none without a fault."""
 
 import os
+from collections.abc import Collection
 from copy import deepcopy
 
 import pytest
 from tests.incidents.conftest import naive as served
 from tests.verify import naive
 
-from sessile.verify import mapping, runner
+from sessile.verify import loading, runner
 from sessile.verify.checker import declared, judge
 from sessile.verify.history import History
 
@@ -24,7 +25,9 @@ SEEDS = int(os.environ.get("VERIFY_SEEDS", "3"))
 """VERIFY_SEEDS=50 pytest tests/verify is the long run."""
 
 
-async def played(fault: str | None, *, seed: int = 0, bot: bool = False) -> History:
+async def played(
+    fault: str | None, *, seed: int = 0, bot: bool = False, only: Collection[str] = ()
+) -> History:
     raw = deepcopy(naive.BOT if bot else naive.MAPPING)
     if fault in LIVE_ONLY:
         del raw["turn"]
@@ -35,10 +38,11 @@ async def played(fault: str | None, *, seed: int = 0, bot: bool = False) -> Hist
     async with served(naive.naive(fault)) as site:
         plan = runner.Plan(
             url=site.url,
-            target=mapping.read_mapping(raw),
+            target=loading.read_mapping(raw),
             limits={**SHARED, **LIMITS.get(fault or "", {})},
             seed=seed,
             messages_long=50 if fault in MEASURED else 1,
+            only=only,
         )
         return await runner.play(plan)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,10 +17,11 @@ from sessile.cli.plain import one_line
 
 if TYPE_CHECKING:
     from sessile.verify.check import Result
-    from sessile.verify.history import History
+    from sessile.verify.history import History, Op
 
 COLOURS = {"found": "red", "passed": "green"}
-
+WIDE = 100
+FINDINGS_SHOWN = 3
 
 UrlArgument = Annotated[str, typer.Argument(metavar="URL")]
 MappingOption = Annotated[
@@ -127,11 +128,11 @@ def _played(
     url: str, name: str | None, tokens: Sequence[str], limits: Sequence[str],
     parts: Sequence[str], seed: int, messages: int, told: Console, *, owned: bool,
 ) -> "History":  # fmt: skip
-    from sessile.verify import mapping, runner  # noqa: PLC0415
+    from sessile.verify import loading, mapping, runner  # noqa: PLC0415
 
     try:
         runner.check_address(url, owned=owned)
-        target = mapping.load(name or asyncio.run(runner.recognise(url)))
+        target = loading.load(name or asyncio.run(runner.recognise(url)))
         target = runner.with_tokens(target, _tokens(tokens))
         plan = runner.Plan(
             url=url, target=target, limits={**runner.LIMITS, **_limits(limits)}, seed=seed,
@@ -186,44 +187,57 @@ def _write(
 
 
 def _print(kept: "History", results: "Sequence[Result]") -> None:
+    """What was found comes last, where a terminal is when the command has ended."""
     from sessile.verify.report import summary  # noqa: PLC0415
 
     console = Console(highlight=False)
     table = Table(box=None, pad_edge=False)
-    table.add_column("check", min_width=max(len(each.check.name) for each in results))
-    table.add_column("", min_width=len("passed"))
-    table.add_column("looked at", justify="right", min_width=len("looked at"))
-    table.add_column("", no_wrap=True, overflow="ellipsis")
+    wide = console.width >= WIDE
+    for name in ("check", "verdict", "times looked", *(["a fault would be that"] if wide else [])):
+        table.add_column(name, justify="right" if name == "times looked" else "left")
+    for result in results:
+        if result.verdict != "not testable":
+            verdict = Text(result.verdict, style=COLOURS[result.verdict])
+            cells = (result.check.name, verdict, f"{result.trials:,}", result.check.about)
+            table.add_row(*cells[: len(table.columns)])
+    console.print(table)
+    _print_untested(console, results)
+    ops = {op.number: op for op in kept.ops}
+    for result in results:
+        if result.findings:
+            _print_found(console, result, ops)
+    console.print(f"\n{kept.run.target}: {summary(results)}.", soft_wrap=True)
+
+
+def _print_untested(console: Console, results: "Sequence[Result]") -> None:
     untested: dict[str, list[str]] = {}
     for result in results:
         if result.verdict == "not testable":
             untested.setdefault(result.why, []).append(result.check.name)
-            continue
-        verdict = Text(result.verdict, style=COLOURS[result.verdict])
-        table.add_row(result.check.name, verdict, f"{result.trials:,}", result.check.about)
-    console.print(table)
     if untested:
-        console.print("\nnot testable:")
+        console.print("\nnot tested, which is not passed:")
     for why, names in untested.items():
-        console.print(Text(f"  {', '.join(names)}: {why}", style="dim"))
-    ops = {op.number: op for op in kept.ops}
-    for result in results:
-        if result.findings:
-            console.print(f"\n[red bold]{result.check.name}[/red bold]: {result.check.about}")
-        for finding in result.findings[:3]:
-            console.print(f"  {escape(one_line(finding.what))}")
-            for number in finding.ops:
-                op = ops[number]
-                asked = one_line(op.request.partition("\n")[0] or op.reply.partition("\n")[0])
-                console.print(f"    [dim]#{number} {op.kind} {op.client}: {escape(asked)}[/dim]")
-        hidden = len(result.findings) + result.more - 3
-        if hidden > 0:
-            console.print(f"  and {hidden} more; --html or --json shows them with their replies")
-    console.print(f"\n{kept.run.target}: {summary(results)}, in {len(kept.ops):,} operations.")
+        console.print(Text(f"  {', '.join(names)}: {why}", style="dim"), soft_wrap=True)
+
+
+def _print_found(console: Console, result: "Result", ops: "Mapping[int, Op]") -> None:
+    check = result.check
+    console.print(f"\n[red bold]{check.name}[/red bold]: {check.about}", soft_wrap=True)
+    for finding in result.findings[:FINDINGS_SHOWN]:
+        console.print(f"  {escape(one_line(finding.what))}", soft_wrap=True)
+        for number in finding.ops:
+            op = ops[number]
+            asked = one_line(op.request.partition("\n")[0] or op.reply.replace("\n", " ")[:90])
+            answered = f" -> {op.status}" if op.status else ""
+            line = f"    #{number} at {op.began:.2f} s, {op.kind} by {op.client}: {asked}{answered}"
+            console.print(Text(line, style="dim"), soft_wrap=True)
+    hidden = len(result.findings) + result.more - FINDINGS_SHOWN
+    if hidden > 0:
+        console.print(f"  and {hidden} more; --html FILE shows them with requests and replies")
 
 
 def _list() -> None:
-    from sessile.verify import mapping, runner  # noqa: PLC0415
+    from sessile.verify import loading, runner  # noqa: PLC0415
     from sessile.verify.checker import declared  # noqa: PLC0415
 
     console = Console(highlight=False)
@@ -234,7 +248,7 @@ def _list() -> None:
         table.add_row(each.name, each.kind, each.tier, each.about)
     console.print(table)
     limits = ", ".join(f"{name}={value:g}" for name, value in runner.LIMITS.items())
-    console.print(f"\nlimits: {limits}\nmappings: {', '.join(mapping.shipped())}")
+    console.print(f"\nlimits: {limits}\nmappings: {', '.join(loading.shipped())}")
 
 
 def _limits(given: Sequence[str]) -> dict[str, float]:

@@ -23,9 +23,10 @@ class Finding:
 
 @dataclass(slots=True)
 class Look:
-    """What a check tells while it looks."""
+    """What a check tells while it looks. `lacks`: what would have let it look."""
 
     trials: int = 0
+    lacks: str = "the run did nothing that would show it"
     more: int = 0
     findings: list[Finding] = field(default_factory=list[Finding])
 

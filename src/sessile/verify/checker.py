@@ -11,6 +11,21 @@ from sessile.verify.checks import MODULES
 from sessile.verify.facts import Facts
 from sessile.verify.history import History
 
+NEEDS = {
+    "read": "reads",
+    "two reads": "second way to read",
+    "keys": "send.keyed (idempotency keys)",
+    "exclusive": "send.exclusive (one session a user)",
+    "two principals": "second principal, q",
+    "resume": "stream.resume_header or resume_query",
+    "slow turns": "slow_text",
+    **{
+        f"events.{name}": f"stream.events.{name}"
+        for name in ("seq", "session", "turn", "call", "started", "ended", "texts", "progress")
+    },
+}
+"""What a check needs, by the name that a mapping has for it where that is another."""
+
 
 def judge(history: History, *, only: Collection[str] = ()) -> tuple[Result, ...]:
     """Every check's verdict, or those of `only`. Raises KeyError for a name that is none."""
@@ -36,11 +51,10 @@ def _judged(check: Check, facts: Facts) -> Result:
             more=look.more,
         )  # fmt: skip
     if missing:
-        why = f"the mapping has no {', '.join(missing)}"
+        why = f"the mapping has no {', '.join(NEEDS.get(need, need) for need in missing)}"
         return Result(check=check, verdict="not testable", trials=0, why=why)
     if not look.trials:
-        why = "nothing in the history tries it"
-        return Result(check=check, verdict="not testable", trials=0, why=why)
+        return Result(check=check, verdict="not testable", trials=0, why=look.lacks)
     return Result(check=check, verdict="passed", trials=look.trials)
 
 

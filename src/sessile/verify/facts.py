@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -130,9 +130,13 @@ class Facts:
 
     def sent_to(self, stream: Op) -> Iterator[Op]:
         """What began a turn of the stream's session while it was read."""
-        for op in self._sends.get(stream.session or "", ()):
+        for op in self.turns_of(stream.session):
             if stream.said["opened"] <= op.began and op.ended <= stream.ended:
                 yield op
+
+    def turns_of(self, session: str | None) -> Sequence[Op]:
+        """What began each of its turns."""
+        return self._sends.get(session or "", ())
 
     @cached_property
     def _sends(self) -> Mapping[str, list[Op]]:

@@ -39,7 +39,7 @@ def as_html(history: History, results: Sequence[Result]) -> str:
         f"<style>{STYLE}</style><h1>{escape(title)}</h1>",
         f"<p>{escape(summary(results))}. {len(history.ops):,} operations, seed"
         f" {history.run.seed}.</p>",
-        "<table><thead><tr><th>Check<th>Verdict<th>Looked at<th>What it is<tbody>",
+        "<table><thead><tr><th>Check<th>Verdict<th>Times looked<th>A fault would be that<tbody>",
         *(_row(result) for result in results),
         "</table>",
         *(_section(result, ops) for result in results if result.findings),

@@ -93,6 +93,21 @@ async def late(do: Steps) -> None:
         await do.told(followed, [send])
 
 
+async def joined(do: Steps) -> None:
+    """A reader who comes while a session's turn is under way: its first, where posting opens it."""
+    who = do.who("joined")
+    for _ in range(2):
+        opened = None if do.target.send.opens else await do.open(who)
+        send = await do.post(who, opened, do.target.slow_text or "")
+        session, turn = opened or send.said.get("session"), send.said.get("turn")
+        if not send.ok or session is None or turn is None:
+            return
+        async with do.backend.follow(do.who("joined", "reader"), str(session)) as followed:
+            await do.backend.turn(who, str(session), str(turn))
+            await do.settle(who, [send])
+            await do.told(followed, [send])
+
+
 async def foreign_cursor(do: Steps) -> None:
     """One's own session is followed from where another's was."""
     who = do.who("foreign cursor")

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from sessile.verify import mapping, paths
+from sessile.verify import loading, mapping, paths
 from sessile.verify.backend import Backend
 from sessile.verify.history import History, Op, Run
 from sessile.verify.recorder import Recorder
@@ -77,11 +77,11 @@ async def recognise(url: str) -> str:
             raise CannotVerify(
                 f"nothing answers at {url}: {error}; start the server first"
             ) from None
-        for name in mapping.shipped():
-            detect = mapping.load(name).detect
+        for name in loading.shipped():
+            detect = loading.load(name).detect
             if detect is not None and await _fits(client, detect):
                 return name
-    names = ", ".join(mapping.shipped())
+    names = ", ".join(loading.shipped())
     raise CannotVerify(
         f"what answers at {url} is not known; name it by --mapping, one of {names}, or a file of"
         " your own: docs/verify.md says how one is written"

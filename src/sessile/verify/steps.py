@@ -12,7 +12,7 @@ from sessile.verify.history import Op
 from sessile.verify.recorder import Recorder
 
 PACED_SECONDS = 8.0
-"""What a part may take in turns, as the first turn's time tells; of the long one, twice as much."""
+"""What a part may take in turns, as the time of one tells."""
 POLL_SECONDS = 0.05
 SLOW_HEAD_SECONDS = 0.3
 """Into a slow turn, before it is cancelled or left."""
@@ -47,8 +47,8 @@ class Steps:
             took.append(self.backend.recorder.now() - began)
         self.turn_seconds = min(took)
 
-    def at_most(self, times: int, seconds: float = PACED_SECONDS) -> int:
-        return max(1, min(times, int(seconds / max(self.turn_seconds, 0.001))))
+    def at_most(self, times: int) -> int:
+        return max(1, min(times, int(PACED_SECONDS / max(self.turn_seconds, 0.001))))
 
     def who(self, part: str, client: str = "", principal: str | None = None) -> Who:
         principal = principal or self.principal
@@ -83,7 +83,7 @@ class Steps:
         """Wait until every turn of these has ended, or none has for too long."""
         accepted = [op for op in sends if op.ok]
         if self.target.turn is None:
-            if accepted and not self.target.send.reply and self.target.send.events is None:
+            if accepted and not self.target.send.until_the_end:
                 await self._rest(who, accepted)
             return
         turns = [(op, op.said.get("turn")) for op in accepted]
@@ -136,10 +136,10 @@ class Steps:
     async def told(self, followed: Followed, turns: Sequence[Op], seconds: float = 5.0) -> None:
         """Wait until a stream has told the end of these turns, so that it is whole; or give up."""
         wanted = [op.said.get("turn") for op in turns if op.ok]
-        if "events.ended" not in self.can:
-            await asyncio.sleep(min(seconds, self.target.settle_seconds))
-            return
         try:
+            if "events.ended" not in self.can:
+                await self._quiet(followed)
+                wanted = []
             async with asyncio.timeout(seconds):
                 while not followed.end and not all(map(followed.ended, wanted)):
                     followed.changed.clear()
@@ -147,6 +147,13 @@ class Steps:
         except TimeoutError:
             pass
         followed.settled = True
+
+    async def _quiet(self, followed: Followed) -> None:
+        """Wait until nothing has come for a while."""
+        told = -1
+        while told != len(followed.events):
+            told = len(followed.events)
+            await asyncio.sleep(self.target.settle_seconds)
 
     async def until(self, followed: Followed, test: Callable[[Op], bool], seconds: float) -> None:
         try:

@@ -33,6 +33,7 @@ PARTS: tuple[tuple[str, set[str], Callable[[Steps], Awaitable[None]]], ...] = (
     ("fan-out", {SESSIONS, "stream"}, reading.fan_out),
     ("cut", {SESSIONS, "resume"}, reading.cut),
     ("late", {SESSIONS, "stream", "events.ended"}, reading.late),
+    ("joined", {SESSIONS, "stream", "turn", "slow turns"}, reading.joined),
     ("foreign cursor", {SESSIONS, "resume"}, reading.foreign_cursor),
     ("after the end", {SESSIONS, "stream", "events.ended"}, reading.after_the_end),
     ("gone", {SESSIONS, "delete"}, writing.gone),

@@ -5,14 +5,16 @@ import asyncio
 from sessile.verify.backend import Who
 from sessile.verify.history import Op
 from sessile.verify.recorder import Recorder
-from sessile.verify.steps import PACED_SECONDS, POLL_SECONDS, Steps, together
+from sessile.verify.steps import POLL_SECONDS, Steps, together
 
 WRITERS = 8
 MESSAGES_MAX = 5
 BUSY_TRIALS = 20
 BESIDE_MESSAGES = 6
+LONG_SECONDS = 15.0
+"""After so long, a session that becomes long is long enough."""
 WINDOW = 10
-"""So many last messages of a long session are sent in turns with those of a short one."""
+"""So many last messages of it are sent in turns with those of a short one."""
 
 
 async def basics(do: Steps) -> None:
@@ -132,12 +134,17 @@ async def long(do: Steps) -> None:
     session, short = await do.open(who), await do.open(control)
     if session is None or short is None:
         return
-    times = do.at_most(do.messages_long, 2.5 * PACED_SECONDS)
-    for number in range(times):
+    until = do.backend.recorder.now() + LONG_SECONDS
+    last = max(0, do.messages_long - WINDOW)
+    for number in range(do.messages_long):
+        if number < last and do.backend.recorder.now() > until:
+            last = number
+        if number >= last + WINDOW:
+            return
         sends = [await do.post(who, session)]
-        if number >= times - WINDOW:
+        if number >= last:
             sends.append(await do.post(control, short))
-        if not do.target.send.reply:
+        if not do.target.send.until_the_end:
             await do.settle(who, sends)
 
 
@@ -159,7 +166,7 @@ async def beside(do: Steps) -> None:
             await do.post(who, session)
 
     await measure(alone, first)
-    for _ in range(2 if do.turn_seconds < 1 or not do.target.send.reply else 0):
+    for _ in range(2 if do.turn_seconds < 1 or not do.target.send.until_the_end else 0):
         done.clear()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(load())

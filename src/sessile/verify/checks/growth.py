@@ -19,6 +19,7 @@ def linear_history_cost(facts: Facts, look: Look) -> None:
     sends = [op for op in facts.of("send", part="long") if op.ok]
     short = [op for op in facts.of("send", part="short") if op.ok]
     if len(sends) < 3 * WINDOW or len(short) < WINDOW // 2:
+        look.lacks = f"the long session had {len(sends)} turns, and it takes {3 * WINDOW}"
         return
     look.tried()
     early, late = sends[WINDOW : 2 * WINDOW], sends[-WINDOW:]
@@ -40,6 +41,7 @@ def cross_session_contention(facts: Facts, look: Look) -> None:
     alone = [_seconds(ops) for ops in rounds if ops[0].part == "alone"]
     beside = [_seconds(ops) for ops in rounds if ops[0].part == "beside"]
     if len(beside) < 2 or len(alone) <= len(beside):
+        look.lacks = "the backend is too slow, or took too few of the messages"
         return
     look.tried()
     before, after = max(alone), min(beside)

@@ -46,7 +46,7 @@ def session_substitution(facts: Facts, look: Look) -> None:
         if not named:
             continue
         look.tried()
-        wanted = op.session if op.session is not None else named[0]
+        wanted = named[0] if is_no_id(op.session) else op.session
         for other in named:
             if other != wanted:
                 look.found(wanted, f"The reply names {other} where it is {wanted}.", op)
@@ -124,6 +124,8 @@ def unborn_session_event(facts: Facts, look: Look) -> None:
         sent = told.get(op.turn or "")
         if sent is None or op.principal != sent.principal or op.outcome == "unknown":
             continue
+        if facts.turn_home[op.turn or ""] != op.session:
+            continue  # asked for where it is not, as a misrouted event had it
         look.tried()
         if op.status == 404 and op.part != "gone":
             look.found(op.session, f"The turn {op.turn} was accepted and is 404.", sent, op)

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from sessile.verify.check import Look, check
-from sessile.verify.facts import Facts
+from sessile.verify.facts import ENDS, Facts
 from sessile.verify.history import Op
 
 
@@ -70,10 +70,11 @@ def late_subscriber_miss(facts: Facts, look: Look) -> None:
     "fan-out-miss", "S10", "T3", "two readers of one session are told different things", "stream"
 )
 def fan_out_miss(facts: Facts, look: Look) -> None:
+    """Until the last turn's end, for which both have waited: one of them left first."""
     readers: dict[str, list[tuple[Op, tuple[Op, ...]]]] = defaultdict(list)
     for stream, events in facts.whole():
         if stream.part == "fan-out":
-            readers[stream.session or ""].append((stream, events))
+            readers[stream.session or ""].append((stream, _to_the_end(events)))
     for session, both in readers.items():
         first, told = both[0]
         for other, events in both[1:]:
@@ -88,9 +89,20 @@ def fan_out_miss(facts: Facts, look: Look) -> None:
 
 @check("unannounced-turn", "S3", "T3", "a reader is not told of a turn", "stream", "events.turn")
 def unannounced_turn(facts: Facts, look: Look) -> None:
+    """It was accepted while the reader listened, or was still under way when it was asked for
+    after that, and has ended since."""
+    asked: dict[str, list[Op]] = defaultdict(list)
+    for op in facts.of("turn", part="joined"):
+        if op.ok:
+            asked[str(op.turn)].append(op)
     for stream, events in facts.whole():
         told = {str(op.said["turn"]) for op in events}
-        for send in facts.sent_to(stream):
+        joined = [
+            send for send in facts.turns_of(stream.session)
+            if send.began < stream.said["opened"]
+            and _ends_while(stream, asked[str(send.said["turn"])])
+        ]  # fmt: skip
+        for send in [*facts.sent_to(stream), *joined]:
             look.tried()
             if str(send.said["turn"]) not in told:
                 what = f"No event of {send.said['turn']} came to a reader of all of it."
@@ -101,6 +113,7 @@ def unannounced_turn(facts: Facts, look: Look) -> None:
     "silent-stream", "new", "T3", "a turn runs, and no byte comes for long", "stream", "slow turns"
 )
 def silent_stream(facts: Facts, look: Look) -> None:
+    look.lacks = f"no stream was read for {facts.limit('silence_seconds'):.0f} s"
     for stream in facts.of("stream"):
         silence, began = stream.said["silence"], set[str]()
         for op in facts.events.get(stream.said["stream"], ()):
@@ -115,6 +128,16 @@ def silent_stream(facts: Facts, look: Look) -> None:
         look.tried()
         if silence > facts.limit("silence_seconds"):
             look.found(stream.session, f"Nothing came for {silence:.0f} s.", stream)
+
+
+def _to_the_end(events: tuple[Op, ...]) -> tuple[Op, ...]:
+    ends = [number for number, op in enumerate(events) if op.said["is"] == "ended"]
+    return events[: ends[-1] + 1] if ends else events
+
+
+def _ends_while(stream: Op, asked: list[Op]) -> bool:
+    heard = [op.said["state"] for op in asked if op.began >= stream.said["opened"]]
+    return bool(heard) and heard[0] in ("queued", "running") and heard[-1] in ENDS
 
 
 def _place(op: Op) -> str:
