@@ -32,7 +32,7 @@ async def measure(
     rounds: int = 3,
     seconds: float = 4.0,
     places: Sequence[int] = PLACES,
-    nth_seconds: float = 60.0,
+    nth_seconds: float = 90.0,
     held_connections: int = 500,
 ) -> None:
     """Raises NotThere."""

@@ -42,7 +42,7 @@ def _row(found: dict[str, float], who: str) -> list[str]:
         "" if not refused else f"{shown(refused)} %",
         of(f"{one}CPU a turn", f"{many}CPU a turn"),
         ", ".join(f"{name.rpartition(' ')[2]}: {shown(value)}" for name, value in nth.items()),
-        of(f"{who}: memory before", f"{who}: memory after the callers"),
+        of(f"{who}: memory before", f"{who}: memory after them"),
         of(f"{who}: memory of each"),
     ]
 

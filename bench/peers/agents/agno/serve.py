@@ -1,5 +1,7 @@
-"""Agno's echo: an agent whose model answers the same text, served by AgentOS on SQLite."""
+"""Agno's echo: an agent whose model answers the same text, in a second where asked to, served
+by AgentOS on SQLite."""
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -19,13 +21,16 @@ class Echo(Model):
         return ModelResponse(role="assistant", content=said.get_content_string())
 
     async def ainvoke(self, **given: Any) -> ModelResponse:
-        return self.invoke(**given)
+        answer = self.invoke(**given)
+        if "wait a second" in (answer.content or ""):
+            await asyncio.sleep(1)
+        return answer
 
     def invoke_stream(self, **given: Any) -> Iterator[ModelResponse]:
         yield self.invoke(**given)
 
     async def ainvoke_stream(self, **given: Any) -> AsyncIterator[ModelResponse]:
-        yield self.invoke(**given)
+        yield await self.ainvoke(**given)
 
     def _parse_provider_response(self, response: ModelResponse, **_: Any) -> ModelResponse:
         return response

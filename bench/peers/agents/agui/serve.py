@@ -1,6 +1,8 @@
 """pydantic-ai's echo behind its own AG-UI endpoint. Its model is a function, which answers the
-same text; the history is the caller's, or where asked, a conversation store's in memory."""
+same text, in a second where asked to; the history is the caller's, or at /kept, a conversation
+store's in memory."""
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator
 
@@ -28,7 +30,10 @@ def _answer(messages: list[ModelMessage], _: AgentInfo) -> ModelResponse:
 
 
 async def _stream(messages: list[ModelMessage], _: AgentInfo) -> AsyncIterator[str]:
-    yield _said(messages)
+    said = _said(messages)
+    if "wait a second" in said:
+        await asyncio.sleep(1)
+    yield said
 
 
 agent = Agent(FunctionModel(_answer, stream_function=_stream))
