@@ -16,9 +16,12 @@ import pytest
 from sessile.core import codec, errors
 from sessile.core.events import Event, Unknown
 from sessile.settings import Settings
+from sessile.verify.checker import declared
+from sessile.verify.runner import LIMITS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
+VERIFY = DOCS / "verify.md"
 
 
 def names_in_first_column(page: str) -> set[str]:
@@ -209,3 +212,15 @@ def test_no_link_between_pages_is_broken(page: Path) -> None:
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
 
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_every_check_of_a_backend_is_documented_with_its_class() -> None:
+    rows = re.findall(r"^\| `([\w-]+)` \| (S\d+) \| (.+) \|$", VERIFY.read_text(), re.MULTILINE)
+
+    assert rows == [(each.name, each.kind, each.about) for each in declared()]
+
+
+def test_every_limit_of_a_check_is_documented_with_its_default() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| ([\d.]+) \|", VERIFY.read_text(), re.MULTILINE)
+
+    assert {name: float(default) for name, default in rows} == LIMITS

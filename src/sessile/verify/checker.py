@@ -4,6 +4,7 @@ What is reported, happened, and the operations that show it are named. What coul
 is said to be `not testable`; it never counts as passed.
 """
 
+import re
 from collections.abc import Collection, Iterator
 
 from sessile.verify.check import CHECKS, Check, Look, Result
@@ -25,6 +26,8 @@ NEEDS = {
     },
 }
 """What a check needs, by the name that a mapping has for it where that is another."""
+OF_STREAMS = re.compile(r"events\.|resume$").match
+"""Whether a need is one that goes without saying where there is no stream."""
 
 
 def judge(history: History, *, only: Collection[str] = ()) -> tuple[Result, ...]:
@@ -43,6 +46,11 @@ def declared() -> list[Check]:
 def _judged(check: Check, facts: Facts) -> Result:
     look = Look()
     missing = [need for need in check.needs if need not in facts.run.can]
+    if "stream" not in facts.run.can and any(map(OF_STREAMS, missing)):
+        missing = [
+            "stream",
+            *(need for need in missing if need != "stream" and not OF_STREAMS(need)),
+        ]
     if not missing:
         check.find(facts, look)
     if look.findings:

@@ -101,6 +101,18 @@ class Facts:
             for op in reads
         }  # fmt: skip
 
+    def last_reads(self, session: str) -> Iterator[tuple[str, Op]]:
+        """Of a session at rest, by path."""
+        yield from {op.said["path"]: op for op in self.at_rest.get(session, ())}.items()
+
+    @cached_property
+    def told(self) -> Mapping[tuple[str, str], list[Op]]:
+        """The events of each turn, by session and turn, from all streams."""
+        found: dict[tuple[str, str], list[Op]] = defaultdict(list)
+        for op in self.of("event"):
+            found[op.session or "", str(op.said["turn"])].append(op)
+        return found
+
     @cached_property
     def gone(self) -> Mapping[str, Op]:
         """The first thing that ended each session for good."""

@@ -13,6 +13,7 @@ STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid var(--line); }
+td:nth-child(-n+2), th { white-space: nowrap; }
 td:nth-child(3) { text-align: right; font-variant-numeric: tabular-nums; }
 .found { color: var(--bad); font-weight: 600; } .passed { color: var(--good); }
 .not { color: var(--dim); }
@@ -39,10 +40,11 @@ def as_html(history: History, results: Sequence[Result]) -> str:
         f"<style>{STYLE}</style><h1>{escape(title)}</h1>",
         f"<p>{escape(summary(results))}. {len(history.ops):,} operations, seed"
         f" {history.run.seed}.</p>",
+        *(_section(result, ops) for result in results if result.findings),
+        "<h2>All checks</h2>",
         "<table><thead><tr><th>Check<th>Verdict<th>Times looked<th>A fault would be that<tbody>",
         *(_row(result) for result in results),
         "</table>",
-        *(_section(result, ops) for result in results if result.findings),
     ]
     return "\n".join(parts) + "\n"
 
@@ -61,20 +63,23 @@ def _row(result: Result) -> str:
 def _section(result: Result, ops: Mapping[int, Op]) -> str:
     check = result.check
     more = f"<p>And {result.more} more.</p>" if result.more else ""
-    found = "\n".join(_article(finding, ops) for finding in result.findings)
+    found = "\n".join(
+        _article(finding, ops, shown=number == 0) for number, finding in enumerate(result.findings)
+    )
     return (
         f"<section id='{escape(check.name)}'><h2>{escape(check.name)}</h2>"
-        f"<p>{escape(check.about)}. Class {escape(check.kind)}, tier {escape(check.tier)}.</p>"
+        f"<p>{escape(check.about[0].upper() + check.about[1:])}.</p>"
         f"{found}{more}</section>"
     )
 
 
-def _article(finding: Finding, ops: Mapping[int, Op]) -> str:
-    shown = [ops[number] for number in finding.ops]
-    raw = "".join(f"<pre>{escape(evidence(op))}</pre>" for op in shown)
+def _article(finding: Finding, ops: Mapping[int, Op], *, shown: bool) -> str:
+    told = [ops[number] for number in finding.ops]
+    raw = "".join(f"<pre>{escape(evidence(op))}</pre>" for op in told)
+    details = "<details open>" if shown else "<details>"
     return (
-        f"<article><p><strong>{escape(finding.what)}</strong></p>{''.join(_drawn(shown))}"
-        f"<details><summary>Requests and replies</summary>{raw}</details></article>"
+        f"<article><p><strong>{escape(finding.what)}</strong></p>{''.join(_drawn(told))}"
+        f"{details}<summary>Requests and replies</summary>{raw}</details></article>"
     )
 
 

@@ -170,19 +170,19 @@ class Steps:
         """The slow turn's id, once it is under way."""
         if followed is not None and "events.turn" in self.can:
             waits = "events.started" in self.can
-            await self.until(
-                followed,
-                lambda op: op.said["is"] == "started" if waits else op.said["turn"] is not None,
-                5.0,
-            )
+
+            def starts(op: Op) -> bool:
+                turn = op.said["turn"]
+                mine = _turn_of(sending) or turn
+                new = turn == mine and turn is not None and not followed.ended(turn)
+                return new and (op.said["is"] == "started" or not waits)
+
+            await self.until(followed, starts, 5.0)
             await asyncio.sleep(SLOW_HEAD_SECONDS)
-            turns = [op.said["turn"] for op in followed.events if op.said["turn"] is not None]
-            return str(turns[0]) if turns else None
+            turns = [str(op.said["turn"]) for op in followed.events if starts(op)]
+            return turns[-1] if turns else None
         await asyncio.sleep(SLOW_HEAD_SECONDS)
-        if not sending.done():
-            return None
-        turn = sending.result().said.get("turn")
-        return None if turn is None else str(turn)
+        return _turn_of(sending)
 
     @staticmethod
     def as_part(who: Who, part: str) -> Who:
@@ -198,6 +198,12 @@ class Steps:
             lambda found: "".join(self.random.choice("0123456789") for _ in found[0]),
             like,
         )
+
+
+def _turn_of(sending: "asyncio.Task[Op]") -> str | None:
+    """None as long as it is not known, and where a reply does not tell."""
+    turn = sending.result().said.get("turn") if sending.done() else None
+    return None if turn is None else str(turn)
 
 
 async def together(all_: Iterable[Awaitable[None]]) -> None:

@@ -131,7 +131,7 @@ def unborn_session_event(facts: Facts, look: Look) -> None:
             look.found(op.session, f"The turn {op.turn} was accepted and is 404.", sent, op)
 
 
-@check("session-resurrection", "new", "T1", "what was deleted comes back", "delete", "read")
+@check("session-resurrection", "S8", "T1", "what was deleted comes back", "delete", "read")
 def session_resurrection(facts: Facts, look: Look) -> None:
     """Where a send makes the session that it names, it may do so again, but with nothing old."""
     creates = "sends that create" in facts.run.can

@@ -8,7 +8,7 @@ from sessile.verify.facts import ENDS, Facts, is_no_id
 from sessile.verify.history import Op
 
 
-@check("missing-terminal", "new", "T3", "a turn that ended is not told to have ended", "stream",
+@check("missing-terminal", "S7", "T3", "a turn that ended is not told to have ended", "stream",
        "events.ended", "events.turn")  # fmt: skip
 def missing_terminal(facts: Facts, look: Look) -> None:
     """Of a turn of which something was told. It has ended where it was asked for and said so; one
@@ -32,7 +32,7 @@ def missing_terminal(facts: Facts, look: Look) -> None:
                     look.found(stream.session, f"{turn} has no end on the stream.", send, stream)
 
 
-@check("double-terminal", "new", "T3", "a turn ends twice", "stream", "events.ended", "events.turn")
+@check("double-terminal", "S7", "T3", "a turn ends twice", "stream", "events.ended", "events.turn")
 def double_terminal(facts: Facts, look: Look) -> None:
     for events in facts.events.values():
         ended: dict[str, Op] = {}
@@ -143,16 +143,16 @@ def unstoppable_turn(facts: Facts, look: Look) -> None:
 @check("lost-partial", "S5", "T3", "text that was shown before a cancellation is gone", "cancel",
        "events.texts", "events.turn", "slow turns", "read")  # fmt: skip
 def lost_partial(facts: Facts, look: Look) -> None:
+    replies = {op.turn: op.said["reply"] for op in _last_turns(facts, "cancel")}
     for cancel in facts.of("cancel", part="cancel"):
         if not cancel.ok:
             continue
         shown = _shown(facts, cancel, until=cancel.began)
-        kept = [
+        kept = [replies.get(cancel.turn, "")] + [
             item["text"]
-            for (session, _), read in facts.settled.items() if session == cancel.session
+            for _, read in facts.last_reads(cancel.session or "")
             for item in read.said["items"] if item["role"] == "assistant"
         ]  # fmt: skip
-        kept += [op.said["reply"] for op in _last_turns(facts, "cancel") if op.turn == cancel.turn]
         if not shown:
             continue
         look.tried()
@@ -168,19 +168,15 @@ def ghost_turn(facts: Facts, look: Look) -> None:
         if not cancel.ok:
             continue
         shown = _shown(facts, cancel, until=None)
-        whole = {
-            op.said["message"] for op in facts.of("event")
-            if op.session == cancel.session and "message" in op.said
-        }  # fmt: skip
-        for (session, _), read in facts.settled.items():
-            if session != cancel.session:
-                continue
+        events = facts.told.get((cancel.session or "", cancel.turn or ""), ())
+        whole = {op.said["message"] for op in events if "message" in op.said}
+        for _, read in facts.last_reads(cancel.session or ""):
             for item in read.said["items"]:
                 if item["role"] == "assistant" and item["turn"] == cancel.turn and item["text"]:
                     look.tried()
                     if item["text"] not in shown and item["text"] not in whole:
                         what = f"{cancel.turn} has text that no stream has had."
-                        look.found(session, what, cancel, read)
+                        look.found(cancel.session, what, cancel, read)
 
 
 @check(
@@ -236,12 +232,8 @@ def _last_turns(facts: Facts, part: str | None) -> list[Op]:
 
 def _shown(facts: Facts, cancel: Op, *, until: float | None) -> str:
     """What any one stream of the session was told of the turn's text: the longest."""
-    best = ""
-    for events in facts.events.values():
-        text = "".join(
-            op.said.get("text", "") for op in events
-            if op.session == cancel.session and op.said["is"] == "text"
-            and op.said["turn"] == cancel.turn and (until is None or op.began < until)
-        )  # fmt: skip
-        best = max(best, text, key=len)
-    return best
+    texts: dict[int, str] = defaultdict(str)
+    for op in facts.told.get((cancel.session or "", cancel.turn or ""), ()):
+        if op.said["is"] == "text" and (until is None or op.began < until):
+            texts[op.said["stream"]] += op.said.get("text", "")
+    return max(texts.values(), key=len, default="")

@@ -19,16 +19,16 @@ def lost_message(facts: Facts, look: Look) -> None:
         home = facts.home.get(nonce)
         if send is None or home is None or send.said.get("turn") in withdrawn:
             continue
-        for (session, path), read in facts.settled.items():
-            gone = facts.gone.get(session)
-            if session != home or read.began < send.ended:
+        for path, read in facts.last_reads(home):
+            gone = facts.gone.get(home)
+            if read.began < send.ended:
                 continue
             if gone is not None and gone.kind == "delete" and gone.began < read.ended:
                 continue
             look.tried()
-            if nonce not in held[session, path]:
-                what = f"{nonce} was answered {send.status} and is not in {path}."
-                look.found(session, what, send, read)
+            if nonce not in held[home, path]:
+                what = f"{nonce} was accepted ({send.status}) and is not in {path} of {home}."
+                look.found(home, what, send, read)
 
 
 @check("duplicate-turn", "S9", "T1", "one message is there twice", "read")

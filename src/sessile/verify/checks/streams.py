@@ -31,10 +31,15 @@ def non_resumable_stream(facts: Facts, look: Look) -> None:
 def replay_gap(facts: Facts, look: Look) -> None:
     for session, whole, joined in _joined(facts):
         got = {op.said["id"] for op in joined}
+        last: Op | None = None
         for op in whole:
             look.tried()
-            if op.said["id"] not in got:
-                look.found(session, f"{op.said['id']} was missed by who was cut off.", op)
+            if op.said["id"] in got:
+                last = op
+                continue
+            after = "its first cursor" if last is None else last.said["id"]
+            what = f"A reader that came back after {after} was not told {op.said['id']}."
+            look.found(session, what, op, *_came_back(facts, session, last))
 
 
 @check("replay-duplicate", "S5", "T3", "a reader that comes back is told twice", "resume")
@@ -110,7 +115,7 @@ def unannounced_turn(facts: Facts, look: Look) -> None:
 
 
 @check(
-    "silent-stream", "new", "T3", "a turn runs, and no byte comes for long", "stream", "slow turns"
+    "silent-stream", "S5", "T3", "a turn runs, and no byte comes for long", "stream", "slow turns"
 )
 def silent_stream(facts: Facts, look: Look) -> None:
     look.lacks = f"no stream was read for {facts.limit('silence_seconds'):.0f} s"
@@ -128,6 +133,16 @@ def silent_stream(facts: Facts, look: Look) -> None:
         look.tried()
         if silence > facts.limit("silence_seconds"):
             look.found(stream.session, f"Nothing came for {silence:.0f} s.", stream)
+
+
+def _came_back(facts: Facts, session: str, last: Op | None) -> list[Op]:
+    """The request of the reader that was cut off with what it had last, as far as there is one."""
+    cursor = None if last is None else last.said["id"]
+    return [
+        op for op in facts.of("stream", part="cut")
+        if op.session == session and op.said["cursor"] is not None
+        and cursor in (None, op.said["cursor"])
+    ][:1]  # fmt: skip
 
 
 def _to_the_end(events: tuple[Op, ...]) -> tuple[Op, ...]:
