@@ -17,7 +17,7 @@ import uvloop
 from bench.machine import describe, disk_directory
 from bench.peers.measure import measure
 from bench.peers.peer import Peer
-from bench.peers.serving import NotThere, served
+from bench.peers.serving import NotThere, installed, served
 from bench.peers.table import as_markdown
 from bench.report import Report
 
@@ -46,7 +46,8 @@ def main(arguments: list[str]) -> int:
         for each in map(named, names):
             with report.section(each.name):
                 try:
-                    uvloop.run(measure(report, each, **(QUICK if given.quick else {})))
+                    quick = QUICK if given.quick else {}
+                    uvloop.run(measure(report, each, installed(each), **quick))
                 except (NotThere, RuntimeError) as error:
                     report.absent[each.name] = str(error)
                     _say(f"  {error}")
@@ -67,7 +68,9 @@ def _serve(peer: Peer, directory: Path) -> None:
     with (
         contextlib.suppress(KeyboardInterrupt),
         peer.database() as database,
-        served(peer, directory, "" if database is None else database.dsn) as server,
+        served(
+            peer, installed(peer), directory, "" if database is None else database.dsn
+        ) as server,
     ):
         print(f"http://127.0.0.1:{server.port}", flush=True)
         server.process.wait()

@@ -27,6 +27,7 @@ COMPLETED = '"status":"completed"'
 async def measure(
     report: Report,
     peer: Peer,
+    binaries: Path,
     *,
     callers: Sequence[int] = CALLERS,
     rounds: int = 3,
@@ -35,8 +36,8 @@ async def measure(
     nth_seconds: float = 90.0,
     held_connections: int = 500,
 ) -> None:
-    """Raises NotThere."""
-    async with _both(report, peer) as (theirs, ours, load):
+    """`binaries`: the programs of its environment. Raises NotThere."""
+    async with _both(report, peer, binaries) as (theirs, ours, load):
         for who, server in (("peer", theirs), ("sessile", ours)):
             report.add(peer.name, f"{who}: memory before", server.rss_mib(), "MiB")
         _loaded(report, peer, load, theirs, ours, callers, rounds, seconds)
@@ -49,7 +50,7 @@ async def measure(
     if peer.stream is None:
         return
     # Servers that have done nothing yet: what a load has left free would be used again.
-    async with _both(report, peer) as (theirs, ours, _):
+    async with _both(report, peer, binaries) as (theirs, ours, _):
         sessions = [peer.open(theirs, number) for number in range(held_connections)]
         _hold(report, peer, "peer", theirs, [peer.stream(each) for each in sessions])
         sessions = open_sessions(ours, held_connections, assistant="echo")
@@ -57,7 +58,9 @@ async def measure(
 
 
 @contextlib.asynccontextmanager
-async def _both(report: Report, peer: Peer) -> AsyncGenerator[tuple[Measured, Measured, Load]]:
+async def _both(
+    report: Report, peer: Peer, binaries: Path
+) -> AsyncGenerator[tuple[Measured, Measured, Load]]:
     with TemporaryDirectory(dir=report.directory) as name, contextlib.ExitStack() as stack:
         directory = Path(name)
         load = stack.enter_context(Load(processor=ASKING))
@@ -69,7 +72,7 @@ async def _both(report: Report, peer: Peer) -> AsyncGenerator[tuple[Measured, Me
             await connection.execute("CREATE DATABASE sessile")
             await connection.close()
             settings = ("--store-url", database.dsn_of("sessile"))
-        theirs = stack.enter_context(served(peer, directory, dsn))
+        theirs = stack.enter_context(served(peer, binaries, directory, dsn))
         ours = stack.enter_context(sessile(directory / "data", "agents.py", *settings))
         yield theirs, ours, load
 

@@ -44,10 +44,10 @@ class Tree(NamedTuple):
         return [self.process, *self.process.children(recursive=True)]
 
 
-def installed(peer: Peer) -> Path:
+def installed(peer: Peer, *, venvs: Path = VENVS) -> Path:
     """The programs of its environment, which is made where it is not there as its requirements
     say. Raises NotThere."""
-    venv = VENVS / peer.name
+    venv = venvs / peer.name
     stamp, wanted = venv / "stamp", hashlib.sha256(peer.requirements.read_bytes()).hexdigest()
     if stamp.is_file() and stamp.read_text() == wanted:
         return venv / "bin"
@@ -71,9 +71,8 @@ def installed(peer: Peer) -> Path:
 
 
 @contextlib.contextmanager
-def served(peer: Peer, directory: Path, database: str = "") -> Iterator[Tree]:
+def served(peer: Peer, binaries: Path, directory: Path, database: str = "") -> Iterator[Tree]:
     """Started in a copy of its agents. Raises NotThere."""
-    binaries = installed(peer)
     home = directory / peer.name
     shutil.copytree(AGENTS / peer.agents, home, ignore=shutil.ignore_patterns("__pycache__"))
     place = Place(binaries, home, free_port(), database)
