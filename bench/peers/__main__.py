@@ -1,6 +1,7 @@
 """`python -m bench.peers`: install each peer, measure it beside Sessile, print one table.
 
-`--serve NAME` starts one, and prints its address.
+`--verify` holds each against `sessile verify` instead; `--serve NAME` starts one, and prints its
+address.
 """
 
 import argparse
@@ -17,8 +18,9 @@ import uvloop
 from bench.machine import describe, disk_directory
 from bench.peers.measure import measure
 from bench.peers.peer import Peer
-from bench.peers.serving import NotThere, installed, served
+from bench.peers.serving import NotThere, installed
 from bench.peers.table import as_markdown
+from bench.peers.verifying import rows, started
 from bench.report import Report
 
 NAMES = ("langgraph", "adk", "agno", "agui", "aegra")
@@ -32,6 +34,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--quick", action="store_true", help="a minute or two, less exact")
     parser.add_argument("--only", help=f"some of: {','.join(NAMES)}")
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
+    parser.add_argument("--verify", action="store_true", help="hold each against the checker")
+    parser.add_argument("--keep", type=Path, help="keep the checker's pages and histories there")
     parser.add_argument("--serve", choices=NAMES, help="start this one, until this is interrupted")
     given = parser.parse_args(arguments)
     names = given.only.split(",") if given.only else list(NAMES)
@@ -41,6 +45,10 @@ def main(arguments: list[str]) -> int:
         if given.serve:
             _serve(named(given.serve), Path(name))
             return 0
+        if given.verify:
+            for row in rows([named(each) for each in names], Path(name), given.keep):
+                print(row, flush=True)
+            return 0
         command = " ".join(["python -m bench.peers", *arguments])
         report = Report(Path(name), describe(Path(name)), command, say=_say)
         for each in map(named, names):
@@ -48,7 +56,7 @@ def main(arguments: list[str]) -> int:
                 try:
                     quick = QUICK if given.quick else {}
                     uvloop.run(measure(report, each, installed(each), **quick))
-                except (NotThere, RuntimeError) as error:
+                except (NotThere, RuntimeError, OSError) as error:
                     report.absent[each.name] = str(error)
                     _say(f"  {error}")
         report.machine["load_after"] = round(os.getloadavg()[0], 1)
@@ -65,13 +73,7 @@ def named(name: str) -> Peer:
 
 
 def _serve(peer: Peer, directory: Path) -> None:
-    with (
-        contextlib.suppress(KeyboardInterrupt),
-        peer.database() as database,
-        served(
-            peer, installed(peer), directory, "" if database is None else database.dsn
-        ) as server,
-    ):
+    with contextlib.suppress(KeyboardInterrupt), started(peer, directory) as server:
         print(f"http://127.0.0.1:{server.port}", flush=True)
         server.process.wait()
 
