@@ -37,6 +37,14 @@ FAULTS = """
         )
     )
     UNION ALL
+    SELECT c.relname, 'has no tenant_id, and is none of those that need none'
+    FROM pg_class AS c
+    WHERE c.relkind IN ('r', 'p') AND c.relnamespace = 'public'::regnamespace
+        AND c.relname NOT IN ('store', 'chore', 'alembic_version', 'webhook_work')
+        AND NOT EXISTS (
+            SELECT FROM pg_attribute AS a WHERE a.attrelid = c.oid AND a.attname = 'tenant_id'
+        )
+    UNION ALL
     SELECT c.relname, 'has a policy more'
     FROM pg_policy AS p JOIN pg_class AS c ON c.oid = p.polrelid
     WHERE NOT (
@@ -98,6 +106,7 @@ async def test_every_table_is_shown_by_tenant_and_the_role_may_do_no_more(dsn: s
     ("spoil", "table"),
     [
         ("CREATE TABLE later (tenant_id text)", "later"),
+        ("CREATE TABLE later (tenant text)", "later"),
         ("ALTER TABLE turn NO FORCE ROW LEVEL SECURITY", "turn"),
         ("ALTER TABLE turn DISABLE ROW LEVEL SECURITY", "turn"),
         ("DROP POLICY tenants ON entry", "entry"),

@@ -2,7 +2,9 @@
 
 import asyncio
 import datetime
+import socket
 import ssl
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -304,3 +306,27 @@ async def test_the_certificate_has_to_be_for_the_name_and_not_for_the_address(
 
         (came,) = receiver.came
         assert came.headers["host"] == f"hooks.example:{receiver.port}"
+
+
+async def test_a_name_server_that_never_answers_holds_up_no_other_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers, real = threading.Event(), socket.getaddrinfo
+    loop, began = asyncio.get_running_loop(), asyncio.Event()
+
+    def slow(host: Any, *given: Any, **named: Any) -> Any:
+        if host == "slow.example":
+            loop.call_soon_threadsafe(began.set)
+            answers.wait(20)
+        return real("127.0.0.1" if host == "slow.example" else host, *given, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(64):
+            tasks.create_task(resolve("slow.example", 443))
+        await began.wait()
+        try:
+            async with asyncio.timeout(10):
+                assert await loop.getaddrinfo("127.0.0.1", 80)
+        finally:
+            answers.set()

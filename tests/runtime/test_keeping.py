@@ -17,7 +17,7 @@ from sessile.core.events import Entry
 from sessile.core.ids import SessionId, SessionKey, TenantId, TurnId, UserId
 from sessile.core.notes import Note
 from sessile.core.redaction import RedactMessage
-from sessile.runtime.house import DAY_MS
+from sessile.runtime.house import DAY_MS, LEASE_MS, NAME
 
 CANARY = "canary-77"
 ACME, BETA = TenantId("acme"), TenantId("beta")
@@ -188,6 +188,36 @@ async def test_an_erasure_that_a_crash_cut_off_is_finished_by_another_node(
     assert (done.sessions, done.done_at_ms) == (5, world.clock.now_ms())
 
 
+async def test_a_node_that_was_away_leaves_an_erasure_to_who_took_it_over(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sessile.runtime.house.BATCH", 2)
+    one, other = await world.server(), await world.server()
+    for _ in range(5):
+        await world.said(one, CANARY)
+    records, erased = world.store.records, world.store.records.erased
+    taken = asyncio.Event()
+
+    async def away(*given: Any, **named: Any) -> None:
+        await erased(*given, **named)
+        if not taken.is_set():
+            world.clock.advance(milliseconds=LEASE_MS + 1)
+            assert await records.take_chore(NAME, other.node_id, lease_ms=LEASE_MS) is not None
+            taken.set()
+
+    monkeypatch.setattr(records, "erased", away)
+    monkeypatch.setattr(one.keeping, "_erase", lambda: None)  # it is run here, and not beside
+    await one.keeping.erase_user(ANN, ANN.user_id)
+
+    assert not await one.house.run()
+
+    assert taken.is_set()
+    assert len(await there(one, ANN)) == 3
+    assert (await one.keeping.erasure(ROOT, ANN.user_id)).done_at_ms is None
+    assert await other.house.run()
+    assert (await one.keeping.erasure(ROOT, ANN.user_id)).sessions == 5
+
+
 async def test_a_turn_that_runs_when_its_user_is_erased_is_stopped_and_writes_nothing(
     world: World,
 ) -> None:
@@ -309,3 +339,30 @@ async def test_a_fork_that_was_read_before_a_redaction_is_not_made(
         await server.sessions.fork(ANN, session_id, turn_id)
 
     assert await there(server, replace(ANN)) == {session_id}
+
+
+async def test_one_redaction_at_a_time_holds_the_database(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who redacts a long log again and again takes turns with those who write."""
+    server = await world.server()
+    session_ids = [(await world.said(server, CANARY))[0] for _ in range(3)]
+    messages = [(it, await first_message(world, it)) for it in session_ids]
+    redact, asked = world.store.records.redact, list[SessionKey]()
+
+    async def held(key: SessionKey, command: Any) -> Any:
+        asked.append(key)
+        await world.hold.wait()
+        return await redact(key, command)
+
+    async def let_go() -> None:
+        assert len(asked) == 1
+        world.hold.set()
+
+    monkeypatch.setattr(world.store.records, "redact", held)
+    async with asyncio.TaskGroup() as tasks:
+        for session_id, message_id in messages:
+            tasks.create_task(server.keeping.redact(ANN, session_id, message_id))
+        tasks.create_task(let_go())
+
+    assert len(asked) == 3

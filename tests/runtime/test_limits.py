@@ -1,6 +1,8 @@
 """What a tenant and a user may have: refused before anything is written, by the limit's name."""
 
 import asyncio
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from sessile.core.context import Principal, TurnContext
 from sessile.core.errors import LimitReached
 from sessile.core.ids import SessionId, TenantId, UserId
 from sessile.kit.assistant import Assistant
+from sessile.runtime.attempts import ALONE, SignInAttempts
 from sessile.runtime.limits import DAY_MS, Limits, read_file
 from sessile.runtime.rates import Rates
 from sessile.runtime.telemetry import Telemetry
@@ -205,18 +208,29 @@ def test_requests_of_a_minute_are_counted_by_user_and_by_tenant() -> None:
     some.count_request(ANN)
 
 
+def test_what_is_refused_leaves_no_name_behind() -> None:
+    """A service asks for whom it likes, and a stranger signs in as anybody."""
+    some = limits(ManualClock(), requests_minute_tenant_max=4)
+    attempts = SignInAttempts(ManualClock(), attempts_max=1)
+    for n in range(1_000):
+        with suppress(LimitReached):
+            some.count_request(replace(ANN, user_id=UserId(f"user {n}")))
+        with suppress(LimitReached):
+            attempts.check(ANN.tenant_id, UserId(f"user {n}"), "203.0.113.9")
+
+    assert len(some._rates._counts) == 4 + 1
+    assert len(attempts._rates._counts) == 2 * ALONE + 1
+
+
 @pytest.mark.parametrize("start_ms", [0, 1, 29_999, 59_999])
 def test_after_the_time_that_is_told_there_is_room_and_never_for_more(start_ms: int) -> None:
     rates, now_ms, hits = Rates(), 600_000 + start_ms, list[int]()
     for _ in range(400):
-        wait = rates.hit("ann", most=10, now_ms=now_ms)
-        if wait == 0:
-            hits.append(now_ms)
-            now_ms += 137
-        else:
-            assert rates.hit("ann", most=10, now_ms=now_ms + wait * 1000) == 0
-            hits.append(now_ms + wait * 1000)
-            now_ms += wait * 1000
+        wait_ms = rates.wait("ann", most=10, now_ms=now_ms) * 1000
+        assert rates.wait("ann", most=10, now_ms=now_ms + wait_ms) == 0
+        rates.count("ann", now_ms=now_ms + wait_ms)
+        hits.append(now_ms + wait_ms)
+        now_ms += wait_ms or 137
     # A window between two minutes counts the one before it as if its requests were even.
     for at in hits:
         assert sum(at <= other < at + 60_000 for other in hits) <= 20
@@ -227,9 +241,9 @@ def test_after_the_time_that_is_told_there_is_room_and_never_for_more(start_ms: 
 def test_who_is_silent_is_forgotten() -> None:
     rates = Rates()
     for user in range(100):
-        rates.hit(user, most=10, now_ms=60_000)
+        rates.count(user, now_ms=60_000)
 
-    rates.hit("ann", most=10, now_ms=180_000)
+    rates.count("ann", now_ms=180_000)
 
     assert len(rates._counts) + len(rates._before) == 1
 

@@ -119,6 +119,19 @@ def test_a_turn_that_had_ended_when_it_was_cancelled_need_not_be_stopped() -> No
     assert told.found == set()
 
 
+def test_a_cancelled_turn_that_writes_after_it_was_seen_under_way_was_not_stopped() -> None:
+    told = Told()
+    told.sent()
+    told.did("cancel", turn="trn_1")
+    told.now += LIMITS["stop_seconds"] + 1
+    told.asked("running")
+    told.now += 1
+    told.heard("text", text="more")
+    told.asked("cancelled")
+
+    assert told.found == {"unstoppable-turn"}
+
+
 def test_text_that_was_long_on_its_way_is_no_turn_that_goes_on() -> None:
     told = Told()
     told.sent()

@@ -15,6 +15,7 @@ import httpx2
 import pytest
 from tests.doubles import ManualClock
 from tests.servers import waits
+from tests.servers.databases import database
 from tests.walk.people import BASE, Walk, each_store, message, walking
 from tests.walk.test_http_refusals import problem, same_but_for_its_id
 from tests.walk.wire import asking, in_time
@@ -299,6 +300,30 @@ async def test_a_key_ends_with_its_time_and_tells_when_it_was_used(tmp_path: Pat
         assert await used() == first
 
 
+async def test_a_key_that_is_used_while_another_ones_use_is_written_is_not_forgotten(
+    walk: Walk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sessile.runtime.identity.USED_SECONDS", 0)
+    keys = [await new_key(walk), await new_key(walk)]
+    written, goes_on = asyncio.Queue[list[str]](), asyncio.Event()
+
+    async def slow(marks: Any) -> None:
+        written.put_nowait([mark.credential_id for mark in marks])
+        await goes_on.wait()
+
+    walk.server.sign_in._credentials.used = slow  # type: ignore[method-assign]
+    told = []
+    async with asyncio.timeout(20), bearer(walk, keys[0]["key"]) as one:
+        assert (await one.get("/v1/me")).status_code == 200
+        told.append(await written.get())
+        async with bearer(walk, keys[1]["key"]) as other:
+            assert (await other.get("/v1/me")).status_code == 200
+        goes_on.set()
+        told.append(await written.get())
+
+    assert told == [[key["key_id"]] for key in keys]
+
+
 async def test_keys_are_listed_in_pages(walk: Walk) -> None:
     made = sorted([(await new_key(walk))["key_id"] for _ in range(3)])
 
@@ -338,6 +363,20 @@ async def test_a_key_of_one_tenant_is_not_anothers_by_its_name(walk: Walk) -> No
     forged += f"{crc32(forged.encode()):08x}"
 
     async with bearer(walk, forged) as robot:
+        problem(await robot.get("/v1/me"), 401, "unauthenticated")
+
+
+async def test_a_key_of_a_tenant_that_no_database_can_name_is_none(tmp_path: Path) -> None:
+    """Whoever wants to makes a text of the right form: its checksum is no secret."""
+    name = urlsafe_b64encode(b"a\0b").rstrip(b"=").decode()
+    forged = f"sk_{name}_{'0' * 96}"
+    forged += f"{crc32(forged.encode()):08x}"
+
+    async with (
+        database() as dsn,
+        walking(data_dir=tmp_path, store_url=dsn) as walk,
+        bearer(walk, forged) as robot,
+    ):
         problem(await robot.get("/v1/me"), 401, "unauthenticated")
 
 

@@ -5,18 +5,21 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import httpx2
 import pytest
 from tests.servers.databases import database
 from tests.walk.issuer import Issuer, issuing
-from tests.walk.people import Walk, message
+from tests.walk.people import Walk, message, walking
 from tests.walk.test_http_identity import bearer, new_key, ticket
 from tests.walk.test_http_oidc import NOW, part, trusting
 from tests.walk.test_http_owned import ABSENT_CALL, ABSENT_MESSAGE, ABSENT_TURN, ROUTES
 from tests.walk.test_http_refusals import problem, same_but_for_its_id
+
+from sessile.adapters.memory import MemoryStore
+from sessile.adapters.system import SystemClock
 
 OPEN = {
     ("GET", "/"), ("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/metrics"),
@@ -46,17 +49,19 @@ OTHERS: dict[tuple[str, str], Any] = {
 GUARDED = ROUTES | OTHERS
 PUSHER = ("POST", "/pusher/auth")
 """By which a WebSocket follows a session; what it signs is the protocol's, not the document's."""
+KEPT = ("session_id", "key_id", "webhook_id")
+"""What a tenant has, as paths name it."""
 
 
 def rows(data_dir: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """Every table but what a node writes by itself (who does its chores, and whether the disk takes
-    anything), without the time at which a credential was last used."""
+    """Every table but what a node writes by itself (who does its chores and sends its webhooks, and
+    whether the disk takes anything), without the time at which a credential was last used."""
     (path,) = [each for each in data_dir.rglob("*.db") if each.is_file()]
     with closing(sqlite3.connect(path)) as database:
         names = [
             name
             for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-            if name not in ("chore", "store")
+            if name not in ("chore", "store", "webhook_work")
         ]
         found = {}
         for name in names:
@@ -72,7 +77,7 @@ async def rows_at(dsn: str) -> dict[str, list[tuple[Any, ...]]]:
         SELECT table_name, string_agg(quote_ident(column_name), ', ')
         FROM information_schema.columns
         WHERE table_schema = current_schema() AND NOT starts_with(column_name, 'used_at')
-        AND table_name NOT IN ('chore', 'store') GROUP BY table_name
+        AND table_name NOT IN ('chore', 'store', 'webhook_work') GROUP BY table_name
     """
     connection = await asyncpg.connect(dsn)
     try:
@@ -103,18 +108,27 @@ def named(session_id: str, turn_id: str, key_id: str) -> dict[str, str]:
 
 async def ask_all(client: httpx2.AsyncClient, ids: dict[str, str], query: str) -> Any:
     """The reply of each operation."""
-    replies = {}
-    for (method, path), body in GUARDED.items():
-        content = None if body is None else json.dumps(body)
-        for name, value in ids.items():
-            content = content and content.replace(f"{{{name}}}", value)
-        replies[method, path] = await client.request(
-            method, path.format(**ids) + query, content=content,
-            headers={} if content is None else {"content-type": "application/json"},
-        )  # fmt: skip
-    form = {"socket_id": "1.1", "channel_name": f"private-sb-{ids['session_id']}"}
-    replies[PUSHER] = await client.request("POST", PUSHER[1] + query, data=form)
+    replies = {each: await ask_one(client, *each, ids, query) for each in GUARDED}
+    replies[PUSHER] = await ask_channel(client, ids["session_id"], query)
     return replies
+
+
+async def ask_one(
+    client: httpx2.AsyncClient, method: str, path: str, ids: dict[str, str], query: str
+) -> httpx2.Response:
+    body = GUARDED[method, path]
+    content = None if body is None else json.dumps(body)
+    for name, value in ids.items():
+        content = content and content.replace(f"{{{name}}}", value)
+    headers = {} if content is None else {"content-type": "application/json"}
+    return await client.request(
+        method, path.format(**ids) + query, content=content, headers=headers
+    )
+
+
+async def ask_channel(client: httpx2.AsyncClient, session_id: str, query: str) -> httpx2.Response:
+    form = {"socket_id": "1.1", "channel_name": f"private-sb-{session_id}"}
+    return await client.request("POST", PUSHER[1] + query, data=form)
 
 
 async def test_every_operation_has_a_row(tmp_path: Path) -> None:
@@ -232,6 +246,8 @@ async def test_an_admin_of_another_tenant_reaches_nothing_of_this_one(
             ids = named(session_id, turn_id, (await new_key(walk))["key_id"])
             said = (await walk.alice.get(f"/v1/sessions/{session_id}/messages")).json()["items"]
             ids["message_id"] = said[0]["message_id"]
+            hook = await walk.admin.post("/v1/webhooks", json={"url": "https://hooks.example/take"})
+            ids["webhook_id"] = hook.json()["webhook_id"]
             absent = named("ses_" + "0" * 32, ABSENT_TURN, "key_" + "0" * 32)
             before = await kept()
 
@@ -242,7 +258,7 @@ async def test_an_admin_of_another_tenant_reaches_nothing_of_this_one(
                 theirs, nobodys = [await ask_all(client, each, "") for each in (ids, absent)]
 
             for (method, path), reply in theirs.items():
-                names = "{session_id}" in path or "{key_id}" in path
+                names = any(f"{{{each}}}" in path for each in KEPT)
                 if names or path in ("/v1/tickets", PUSHER[1]):
                     assert reply.status_code == 404, (method, path)
                     same = same_but_for_its_id(nobodys[method, path])
@@ -258,34 +274,55 @@ def of_tenant(kept: list[tuple[Any, ...]], tenant: str) -> list[tuple[Any, ...]]
 
 
 class Counted:
-    """The store, with the names of what it was asked."""
+    """The store, with the names of what it was asked for by callers."""
 
-    def __init__(self, store: Any) -> None:
+    def __init__(self, store: Any, asked: list[str] | None = None) -> None:
         self._store = store
-        self.asked: list[str] = []
+        self.asked: list[str] = [] if asked is None else asked
 
     def __getattr__(self, name: str) -> Any:
-        self.asked.append(name)
-        return getattr(self._store, name)
+        if name == "records":
+            return Counted(self._store.records, self.asked)
+        ask = getattr(self._store, name)
+        if name in NODES_OWN:
+            return ask
+
+        def counted(*given: Any, **how: Any) -> Any:
+            self.asked.append(name)
+            return ask(*given, **how)
+
+        return counted
+
+
+NODES_OWN = {
+    "sweep", "renew", "identity", "probe", "take_chore", "leave_chore", "erasures", "aged"
+}  # fmt: skip
+"""What a node asks for by itself."""
 
 
 async def test_absent_and_foreign_cost_the_store_the_same(tmp_path: Path) -> None:
-    """The class of time that a reply takes, without a clock."""
-    async with guarded(tmp_path) as (walk, _):
+    """The class of time that a reply takes, without a clock: on every operation."""
+    counted = Counted(MemoryStore(clock=SystemClock()))
+    async with walking(data_dir=tmp_path, store=cast(Any, counted)) as walk:
         session_id = await walk.opened()
         turn_id = (await walk.said(session_id, "private"))["turn_id"]
-        counted = Counted(walk.server.reads._store)
-        walk.server.reads._store = counted
-        asked: list[list[str]] = []
+        mine = await walk.bob.post("/v1/sessions", json={})
+        assert mine.status_code == 201
+        names = {**named(session_id, turn_id, "key_" + "0" * 32), "user_id": "bob"}
+        asked: list[dict[tuple[str, str], list[str]]] = []
         for each in (session_id, "ses_" + "0" * 32):
-            counted.asked.clear()
+            told = {}
             for method, path in ROUTES:
-                if method == "GET":
-                    url = path.format(session_id=each, turn_id=turn_id)
-                    problem(await walk.bob.get(url), 404, "session_not_found")
-            asked.append(list(counted.asked))
+                counted.asked.clear()
+                reply = await ask_one(walk.bob, method, path, {**names, "session_id": each}, "")
+                problem(reply, 404, "session_not_found")
+                told[method, path] = list(counted.asked)
+            counted.asked.clear()
+            problem(await ask_channel(walk.bob, each, ""), 404, "session_not_found")
+            asked.append({**told, PUSHER: list(counted.asked)})
 
-        assert asked[0] == asked[1] != []
+        assert asked[0] == asked[1]
+        assert all(asked[0].values())
 
 
 async def test_an_admins_key_that_may_only_write_is_no_admins(tmp_path: Path) -> None:

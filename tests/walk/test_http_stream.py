@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.servers import waits
 from tests.walk.people import Walk, each_store, message, walking
 from tests.walk.sse import Event
 from tests.walk.test_http_refusals import problem
 from tests.walk.test_http_sessions import shaped
 from tests.walk.wire import Wire, ask, asking
 
+from sessile.core.context import Principal
 from sessile.core.errors import StorageBusy
 from sessile.core.events import Entry
 from sessile.core.ids import Seq, SessionId
@@ -408,6 +410,34 @@ async def test_an_export_that_nobody_takes_is_cut(tmp_path: Path) -> None:
     assert not wire.ended
 
 
+class Lines(Wire):
+    """What comes is no stream of events."""
+
+    def _take(self, body: bytes) -> None:
+        self.bodies.append(body)
+
+
+async def test_an_export_ends_when_its_token_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with walking(data_dir=tmp_path, access_check_seconds=1e-9) as walk:
+        session_id = await walk.opened()
+        await grown(walk, session_id, 600)
+        answers = iter([walk.principal("alice"), None])
+
+        async def principal(_token: str) -> Principal | None:
+            return next(answers)
+
+        monkeypatch.setattr(walk.tokens, "principal", principal)
+        aborted = asyncio.Event()
+        path, token = f"/v1/sessions/{session_id}/export", walk.token("alice")
+        cut = await ask(walk.app, path, token=token, wire=Lines(extensions={ABORT: aborted.set}))
+
+    assert aborted.is_set()
+    assert not cut.ended
+    assert cut.bodies == []
+
+
 async def test_an_export_ends_with_its_client(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -454,6 +484,29 @@ async def test_a_token_that_is_no_more_ends_its_streams(tmp_path: Path) -> None:
         async with reading(walk, session_id) as reader:
             await reader.event("session.opened")
             walk.tokens._principals.clear()
+            await reader.until(lambda wire: wire.ended)
+
+        assert [event.event for event in reader.events] == ["session.opened"]
+
+
+async def test_a_token_that_is_no_more_ends_the_stream_of_who_takes_little_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "PIECE_BYTES", 1)
+    async with walking(data_dir=tmp_path, access_check_seconds=1e-6) as walk:
+
+        async def followed() -> bool:
+            return walk.server.feed.readers > 0
+
+        session_id = await walk.opened()
+        await grown(walk, session_id, 100)
+        wire = Wire()
+        wire.stall()
+
+        async with reading(walk, session_id, wire=wire) as reader:
+            await waits.until(followed)
+            walk.tokens._principals.clear()
+            wire.go_on()
             await reader.until(lambda wire: wire.ended)
 
         assert [event.event for event in reader.events] == ["session.opened"]

@@ -1,6 +1,7 @@
 """Webhooks over HTTP: who may have them, what is sent, in which order, and what is done about those
 who do not take it."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,6 +15,8 @@ from tests.walk.people import Walk, walking
 
 from sessile.runtime import deliveries
 from sessile.runtime.webhooks import KINDS
+
+SLOW_SECONDS = 0.05
 
 
 @pytest.fixture(autouse=True)
@@ -167,7 +170,7 @@ async def test_after_a_restart_it_goes_on_where_it_was(tmp_path: Path) -> None:
         assert {*outputs[1:]} == {"you said: two"}
 
 
-async def test_only_an_admin_has_to_do_with_them_and_only_with_its_tenant_s(tmp_path: Path) -> None:
+async def test_only_an_admin_has_to_do_with_them_and_the_audit_says_which(tmp_path: Path) -> None:
     async with receiving() as receiver, hooked(tmp_path, receiver) as walk:
         webhook = await register(walk, receiver.url)
         one = f"/v1/webhooks/{webhook['webhook_id']}"
@@ -198,6 +201,11 @@ async def test_only_an_admin_has_to_do_with_them_and_only_with_its_tenant_s(tmp_
         assert "secret" not in listed["items"][0]
         assert (await walk.admin.delete(one)).status_code == 204
         assert (await walk.admin.get("/v1/webhooks")).json() == {"items": [], "next": None}
+        audit = (await walk.admin.get("/v1/audit")).json()["items"]
+        assert [(it["actor"], it["action"], it["subject"]) for it in audit] == [
+            ("admin", "webhook.removed", webhook["webhook_id"]),
+            ("admin", "webhook.created", webhook["webhook_id"]),
+        ]
 
 
 @pytest.mark.parametrize(
@@ -236,6 +244,31 @@ async def test_a_tenant_has_so_many_at_most(tmp_path: Path) -> None:
         assert (reply.status_code, reply.json()["code"]) == (429, "limit_reached")
         assert reply.json()["details"]["limit"] == "webhooks_tenant_max"
         assert reply.headers["retry-after"]
+
+
+async def test_a_tenant_has_so_many_requests_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever answers slowly has no more of the connections than that."""
+    monkeypatch.setattr(deliveries, "TENANT_AT_ONCE", 2)
+    at_once = [0]
+
+    async def slowly(writer: asyncio.StreamWriter) -> None:
+        at_once.append(at_once[-1] + 1)
+        await asyncio.sleep(SLOW_SECONDS)
+        at_once.append(at_once[-1] - 1)
+        writer.write(b"HTTP/1.1 204 X\r\nConnection: close\r\n\r\n")
+
+    async with receiving() as receiver, hooked(tmp_path, receiver) as walk:
+        receiver.answer = slowly
+        for _ in range(2):
+            await register(walk, receiver.url, kinds=["session.opened"])
+        for _ in range(6):
+            await walk.opened()
+
+        await receiver.until(12)
+
+    assert max(at_once) == 2
 
 
 async def test_a_large_entry_is_sent_without_its_body(tmp_path: Path) -> None:

@@ -53,6 +53,9 @@ class Wire:
         """Take nothing more, and stay."""
         self._reads.clear()
 
+    def go_on(self) -> None:
+        self._reads.set()
+
     async def receive(self) -> dict[str, Any]:
         await self._left.wait()
         return {"type": "http.disconnect"}

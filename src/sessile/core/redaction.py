@@ -98,7 +98,7 @@ class Redaction:
         the message's turn has not ended, or another runs here, whose agent has read it."""
         self.command.principal.check_scope("write")
         named, running = self.command.message_id, shown.running
-        own = {it.turn_id for it in shown.entries if _body(it).get("message_id") == named}
+        own = {it.turn_id for it in shown.entries if _message_of(it, (named,)) == named}
         if not own:
             raise MessageNotFound()
         in_use = {it for it in own if it is not None} - _ended(shown.entries)
@@ -136,9 +136,8 @@ class Redaction:
     def _voids(self, entries: Sequence[Entry]) -> Voids:
         voids = Voids(ids=frozenset(self.ids))
         for entry in entries:
-            body = _body(entry)
-            if body.get("message_id") in self.ids:
-                _learn(voids, entry, body)
+            if _message_of(entry, self.ids) in self.ids:
+                _learn(voids, entry, _body(entry))
         for entry in entries:
             if entry.kind == "turn.edited" and entry.turn_id in voids.inputs:
                 voids.texts |= texts_of(_body(entry))
@@ -172,9 +171,9 @@ def _learn(voids: Voids, entry: Entry, body: Body) -> None:
 def _voided(entry: Entry, voids: Voids) -> Entry | None:
     """The entry without what is void; None where nothing is."""
     body = _body(entry)
-    before = to_json(body)
     voids.take(entry, body)
-    if to_json(body) == before:
+    after = to_json(body)
+    if after == entry.body or after == to_json(_body(entry)):
         return None
     return entry._replace(body=to_json({**body, "redacted": True}))
 
@@ -190,6 +189,12 @@ def _folded(key: SessionKey, turn_id: TurnId, log: Iterable[Entry]) -> Turn:
 
 def _ended(entries: Iterable[Entry]) -> set[TurnId]:
     return {it.turn_id for it in entries if it.turn_id is not None and it.kind in TERMINAL_KINDS}
+
+
+def _message_of(entry: Entry, ids: Iterable[MessageId]) -> MessageId | None:
+    """The message that the entry is of, where it may be one of these: of a long log, few entries
+    are worth reading."""
+    return _body(entry).get("message_id") if any(it in entry.body for it in ids) else None
 
 
 def _body(entry: Entry) -> Body:

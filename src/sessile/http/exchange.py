@@ -1,5 +1,6 @@
 """One request as every route sees it, and who asks."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
@@ -9,6 +10,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.types import Scope
 
 from sessile.core.context import Principal
+from sessile.core.errors import RoleRequired, Unauthenticated
 from sessile.core.ids import MessageId, SessionId, TurnId, UserId
 from sessile.ports.auth import Authenticator
 from sessile.runtime.asking import Asking
@@ -47,6 +49,29 @@ class Exchange:
             self.counted = True
             self.count(principal)
         return principal
+
+
+class Access:
+    """Of a long reply: whether who was let in is so still, asked `seconds` apart."""
+
+    def __init__(self, asked: Exchange, principal: Principal, *, seconds: float) -> None:
+        self._asked = asked
+        self._principal = principal
+        self._seconds = seconds
+        self._loop = asyncio.get_running_loop()
+        self.due = self._loop.time() + seconds
+        """When it is asked next, in the loop's time."""
+
+    async def holds(self) -> bool:
+        """The same token is still the same caller's. Raises what who is asked raises, such as
+        StorageBusy."""
+        if self._loop.time() < self.due:
+            return True
+        self.due = self._loop.time() + self._seconds
+        try:
+            return self._principal == await self._asked.principal()
+        except (Unauthenticated, RoleRequired):
+            return False
 
 
 def exchange(scope: Scope) -> Exchange:

@@ -9,6 +9,7 @@ from starlette.types import Receive, Scope, Send
 from sessile.core.codec import entry_json
 from sessile.core.events import Entry
 from sessile.core.ids import SessionId
+from sessile.http.exchange import Access
 from sessile.http.reply import abort
 
 PIECE_BYTES = 65_536
@@ -22,15 +23,22 @@ class JsonLines(Response):
 
 class Export:
     """An ASGI application. A client that leaves ends the reading, and so does one that takes
-    nothing; neither gets an end that would make half a log look like a whole one."""
+    nothing, or is not let in any more; none gets an end that would make half a log look like a
+    whole one."""
 
     def __init__(
-        self, session_id: SessionId, entries: AsyncIterator[Entry], *, send_seconds_max: float
+        self,
+        session_id: SessionId,
+        entries: AsyncIterator[Entry],
+        access: Access,
+        *,
+        send_seconds_max: float,
     ) -> None:
         self._session_id = session_id
         self._entries = entries
+        self._access = access
         self._send_seconds_max = send_seconds_max
-        self._stuck = False
+        self._cut = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         name = f'attachment; filename="{self._session_id}.jsonl"'
@@ -45,7 +53,7 @@ class Export:
             await asyncio.wait({writing, leaving}, return_when=asyncio.FIRST_COMPLETED)
             writing.cancel()
             leaving.cancel()
-        if self._stuck:
+        if self._cut:
             abort(scope)
 
     async def _write(self, send: Send) -> None:
@@ -56,9 +64,12 @@ class Export:
             lines.append(line)
             size += len(line)
             if size >= PIECE_BYTES:
+                if not await self._access.holds():
+                    self._cut = True
+                    return
                 await self._send(send, lines, more=True)
                 lines, size = [], 0
-            if self._stuck:
+            if self._cut:
                 return
         await self._send(send, lines, more=False)
 
@@ -68,7 +79,7 @@ class Export:
             async with asyncio.timeout(self._send_seconds_max):
                 await send({"type": "http.response.body", "body": body, "more_body": more})
         except TimeoutError:
-            self._stuck = True
+            self._cut = True
 
 
 async def _left(receive: Receive) -> None:

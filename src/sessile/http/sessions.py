@@ -8,7 +8,7 @@ from sessile.core.errors import InvalidInput
 from sessile.core.ids import SessionId, TurnId, well_formed
 from sessile.http import schemas
 from sessile.http.endpoint import NOBODYS
-from sessile.http.exchange import Caller, Here, SessionPath
+from sessile.http.exchange import Access, Caller, Here, SessionPath
 from sessile.http.export import Export, JsonLines
 from sessile.http.reply import Reply, json_reply
 from sessile.http.served import BODY_PROBLEMS, SESSION_PROBLEMS, Replies, Served, declare
@@ -134,8 +134,10 @@ class SessionRoutes:
     async def export_session(self, caller: Caller, here: Here, session_id: SessionPath) -> Export:
         """The whole log as JSON Lines: one entry a line, the first one first."""
         entries = await self._served.keeping.export(caller, session_id, request_id=here.request_id)
-        most = self._served.settings.slow_reader_seconds_max
-        return Export(session_id, entries, send_seconds_max=most)
+        settings = self._served.settings
+        access = Access(here, caller, seconds=settings.access_check_seconds)
+        most = settings.slow_reader_seconds_max
+        return Export(session_id, entries, access, send_seconds_max=most)
 
     async def list_messages(
         self,

@@ -10,11 +10,11 @@ from starlette.types import Receive, Scope, Send
 
 from sessile.core.codec import entry_json, to_json
 from sessile.core.context import Principal
-from sessile.core.errors import NotFound, RoleRequired, SessileError, Unauthenticated
+from sessile.core.errors import NotFound, SessileError
 from sessile.core.events import Entry
 from sessile.core.ids import SessionId
 from sessile.http.cursors import cursor
-from sessile.http.exchange import Exchange
+from sessile.http.exchange import Access, Exchange
 from sessile.http.problems import problem
 from sessile.http.reply import Header, abort
 from sessile.http.served import Served
@@ -219,33 +219,28 @@ class Stream:
             return
         await self._begin(send)
         greeting = f"retry: {RETRY_MS}\n\n".encode()
-        sent_at = checked_at = loop.time()
+        # The feed asks for the session itself.
+        access = Access(self._asked, self.principal, seconds=settings.access_check_seconds)
+        sent_at = loop.time()
         while True:
             pieces: Iterable[bytes] = () if item is None else await self._encoded(item)
             if item is None and loop.time() - sent_at >= settings.heartbeat_seconds:
                 pieces = (HEARTBEAT,)
             for piece in pieces or ((b"",) if greeting else ()):
+                # Who takes little at a time is asked between, too.
+                if not await access.holds():
+                    await self._send(send, b"", more=False)
+                    return
                 await self._send(send, greeting + piece, more=not isinstance(item, Ended))
                 greeting = b""
                 sent_at = loop.time()
             if isinstance(item, Ended):
                 return
-            if loop.time() - checked_at >= settings.access_check_seconds:
-                if not await self._known_still():
-                    await self._send(send, b"", more=False)
-                    return
-                checked_at = loop.time()
-            due = min(
-                sent_at + settings.heartbeat_seconds, checked_at + settings.access_check_seconds
-            )
+            if not await access.holds():
+                await self._send(send, b"", more=False)
+                return
+            due = min(sent_at + settings.heartbeat_seconds, access.due)
             item = await reader.read(timeout_seconds=max(0, due - loop.time()))
-
-    async def _known_still(self) -> bool:
-        """The same token is still the same caller's; the feed asks for the session itself."""
-        try:
-            return self.principal == await self._asked.principal()
-        except (Unauthenticated, RoleRequired):
-            return False
 
     async def _encoded(self, item: FeedItem) -> Iterable[bytes]:
         """In pieces of whole frames: what a reader has not taken of one holds back the next."""

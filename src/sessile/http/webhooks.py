@@ -6,8 +6,9 @@ from fastapi import FastAPI, Path
 from pydantic import Field
 
 from sessile.core.codec import timestamp
+from sessile.core.context import Principal
 from sessile.core.ids import WebhookId
-from sessile.http.exchange import Caller
+from sessile.http.exchange import Caller, Exchange, Here
 from sessile.http.reply import Reply, json_reply
 from sessile.http.schemas import At, Input, Nothing, Output
 from sessile.http.served import BODY_PROBLEMS, Served, declare
@@ -81,9 +82,10 @@ class WebhookRoutes:
         add("DELETE", at, self.delete_webhook, 204, None, (*seen, 404))
         add("POST", f"{at}/enable", self.enable_webhook, 200, Webhook, (*given, 404))
 
-    async def create_webhook(self, caller: Caller, body: WebhookRequest) -> Reply:
+    async def create_webhook(self, caller: Caller, body: WebhookRequest, asked: Here) -> Reply:
         """Have what happens in your tenant's sessions sent somewhere, as its admin."""
         webhook = await self._served.webhooks.add(caller, body.url, body.kinds)
+        await self._note(caller, "webhook.created", webhook.webhook_id, asked)
         location = f"/v1/webhooks/{webhook.webhook_id}".encode()
         wire = {**_wire(webhook), "secret": webhook.secret}
         return json_reply(201, wire, [(b"location", location)])
@@ -97,9 +99,10 @@ class WebhookRoutes:
         """One of them, and how it is."""
         return json_reply(200, _wire(await self._served.webhooks.one(caller, webhook_id)))
 
-    async def delete_webhook(self, caller: Caller, webhook_id: WebhookPath) -> Reply:
+    async def delete_webhook(self, caller: Caller, webhook_id: WebhookPath, asked: Here) -> Reply:
         """Have nothing sent there any more."""
         await self._served.webhooks.remove(caller, webhook_id)
+        await self._note(caller, "webhook.removed", webhook_id, asked)
         return Reply(204)
 
     async def enable_webhook(
@@ -107,6 +110,11 @@ class WebhookRoutes:
     ) -> Reply:
         """Have one that was disabled sent to again, from where it stopped."""
         return json_reply(200, _wire(await self._served.webhooks.enable(caller, webhook_id)))
+
+    async def _note(
+        self, caller: Principal, action: str, webhook_id: WebhookId, asked: Exchange
+    ) -> None:
+        await self._served.keeping.note(caller, action, webhook_id, request_id=asked.request_id)
 
 
 def _wire(webhook: Kept) -> dict[str, Any]:

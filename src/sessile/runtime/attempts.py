@@ -21,17 +21,17 @@ class SignInAttempts:
         self._most = attempts_max
 
     def check(self, tenant_id: TenantId, user_id: UserId, address: str) -> None:
-        """Count one more. Raises LimitReached."""
-        place = _network(address)
+        """Count one more, unless it is refused. Raises LimitReached."""
+        place, now_ms = _network(address), self._clock.now_ms()
         counted: tuple[tuple[int, tuple[str, ...]], ...] = (
             (self._most, ("both", tenant_id, user_id, place)),
             (self._most * ALONE, ("user", tenant_id, user_id)),
             (self._most * ALONE, ("address", place)),
         )
         for most, key in counted:
-            seconds = self._rates.hit(key, most=most, now_ms=self._clock.now_ms())
-            if seconds:
+            if seconds := self._rates.wait(key, most=most, now_ms=now_ms):
                 raise LimitReached(limit="sign_in_attempts_max", seconds=seconds)
+        self._rates.count(*(key for _, key in counted), now_ms=now_ms)
 
 
 def _network(address: str) -> str:

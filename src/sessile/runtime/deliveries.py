@@ -29,6 +29,9 @@ CLAIM_SECONDS = 5.0
 LEASE_SECONDS = 60.0
 SESSIONS_AT_ONCE = 4
 """Of one webhook."""
+TENANT_AT_ONCE = 8
+"""Requests: receivers that answer slowly hold up their own tenant, and leave the others their
+connections."""
 RETRY_SECONDS = 5.0
 GONE = 410
 Key = tuple[TenantId, WebhookId]
@@ -61,6 +64,7 @@ class Deliveries:
         self._bell = asyncio.Event()
         self._tasks = asyncio.TaskGroup()
         self._running: dict[Key, asyncio.Task[None]] = {}
+        self._places: dict[TenantId, asyncio.Semaphore] = {}
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
@@ -106,6 +110,10 @@ class Deliveries:
             if key not in wanted or task.done():
                 task.cancel()
                 del self._running[key]
+        for tenant_id in tenants - self._places.keys():
+            self._places[tenant_id] = asyncio.Semaphore(TENANT_AT_ONCE)
+        for tenant_id in self._places.keys() - tenants:
+            del self._places[tenant_id]
         for key in wanted.keys() - self._running.keys():
             task = self._tasks.create_task(self._deliver(wanted[key]), name=f"webhook {key[1]}")
             self._running[key] = task
@@ -119,6 +127,7 @@ class Deliveries:
             epoch=self._epoch,
             clock=self._clock,
             settings=self._settings,
+            place=self._places[webhook.tenant_id],
             may_send=self._may_send,
         )
         trail = Trail(
@@ -159,6 +168,7 @@ class _Delivery:
         epoch: int,
         clock: Clock,
         settings: Settings,
+        place: asyncio.Semaphore,
         may_send: Callable[[], bool],
     ) -> None:
         self._webhook = webhook
@@ -168,6 +178,7 @@ class _Delivery:
         self._epoch = epoch
         self._clock = clock
         self._settings = settings
+        self._place = place
         self._may_send = may_send
         self._failed: dict[SessionKey, int] = {}
         """Attempts at the next entry of a session."""
@@ -179,9 +190,10 @@ class _Delivery:
     async def pass_on(self, key: SessionKey, _assistant: str, entry: Entry) -> bool:
         if entry.kind not in self._webhook.kinds:
             return False
-        if self.over.is_set() or not self._may_send():
-            raise NotTaken("this node does not deliver it now")
-        attempt = await self._try(key, entry)
+        async with self._place:
+            if self.over.is_set() or not self._may_send():
+                raise NotTaken("this node does not deliver it now")
+            attempt = await self._try(key, entry)
         if not attempt.error:
             self._taken[key] = attempt
             return True

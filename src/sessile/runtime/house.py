@@ -37,6 +37,10 @@ EraseCredentials = Callable[[TenantId, UserId], Awaitable[None]]
 """Removes all by which a user could come in. It may be called again."""
 
 
+class _TakenOver(Exception):
+    """Another node is at it: this one was away for longer than its lease."""
+
+
 class Housekeeper:
     """Run it as `async with`. `ring` lets it look at once."""
 
@@ -72,28 +76,32 @@ class Housekeeper:
         after = _place(remains)
         try:
             for erasure in await self._records.erasures(limit=BATCH):
-                await self.erase(erasure)
+                await self._erase(erasure)
             if self._node.settings.retention or self._node.settings.deltas_retention_days:
                 after = await self._retain(after)
+        except _TakenOver:
+            return False
         finally:
             left = "" if after is None else json.dumps(after)
             await self._records.leave_chore(NAME, self._node.runner.node, left)
         return True
 
-    async def erase(self, erasure: Erasure) -> None:
+    async def _erase(self, erasure: Erasure) -> None:
         """To its end. What is done already is not there to be done again."""
         tenant_id, user_id = erasure.tenant_id, erasure.user_id
         for forget in self._credentials:
             await forget(tenant_id, user_id)
         by = Principal(tenant_id=tenant_id, user_id=erasure.asked_by, roles=frozenset({"admin"}))
+        before: tuple[SessionId, ...] = ()
         while session_ids := await self._records.theirs(tenant_id, user_id, limit=BATCH):
+            if session_ids == before:
+                break  # they cannot be deleted
             deleted = [await self._deleted(by, session_id) for session_id in session_ids]
             await self._records.erased(erasure, sessions=sum(deleted), record=None)
-            await self._mine()
-            if not any(deleted):
-                break
+            await self._keep()
+            before = session_ids
         while await self._records.forget(tenant_id, user_id, limit=KEYS_BATCH):
-            await self._mine()
+            await self._keep()
         note, now_ms = self._node.note(), self._node.clock.now_ms()
         record = noted(by, note, "user.erased", user_id, now_ms=now_ms)
         await self._records.erased(erasure, sessions=0, record=record)
@@ -118,8 +126,7 @@ class Housekeeper:
             if len(page) < BATCH:
                 return None
             after = page[-1].head.key
-            if await self._mine() is None:
-                break
+            await self._keep()
         return after
 
     async def _expired(self, aged: Aged) -> bool:
@@ -148,6 +155,10 @@ class Housekeeper:
     async def _mine(self) -> str | None:
         node = self._node.runner.node
         return await self._records.take_chore(NAME, node, lease_ms=LEASE_MS)
+
+    async def _keep(self) -> None:
+        if await self._mine() is None:
+            raise _TakenOver
 
     async def _run_for_ever(self) -> None:
         seconds = self._node.settings.housekeeping_seconds

@@ -205,12 +205,13 @@ class Identity:
         while True:
             await self._marked.wait()
             self._marked.clear()
-            marks = [Used(*place, at_ms) for place, at_ms in self._used.items()]
+            # What is used while these are written is written behind them.
+            used, self._used = self._used, {}
+            marks = [Used(*place, at_ms) for place, at_ms in used.items()]
             try:
                 await self._credentials.used(marks)
             except SessileError as error:
                 logger.info("the last use of keys is not written", extra={"why": str(error)})
             except Exception:
                 logger.exception("the last use of keys is not written")
-            self._used.clear()
             await asyncio.sleep(USED_SECONDS)

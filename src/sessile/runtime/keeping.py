@@ -1,6 +1,7 @@
 """What callers may have removed, and what is remembered of it: deletion, redaction, erasure of a
 user, and the audit records."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
 
@@ -33,6 +34,7 @@ class Keeping:
         self._reads = reads
         self._notifier = notifier
         self._erase = erase
+        self._redacting = asyncio.Lock()
 
     async def delete(
         self, principal: Principal, session_id: SessionId, *, request_id: str = ""
@@ -74,7 +76,9 @@ class Keeping:
             note=self._node.note(request_id),
         )
         key = session_key(principal, session_id)
-        done = await self._node.store.records.redact(key, command)
+        # A long log is read and written with its session locked, and in SQLite with all of them.
+        async with self._redacting:
+            done = await self._node.store.records.redact(key, command)
         for committed in done:
             self._node.publish(committed)
         return done

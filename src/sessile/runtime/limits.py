@@ -75,17 +75,17 @@ class Limits:
     def count_request(self, principal: Principal) -> None:
         """Raises LimitReached where there were too many in the last minute."""
         limits, now_ms = self.of(principal.tenant_id), self._clock.now_ms()
-        tenant_id, user_id = principal.tenant_id, principal.user_id
+        tenant, user = principal.tenant_id, (principal.tenant_id, principal.user_id)
+        counted: list[object] = []
         for name, most, key in (
-            (
-                "requests_minute_user_max",
-                limits.requests_minute_user_max,
-                (tenant_id, user_id),
-            ),
-            ("requests_minute_tenant_max", limits.requests_minute_tenant_max, tenant_id),
+            ("requests_minute_user_max", limits.requests_minute_user_max, user),
+            ("requests_minute_tenant_max", limits.requests_minute_tenant_max, tenant),
         ):
-            if most and (seconds := self._rates.hit(key, most=most, now_ms=now_ms)):
-                raise self.refused(_reached(name, most, seconds))
+            if most:
+                if seconds := self._rates.wait(key, most=most, now_ms=now_ms):
+                    raise self.refused(_reached(name, most, seconds))
+                counted.append(key)
+        self._rates.count(*counted, now_ms=now_ms)
 
     async def on_open(self, principal: Principal) -> LimitReached | None:
         """What a session more would be too many for."""

@@ -14,20 +14,31 @@ class Rates:
         self._counts: dict[object, int] = {}
         self._before: dict[object, int] = {}
 
-    def hit(self, key: object, *, most: int, now_ms: int) -> int:
-        """Count a request, unless there were `most` of them: then, in how many seconds there is
-        room for another; 0 where it was counted."""
-        minute, passed_ms = divmod(now_ms, WINDOW_MS)
-        if minute != self._minute:
-            self._before = self._counts if minute == self._minute + 1 else {}
-            self._minute, self._counts = minute, {}
+    def wait(self, key: object, *, most: int, now_ms: int) -> int:
+        """In how many seconds there is room for a request, where there were `most` of them; 0 where
+        there is now."""
+        passed_ms = self._turn(now_ms)
         count, before = self._counts.get(key, 0), self._before.get(key, 0)
         left_ms = WINDOW_MS - passed_ms
         if count + before * left_ms / WINDOW_MS <= most - 1:
-            self._counts[key] = count + 1
             return 0
         if count <= most - 1:
             wait_ms = left_ms - (most - 1 - count) * WINDOW_MS / before
         else:
             wait_ms = left_ms + WINDOW_MS * (1 - (most - 1) / count)
         return max(1, ceil(wait_ms / 1000))
+
+    def count(self, *keys: object, now_ms: int) -> None:
+        """One request more. It is asked of all that count it first: what one of them refuses leaves
+        nothing with the others, or who is refused could fill them with names."""
+        self._turn(now_ms)
+        for key in keys:
+            self._counts[key] = self._counts.get(key, 0) + 1
+
+    def _turn(self, now_ms: int) -> int:
+        """To the minute of this time; answers how much of it has passed."""
+        minute, passed_ms = divmod(now_ms, WINDOW_MS)
+        if minute != self._minute:
+            self._before = self._counts if minute == self._minute + 1 else {}
+            self._minute, self._counts = minute, {}
+        return passed_ms

@@ -65,7 +65,8 @@ async def cut(do: Steps) -> None:
             await do.until(followed, lambda op: op.said["id"] is not None, 2.0)
         await do.settle(who, sends)
         await do.told(whole, sends)
-    cursor = followed.last_id
+    # Of what it had after the first, let the cut have taken the rest.
+    cursor = next((str(op.said["id"]) for op in followed.events if op.said["id"] is not None), None)
     if cursor is None:
         return
     share = max(80, whole.bytes_read // 8)

@@ -11,7 +11,7 @@ WRITERS = 8
 MESSAGES_MAX = 5
 BUSY_TRIALS = 20
 BESIDE_MESSAGES = 6
-LONG_SECONDS = 15.0
+LONG_SECONDS = 10.0
 """After so long, a session that becomes long is long enough."""
 WINDOW = 10
 """So many last messages of it are sent in turns with those of a short one."""

@@ -6,6 +6,8 @@ import ipaddress
 import re
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from urllib.parse import urlsplit
 
 from sessile.ports.webhooks import AddressRefused, NotSent
@@ -38,6 +40,10 @@ _V6_REFUSED = tuple(
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 """How networks without IPv4 reach it: the address behind it counts."""
 
+_threads = ThreadPoolExecutor(4, thread_name_prefix="webhook names")
+"""Of their own: who asks is a tenant's address, whose name server may take as long as it likes, and
+in the loop's threads everybody else's names are looked up."""
+
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
@@ -58,8 +64,8 @@ def is_public(text: str) -> bool:
 
 async def resolve(host: str, port: int) -> Sequence[str]:
     """By the system, which also reads `127.1`, `0x7f000001` and `017700000001`."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    found = await asyncio.get_running_loop().run_in_executor(_threads, ask)
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
