@@ -4,46 +4,55 @@
 import json
 import re
 import sys
+from collections import defaultdict
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 from matplotlib.figure import Figure
 
-NTH = re.compile(r"peer: n-th turn, n = ([\d,]+)")
+NTH = re.compile(r"(peer|sessile): n-th turn, n = ([\d,]+)")
+RATE = "{}, 64 callers: turns"
 
 
 def main(source: Path, target: Path) -> None:
-    found: dict[str, dict[str, float]] = {}
+    found: dict[str, dict[str, float]] = defaultdict(dict)
     for figure in json.loads(source.read_text())["figures"]:
-        found.setdefault(figure["section"], {})[figure["name"]] = figure["value"]
-    drawing = Figure(figsize=(11, 4), layout="constrained")
+        found[figure["section"]][figure["name"]] = figure["value"]
+    drawing = Figure(figsize=(10, 4.5), layout="constrained")
     bars, lines = drawing.subplots(1, 2)
-    shown = [name for name, each in found.items() if "peer, 64 callers: turns" in each]
-    for place, who in enumerate(("peer", "sessile")):
-        rates = [found[name][f"{who}, 64 callers: turns"] for name in shown]
-        label = "the peer" if who == "peer" else "Sessile beside it, in the same run"
-        heights = [number + (place - 0.5) * 0.4 for number in range(len(shown))]
-        bars.barh(heights, rates, height=0.38, label=label)
-    bars.set(title="Turns a second, 64 callers, one core", xlabel="a second", xscale="log")
-    bars.set_yticks(range(len(shown)), shown)
-    bars.invert_yaxis()
-    bars.grid(visible=True, axis="x", alpha=0.3)
-    bars.legend(loc="lower right")
-    for name, each in found.items():
-        _line(name, {key: value for key, value in each.items() if NTH.fullmatch(key)}, lines)
-    ours = [each for each in found.values() if "sessile: n-th turn, n = 1,000" in each]
-    if ours:
-        mine = {key.replace("sessile", "peer"): value for key, value in ours[0].items()}
-        _line("Sessile", {key: value for key, value in mine.items() if NTH.fullmatch(key)}, lines)
-    lines.set(title="The n-th turn of one session", xlabel="n", ylabel="p50, ms", yscale="log")
-    lines.grid(visible=True, alpha=0.3)
-    lines.legend()
+    _rates(bars, {name: each for name, each in found.items() if RATE.format("peer") in each})
+    _nth(lines, found)
+    for axes in (bars, lines):
+        axes.grid(visible=True, alpha=0.3)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=3, frameon=False)
     drawing.savefig(target)
 
 
-def _line(name: str, values: dict[str, float], axes: object) -> None:
-    points = [(int(key.rpartition(" ")[2].replace(",", "")), each) for key, each in values.items()]
-    if points:
-        axes.semilogx(*zip(*sorted(points), strict=True), marker="o", label=name)
+def _rates(axes: Any, found: dict[str, dict[str, float]]) -> None:
+    for offset, who, label in ((-0.2, "peer", "the peer"), (0.2, "sessile", "Sessile beside it")):
+        heights = [place + offset for place in range(len(found))]
+        rates = [each[RATE.format(who)] for each in found.values()]
+        axes.barh(heights, rates, height=0.38, label=label)
+    axes.set(title="Turns a second, 64 callers, one core", xlabel="a second", xscale="log")
+    axes.set_xlim(left=1)
+    axes.set_yticks(range(len(found)), found)
+    axes.invert_yaxis()
+
+
+def _nth(axes: Any, found: dict[str, dict[str, float]]) -> None:
+    """Sessile's are the median of those beside each peer."""
+    values: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for name, figures in found.items():
+        for key, value in figures.items():
+            if match := NTH.fullmatch(key):
+                who = name if match[1] == "peer" else "sessile"
+                values[who][int(match[2].replace(",", ""))].append(value)
+    for who in (*found, "sessile"):
+        points = sorted((place, median(each)) for place, each in values[who].items())
+        if points:
+            axes.loglog(*zip(*points, strict=True), marker="o", label=who)
+    axes.set(title="The n-th turn of one session", xlabel="n", ylabel="ms")
 
 
 if __name__ == "__main__":
