@@ -2,14 +2,12 @@
 
 import asyncio
 import json
-import secrets
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 from urllib.parse import urlencode
-from uuid import UUID
 
 import httpx2
 
@@ -80,10 +78,10 @@ class Backend:
         opened = self.target.open
         assert opened is not None
         if opened.request is None:
-            now = self.recorder.now()
+            now, name = self.recorder.now(), f"session-{Recorder.nonce().removeprefix('vq')}"
             return self.recorder.add(
                 kind="open", part=who.part, client=who.client, principal=who.principal, began=now,
-                ended=now, outcome="ok", said={"session": str(UUID(hex=secrets.token_hex(16), version=4))},
+                ended=now, outcome="ok", said={"session": name},
             )  # fmt: skip
         said = {"session": opened.session}
         return await self._ask(who, "open", opened.request, said_at=said, values={"key": None})
