@@ -117,6 +117,7 @@ class Session:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     grew: asyncio.Event = field(default_factory=asyncio.Event)
     readers: int = 0
+    posted: float = float("-inf")
     busy: int = 0
     gone: bool = False
 
@@ -201,12 +202,13 @@ class Backend:
         self._spawn(session, turn)
         if self.fault == "linear-history-cost":
             await asyncio.sleep((len(session.items) / 100) ** 2 * 0.3)
+        now = asyncio.get_running_loop().time()
+        others = (other for other in self._sessions.values() if other is not session)
+        session.posted = now
         if self.fault == "cross-session-contention" and any(
-            turn.state == "running"
-            for other in self._sessions.values() if other is not session
-            for turn in other.turns.values()
-        ):  # fmt: skip
-            await asyncio.sleep(0.25)
+            now - other.posted < 0.6 for other in others
+        ):
+            await asyncio.sleep(0.4)
         told = session.id
         if self._now("session-substitution", every=9):
             told = next(iter(self._sessions))

@@ -15,7 +15,12 @@ from sessile.verify.history import History
 
 SHARED = {**runner.LIMITS, "stop_seconds": 5.0}
 """The naive backend has this process's time, which other tests may take."""
-LIMITS = {"stuck-run": {"stuck_seconds": 1.5}, "silent-stream": {"silence_seconds": 0.5}}
+LIMITS = {
+    "stuck-run": {"stuck_seconds": 1.5, "told_seconds": 2.0},
+    "missing-terminal": {"told_seconds": 2.0},
+    "unannounced-turn": {"told_seconds": 2.0},
+    "silent-stream": {"silence_seconds": 0.5},
+}
 OF_THE_BOT = {"duplicate-active-session", "fallback-session"}
 LIVE_ONLY = {"late-subscriber-miss"}
 MEASURED = {"linear-history-cost", "cross-session-contention"}

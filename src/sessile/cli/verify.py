@@ -206,7 +206,7 @@ def _print(kept: "History", results: "Sequence[Result]") -> None:
     for result in results:
         if result.findings:
             _print_found(console, result, ops)
-    console.print(f"\n{kept.run.target}: {summary(results)}.", soft_wrap=True)
+    console.print(f"\n{kept.run.target} at {kept.run.url}: {summary(results)}.", soft_wrap=True)
 
 
 def _print_untested(console: Console, results: "Sequence[Result]") -> None:

@@ -193,7 +193,7 @@ class Backend:
                 kind="stream", part=who.part, client=who.client, principal=who.principal,
                 began=began, ended=self.recorder.now(), outcome=self._outcome(followed.status),
                 session=followed.session, status=followed.status, settled=followed.settled,
-                request=told,
+                request=told, reply=_as_told(followed),
                 said={"stream": followed.number, "cursor": followed.cursor, "end": end,
                       "opened": followed.opened, "silence": round(followed.silence, 3)},
             )  # fmt: skip
@@ -303,3 +303,11 @@ class Backend:
         if "reply" in at:
             said["reply"] = paths.text(value, at["reply"])
         return said
+
+
+def _as_told(followed: Followed) -> str:
+    """The events themselves are operations of their own."""
+    ids = [str(op.said["id"] or op.said["name"]) for op in followed.events]
+    return (
+        as_reply(followed.status, f"events: {', '.join(ids) or 'none'}") if followed.status else ""
+    )

@@ -27,13 +27,15 @@ class NoHistory(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """`can`: what the mapping has, so that a check whose need is missing is not taken as passed.
+    """`url`: without a password. `can`: what the mapping has, so that a check whose need is missing
+    is not taken as passed.
     `limits`: the thresholds by name, in seconds or as ratios."""
 
     target: str
     can: tuple[str, ...]
     limits: Mapping[str, float]
     seed: int
+    url: str = ""
     version: int = VERSION
 
 

@@ -75,7 +75,7 @@ async def cut(do: Steps) -> None:
             return
         after = do.random.randrange(1, share)
         async with do.backend.follow(reader, session, cursor, cut_after=after) as followed:
-            await do.until(followed, lambda op: op.said["id"] == whole.last_id, 5.0)
+            await do.until(followed, lambda op: op.said["id"] == whole.last_id, do.told_seconds)
         if followed.end != "cut" and not followed.events:
             return  # refused, or nothing more came: what is missing is for the checks to see
         if cursor == followed.last_id:
@@ -137,6 +137,7 @@ async def after_the_end(do: Steps) -> None:
             await do.told(followed, [send])
             send = await do.post(who, session)
         await do.settle(who, [send])
+        await do.told(followed, [send])
 
 
 async def cancel(do: Steps) -> None:

@@ -22,6 +22,7 @@ def as_json(history: History, results: Sequence[Result]) -> str:
     ops = {op.number: op for op in history.ops}
     told: dict[str, Any] = {
         "target": history.run.target,
+        "url": history.run.url,
         "seed": history.run.seed,
         "operations": len(history.ops),
         "summary": {

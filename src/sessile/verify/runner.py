@@ -26,6 +26,7 @@ ALONE = ("long", "beside")
 LIMITS: Mapping[str, float] = {
     "create_seconds": 5.0,
     "stuck_seconds": 30.0,
+    "told_seconds": 5.0,
     "stop_seconds": 1.0,
     "silence_seconds": 20.0,
     "growth_ratio": 3.0,
@@ -159,7 +160,11 @@ async def play(
     can = list(target.can)
     if len(target.principals) > 1:
         can.append("two principals")
-    run = Run(target=target.name, can=tuple(can), limits=dict(plan.limits), seed=plan.seed)
+    url = urlsplit(plan.url)
+    where = url._replace(netloc=url.netloc.rpartition("@")[2]).geturl()
+    run = Run(
+        target=target.name, url=where, can=tuple(can), limits=dict(plan.limits), seed=plan.seed
+    )  # fmt: skip
     recorder = Recorder(run, seen=seen)
     bounds = httpx2.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=50)
     given: dict[str, Any] = {} if transport is None else {"transport": transport}
@@ -168,7 +173,6 @@ async def play(
         steps = Steps(
             Backend(target, recorder, client),
             seed=plan.seed,
-            stuck_seconds=plan.limits["stuck_seconds"],
             messages_long=plan.messages_long,
         )
         slots = asyncio.Semaphore(PARTS_AT_ONCE)

@@ -21,14 +21,13 @@ SLOW_HEAD_SECONDS = 0.3
 class Steps:
     """In one principal's own sessions, and a second one's."""
 
-    def __init__(
-        self, backend: Backend, *, seed: int, stuck_seconds: float, messages_long: int
-    ) -> None:
+    def __init__(self, backend: Backend, *, seed: int, messages_long: int) -> None:
         self.backend = backend
         self.target = backend.target
         self.can = frozenset(backend.recorder.run.can)
         self.random = Random(seed)
-        self.stuck_seconds = stuck_seconds
+        limits = backend.recorder.run.limits
+        self.stuck_seconds, self.told_seconds = limits["stuck_seconds"], limits["told_seconds"]
         self.messages_long = messages_long
         self.turn_seconds = 0.0
         self.run = f"{self.random.getrandbits(32):08x}"
@@ -133,14 +132,14 @@ class Steps:
         for path in paths:
             await self.backend.read(who, session, path, settled=settled)
 
-    async def told(self, followed: Followed, turns: Sequence[Op], seconds: float = 5.0) -> None:
+    async def told(self, followed: Followed, turns: Sequence[Op]) -> None:
         """Wait until a stream has told the end of these turns, so that it is whole; or give up."""
         wanted = [op.said.get("turn") for op in turns if op.ok]
         try:
             if "events.ended" not in self.can:
                 await self._quiet(followed)
                 wanted = []
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(self.told_seconds):
                 while not followed.end and not all(map(followed.ended, wanted)):
                     followed.changed.clear()
                     await followed.changed.wait()
@@ -177,7 +176,7 @@ class Steps:
                 new = turn == mine and turn is not None and not followed.ended(turn)
                 return new and (op.said["is"] == "started" or not waits)
 
-            await self.until(followed, starts, 5.0)
+            await self.until(followed, starts, self.told_seconds)
             await asyncio.sleep(SLOW_HEAD_SECONDS)
             turns = [str(op.said["turn"]) for op in followed.events if starts(op)]
             return turns[-1] if turns else None
