@@ -9,7 +9,7 @@ PYTEST := pytest -n $(WORKERS) --dist worksteal
 step = @echo "== $(1)"; start=$$(date +%s); $(2) && echo "== $(1): $$(($$(date +%s) - start)) s"
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1 - \2/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1 - \2/p' Makefile
 
 serve: .venv/stamp ## run the server
 	$(BIN)/sessile serve
@@ -40,6 +40,9 @@ check: .venv/stamp ## what CI runs: format, lint, bandit, types, imports, tests,
 bench: .venv/stamp ## measure
 	$(BIN)/python -m bench
 
+bench-peers: .venv/stamp ## measure other servers beside Sessile, each in an environment of its own; PEERS=--quick
+	$(BIN)/python -m bench.peers $(PEERS)
+
 chaos: .venv/stamp ## kill, pause and cut off nodes for longer; CHAOS="--seed 7 --seconds 600"
 	$(BIN)/python -m tests.chaos $(CHAOS)
 
@@ -54,7 +57,7 @@ format: .venv/stamp ## format, and mend what the linter can
 	$(BIN)/ruff format .
 
 clean: ## remove .venv and what the tools left behind
-	rm -rf .venv build dist htmlcov .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv bench/peers/.venvs build dist htmlcov .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help serve venv test check bench chaos soak fuzz format clean
+.PHONY: help serve venv test check bench bench-peers chaos soak fuzz format clean

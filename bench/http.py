@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Protocol
 
 from bench.load import Answered, Load, request
 from bench.machine import ASKING
 from bench.report import Aim, Report, at_least, at_most, middle, percentile
-from bench.servers import TOKEN, Server, floor, sessile
+from bench.servers import TOKEN, floor, sessile
 from bench.store import TEXT
 
 SECTION = "http"
@@ -24,7 +24,18 @@ AIMS: dict[tuple[int, str], Aim] = {
 BODY = {"input": {"type": "message", "text": TEXT}}
 
 
-def call(server: Server, method: str, path: str, body: Any = None, *, accept: str = "*/*") -> Any:
+class Measured(Protocol):
+    """What is asked, and what that costs it."""
+
+    @property
+    def port(self) -> int: ...
+
+    def cpu_seconds(self) -> float: ...
+
+    def rss_mib(self) -> float: ...
+
+
+def call(server: Measured, method: str, path: str, body: Any = None, *, accept: str = "*/*") -> Any:
     """One request of whoever measures, outside what is measured."""
     asked = urllib.request.Request(
         f"http://127.0.0.1:{server.port}{path}",
@@ -40,7 +51,7 @@ def call(server: Server, method: str, path: str, body: Any = None, *, accept: st
         return json.loads(reply.read())
 
 
-def open_sessions(server: Server, count: int, *, assistant: str) -> list[str]:
+def open_sessions(server: Measured, count: int, *, assistant: str) -> list[str]:
     body = {"assistant": assistant}
     return [call(server, "POST", "/v1/sessions", body)["session_id"] for _ in range(count)]
 
@@ -55,10 +66,15 @@ def turn_requests(sessions: Sequence[str]) -> list[bytes]:
 class Contestant:
     """A server and what it is asked; it adds up what came of it."""
 
-    def __init__(self, server: Server, requests: list[bytes], expect: str) -> None:
+    def __init__(
+        self, server: Measured, requests: list[bytes], expect: str, *, forgives: bool = False
+    ) -> None:
         self.server = server
         self._requests = requests
         self._expect = expect
+        self._forgives = forgives
+        self.refused = 0
+        self.said = ""
         self.rates: list[float] = []
         self.latencies_ms: list[float] = []
         self.load_shares: list[float] = []
@@ -72,6 +88,8 @@ class Contestant:
     def run(self, load: Load, seconds: float) -> None:
         before = self.server.cpu_seconds()
         came = self._ask(load, seconds)
+        self.refused += came.refused
+        self.said = self.said or came.said
         self._cpu_seconds += self.server.cpu_seconds() - before
         self._answered += came.answered
         self.all_answered += came.answered
@@ -80,7 +98,13 @@ class Contestant:
         self.load_shares.append(came.cpu_seconds / came.seconds)
 
     def _ask(self, load: Load, seconds: float) -> Answered:
-        return load.run(self.server.port, self._requests, seconds=seconds, expect=self._expect)
+        return load.run(
+            self.server.port,
+            self._requests,
+            seconds=seconds,
+            expect=self._expect,
+            forgives=self._forgives,
+        )
 
     @property
     def rate(self) -> float:

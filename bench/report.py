@@ -51,6 +51,8 @@ class Report:
     command: str
     say: Callable[[str], None]
     figures: list[Figure] = field(default_factory=list)
+    absent: dict[str, str] = field(default_factory=dict)
+    """What was not measured, and why."""
 
     def add(
         self, section: str, name: str, value: float, unit: str, aim: Aim | None = None
@@ -78,6 +80,7 @@ class Report:
                         {**asdict(each), "met": each.aim and each.aim.met(each.value)}
                         for each in self.figures
                     ],
+                    "absent": self.absent,
                 },
                 indent=1,
             )
@@ -102,7 +105,8 @@ class Report:
             for row in rows
         ]
         about = ", ".join(f"{name} {value}" for name, value in self.machine.items())
-        return "\n".join([about, "", *lines])
+        absent = [f"{name}: not measured: {why}" for name, why in self.absent.items()]
+        return "\n".join([about, "", *lines, *absent])
 
 
 def shown(value: float) -> str:

@@ -8,9 +8,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, Any, NamedTuple
 
 from bench.machine import MEASURED, cpu_seconds, rss_kib
 
@@ -48,7 +48,7 @@ def sessile(
         "--log-level", "warning", "--streams-user-max", STREAMS_MAX,
         "--streams-tenant-max", STREAMS_MAX, *settings,
     ]  # fmt: skip
-    with _running(line, processors) as process:
+    with running(line, processors) as process:
         assert process.stdout is not None
         for said in process.stdout:
             if found := _URL.search(said):
@@ -60,29 +60,50 @@ def sessile(
 @contextlib.contextmanager
 def floor(kind: str, directory: Path) -> Iterator[Server]:
     """`json` or `commit`, as in `bench.floors`."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     path = directory / f"{kind}.db"
-    with _running([sys.executable, "-m", "bench.floors", kind, str(port), str(path)]) as process:
-        deadline = time.monotonic() + START_SECONDS_MAX
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            except OSError:
-                if time.monotonic() > deadline or process.poll() is not None:
-                    raise
-                time.sleep(0.02)
-            else:
-                break
+    with running([sys.executable, "-m", "bench.floors", kind, str(port), str(path)]) as process:
+        await_port(port, process)
         yield Server(process.pid, port)
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def await_port(
+    port: int, process: subprocess.Popen[bytes], *, seconds_max: float = START_SECONDS_MAX
+) -> None:
+    """Until it takes connections. Raises OSError where the process ends, or it takes too long."""
+    deadline = time.monotonic() + seconds_max
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            if time.monotonic() > deadline or process.poll() is not None:
+                raise
+            time.sleep(0.02)
+        else:
+            return
+
+
 @contextlib.contextmanager
-def _running(
-    command: list[str], processors: Collection[int] = (MEASURED,)
+def running(
+    command: list[str],
+    processors: Collection[int] = (MEASURED,),
+    *,
+    directory: Path = HERE.parent,
+    environment: Mapping[str, str] | None = None,
+    output: int | IO[Any] = subprocess.PIPE,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=HERE.parent)
+    """Its standard output is a pipe, which somebody has to read, unless it is told another."""
+    errors = None if output == subprocess.PIPE else output
+    process = subprocess.Popen(
+        command, stdout=output, stderr=errors, cwd=directory, env=environment
+    )
     try:
         os.sched_setaffinity(process.pid, processors)
         yield process
@@ -93,5 +114,5 @@ def _running(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
+        if process.stdout is not None:
+            process.stdout.close()

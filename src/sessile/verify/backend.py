@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx2
 
@@ -76,6 +77,12 @@ class Backend:
     async def open(self, who: Who) -> Op:
         opened = self.target.open
         assert opened is not None
+        if opened.request is None:
+            now, name = self.recorder.now(), f"session-{Recorder.nonce().removeprefix('vq')}"
+            return self.recorder.add(
+                kind="open", part=who.part, client=who.client, principal=who.principal, began=now,
+                ended=now, outcome="ok", said={"session": name},
+            )  # fmt: skip
         said = {"session": opened.session}
         return await self._ask(who, "open", opened.request, said_at=said, values={"key": None})
 
@@ -157,7 +164,7 @@ class Backend:
         reader, end = Reader(), "left"
         try:
             async with self._client.stream(
-                method, path, headers=headers, json=body, timeout=httpx2.Timeout(30, read=None)
+                method, path, headers=headers, content=body, timeout=httpx2.Timeout(30, read=None)
             ) as reply:
                 followed.status = reply.status_code
                 heard = followed.opened = self.recorder.now()
@@ -210,12 +217,19 @@ class Backend:
 
     def _filled(
         self, who: Who, request: Request, values: Mapping[str, str | None]
-    ) -> tuple[str, str, dict[str, str], Any]:
+    ) -> tuple[str, str, dict[str, str], str | None]:
         known = {"user": who.user, **values}
         method, _, path = request.call.partition(" ")
-        headers = paths.put_in(dict(request.headers), known)
+        headers = {**who.headers, **paths.put_in(dict(request.headers), known)}
         path = paths.put_in(path, known, for_url=True)
-        return method, path, {**who.headers, **headers}, paths.put_in(request.json, known)
+        body = None
+        if request.json is not None:
+            headers["Content-Type"] = "application/json"
+            body = json.dumps(paths.put_in(request.json, known), ensure_ascii=False)
+        elif request.form:
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+            body = urlencode(paths.put_in(request.form, known))
+        return method, path, headers, body
 
     async def _ask(
         self, who: Who, kind: Any, request: Request, *, values: Mapping[str, str | None],
@@ -229,7 +243,7 @@ class Backend:
         text = ""
         try:
             reply = await self._client.request(
-                method, path, headers=headers, json=body, timeout=REPLY_SECONDS_MAX
+                method, path, headers=headers, content=body, timeout=REPLY_SECONDS_MAX
             )
             status, text = reply.status_code, reply.text
         except httpx2.HTTPError as error:

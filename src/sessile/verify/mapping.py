@@ -15,23 +15,28 @@ class BadMapping(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """`call`: a method and a path, with its query: `GET /v1/sessions/{session}`."""
+    """`call`: a method and a path, with its query: `GET /v1/sessions/{session}`. The body is
+    `json`, or a `form` that is encoded as an HTML form is."""
 
     call: str
     headers: Map[str, str] = field(default_factory=dict[str, str])
     json: Any = None
+    form: Map[str, str] = field(default_factory=dict[str, str])
 
     def __post_init__(self) -> None:
         method, _, path = self.call.partition(" ")
         if not (method.isupper() and path.startswith("/")):
             raise BadMapping(f"{self.call!r} is not a method and a path")
+        if self.form and self.json is not None:
+            raise BadMapping(f"{self.call!r} has a form and JSON; a request has one of them")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Open:
-    """`session`: where the id stands; several paths must all say the same."""
+    """`session`: where the id stands; several paths must all say the same. Without a request, the
+    session is there once it is written to, by an id that the caller makes up."""
 
-    request: Request
+    request: Request | None = None
     session: tuple[str, ...] = ()
 
 
@@ -83,7 +88,8 @@ class Send:
     """Post a text to a session. `reply`: where the answer stands in a reply that has it;
     `events`: the reply is an event stream that ends with the turn; `waits`: it comes when the turn
     has ended, without the answer. `opens`: a send that names no session gets one of its own.
-    `exclusive`: each `{user}` has one active session, whoever asks."""
+    `exclusive`: each `{user}` has one active session, whoever asks. `creates`: a send to a session
+    that is not there makes one of that name."""
 
     request: Request
     session: tuple[str, ...] = ()
@@ -93,6 +99,7 @@ class Send:
     waits: bool = False
     keyed: bool = False
     opens: bool = False
+    creates: bool = False
     exclusive: bool = False
 
     @property
@@ -206,6 +213,8 @@ class Mapping:
             names.append("two reads")
         if self.send.keyed:
             names.append("keys")
+        if self.send.creates:
+            names.append("sends that create")
         if self.send.exclusive:
             names.append("exclusive")
         if self.send.events is not None:

@@ -1,6 +1,5 @@
 """Writes down what was asked and answered, as it happens."""
 
-import json
 import secrets
 import time
 from collections.abc import Callable
@@ -43,14 +42,14 @@ class Recorder:
         return f"vq{secrets.token_hex(16)}"
 
 
-def as_request(method: str, path: str, headers: dict[str, str], body: Any) -> str:
+def as_request(method: str, path: str, headers: dict[str, str], body: str | None) -> str:
     lines = [f"{method} {path}"]
     lines += [
         f"{name}: {'…' if name.lower() in SECRET_HEADERS else value}"
         for name, value in headers.items()
     ]
     if body is not None:
-        lines += ["", json.dumps(body, ensure_ascii=False)]
+        lines += ["", body]
     return shortened("\n".join(lines))
 
 

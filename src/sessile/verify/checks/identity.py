@@ -133,9 +133,13 @@ def unborn_session_event(facts: Facts, look: Look) -> None:
 
 @check("session-resurrection", "S8", "T1", "what was deleted comes back", "delete", "read")
 def session_resurrection(facts: Facts, look: Look) -> None:
+    """Where a send makes the session that it names, it may do so again, but with nothing old."""
+    creates = "sends that create" in facts.run.can
     for op in facts.of("read", "send"):
         gone = facts.gone.get(op.session or "")
         if gone is None or gone.kind != "delete" or op.began < gone.ended:
+            continue
+        if op.kind == "send" and creates:
             continue
         look.tried()
         if op.kind == "send" and op.ok:

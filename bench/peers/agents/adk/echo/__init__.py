@@ -1,0 +1,3 @@
+"""ADK looks for the agent here."""
+
+from . import agent as agent  # noqa: TID252
