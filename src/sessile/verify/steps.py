@@ -25,7 +25,7 @@ class Steps:
         self.backend = backend
         self.target = backend.target
         self.can = frozenset(backend.recorder.run.can)
-        self.random = Random(seed)
+        self.random = Random(seed)  # to be replayed: no secret  # nosec B311
         limits = backend.recorder.run.limits
         self.stuck_seconds, self.told_seconds = limits["stuck_seconds"], limits["told_seconds"]
         self.messages_long = messages_long
