@@ -10,7 +10,7 @@ from typing import Any
 
 import uvloop
 
-from bench import crowd, delta, http, memory, modelled, nodes, nth, postgres, pusher, store
+from bench import crowd, delta, http, memory, modelled, nodes, nth, postgres, pusher, readers, store
 from bench.machine import describe, disk_directory
 from bench.report import Report
 
@@ -27,6 +27,10 @@ SECTIONS: dict[str, tuple[Measure, dict[str, Any]]] = {
     "nth": (nth.measure, {"places": (10, 100, 500), "samples": 50}),
     "memory": (memory.measure, {"sessions": 2_000, "readers": 200, "idle_seconds": 2.0}),
     "crowd": (crowd.measure, {"idle": 200, "stalled": 50, "seconds": 1.0}),
+    "readers": (
+        readers.measure,
+        {"held": 500, "sessions": 100, "seconds": 1.0, "fan_out": 100, "rounds": 1},
+    ),
     "pusher": (pusher.measure, {"subscribers": 200, "turns": 5}),
     "delta": (delta.measure, {"turns": 5, "sessions": 4, "at_once_turns": 2}),
     "model": (modelled.measure, {"callers": (16,), "rounds": 1, "seconds": 1.0}),

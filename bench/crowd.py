@@ -31,7 +31,7 @@ Crowd = list[socket.socket]
 async def measure(
     report: Report, *, idle: int = 2_000, stalled: int = 500, seconds: float = 4.0
 ) -> None:
-    _allow_files(idle + stalled + 200)
+    allow_files(idle + stalled + 200)
     with TemporaryDirectory(dir=report.directory) as name, ExitStack() as stack:
         stack.enter_context(pinned(ASKING))
         load = stack.enter_context(Load(processor=ASKING))
@@ -76,7 +76,7 @@ async def measure(
     report.add(SECTION, "of that, left by the last", left[-1] - left[-2], "MiB", at_most(8))
 
 
-def _allow_files(count: int) -> None:
+def allow_files(count: int) -> None:
     """For this process, and for the servers that it starts."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)

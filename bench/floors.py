@@ -1,9 +1,11 @@
 """The least that a server can do: what Sessile is held against, served by the same uvicorn.
 
 `json`: read a request, answer a small object. `commit`: also commit one row to SQLite before the
-answer, with the settings that Sessile's store has.
+answer, with the settings that Sessile's store has. `events`: tell whoever has a stream open so many
+bytes, encoded once.
 """
 
+import asyncio
 import json
 import sqlite3
 import sys
@@ -54,8 +56,42 @@ class CommitApp:
         await _send(send, {"status": "completed", "id": row.lastrowid})
 
 
+class EventsApp:
+    """GET is a stream; `POST /tell {bytes}` sends a frame of that size to all of them."""
+
+    def __init__(self) -> None:
+        self._open: set[asyncio.Queue[bytes]] = set()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["method"] == "POST":
+            given = json.loads(await _read(receive))
+            frame = b"data: " + b"x" * (given["bytes"] - 8) + b"\n\n"
+            for each in self._open:
+                each.put_nowait(frame)
+            await _send(send, {"told": len(self._open)})
+            return
+        frames: asyncio.Queue[bytes] = asyncio.Queue()
+        frames.put_nowait(b"retry: 1000\n\n")
+        self._open.add(frames)
+        headers = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_left(receive, frames))
+            while frame := await frames.get():
+                await send({"type": "http.response.body", "body": frame, "more_body": True})
+        self._open.discard(frames)
+
+
+async def _left(receive: Any, frames: asyncio.Queue[bytes]) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    frames.put_nowait(b"")
+
+
 def main(kind: str, port: int, path: Path) -> None:
-    app = json_app if kind == "json" else CommitApp(path)
+    app: Any = {"json": lambda: json_app, "events": EventsApp, "commit": lambda: CommitApp(path)}[
+        kind
+    ]()
     uvicorn.run(
         app,
         host="127.0.0.1",

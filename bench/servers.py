@@ -59,7 +59,7 @@ def sessile(
 
 @contextlib.contextmanager
 def floor(kind: str, directory: Path) -> Iterator[Server]:
-    """`json` or `commit`, as in `bench.floors`."""
+    """`json`, `commit` or `events`, as in `bench.floors`."""
     port = free_port()
     path = directory / f"{kind}.db"
     with running([sys.executable, "-m", "bench.floors", kind, str(port), str(path)]) as process:

@@ -9,7 +9,7 @@ from itertools import cycle
 from pathlib import Path
 
 import pytest
-from bench import crowd, delta, http, memory, modelled, nth, pusher, store
+from bench import crowd, delta, http, memory, modelled, nth, pusher, readers, store
 from bench.load import Load, request
 from bench.machine import ASKING
 from bench.peers import measure as peers
@@ -67,6 +67,15 @@ async def test_a_turn_is_timed_beside_readers_who_take_nothing(report: Report) -
     names = await measured(report, crowd.measure(report, idle=10, stalled=4, seconds=0.1))
 
     assert "p99, beside them to alone" in names
+
+
+async def test_readers_are_held_and_told_beside_a_bare_server(report: Report) -> None:
+    names = await measured(
+        report,
+        readers.measure(report, held=10, sessions=5, seconds=0.3, fan_out=3, rounds=1),
+    )
+
+    assert "an entry to 3 readers of one session: CPU, to a bare uvicorn's" in names
 
 
 async def test_a_reader_sees_the_first_delta(report: Report) -> None:

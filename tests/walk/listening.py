@@ -39,9 +39,12 @@ async def listening(
         listener = QuietListener(walk.app, replace(walk.server.settings, **settings))
         listener.listens = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(listener.serve([open_socket]))
+            serving = tasks.create_task(listener.serve([open_socket]))
             await listener.listens.wait()
             try:
                 yield listener, port
             finally:
+                # Before the socket is closed, also where the test fails: the loop, which later
+                # tests have too, would go on with a number that is another socket's by then.
                 listener.should_exit = True
+                await serving

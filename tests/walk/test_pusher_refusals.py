@@ -269,7 +269,7 @@ async def test_the_auth_endpoint_signs_for_the_caller_s_sessions_alone(
         assert (reply.status_code, reply.json()["code"]) == (status, code)
         for client in (walk.nobody,):
             assert (await client.post("/pusher/auth", data=form)).status_code == 401
-        assert (await walk.alice.get("/pusher/auth")).status_code == 404
+        assert (await walk.alice.get("/pusher/auth")).status_code == 405
 
 
 async def test_nobody_reaches_another_tenant_s_session(tmp_path: Path) -> None:
