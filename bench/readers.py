@@ -55,7 +55,8 @@ async def measure(
 def _many(directory: Path, held: int) -> AbstractContextManager[Server]:
     most = str(held + 100)
     return sessile(
-        directory / "data", "agents.py", "--streams-max", most, "--streams-user-max", most,
+        directory / "data", "agents.py", "--streams-max", most, "--connections-max", most,
+        "--connections-address-max", most, "--streams-user-max", most,
         "--streams-tenant-max", most,
     )  # fmt: skip
 
