@@ -2,9 +2,14 @@
 test makes of the process's log ends with it."""
 
 import logging
+import os
 from collections.abc import Iterator
 
 import pytest
+
+# A connection that is cut while asyncpg asks whether there is TLS leaves a future that nobody
+# reads, which would fail whichever test runs then.
+os.environ.setdefault("PGSSLMODE", "disable")
 
 
 @pytest.fixture(scope="session")
