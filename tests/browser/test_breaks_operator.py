@@ -151,30 +151,6 @@ async def test_a_message_that_a_full_disk_did_not_take_is_kept_and_sent_again(
     assert await person.login.replies(session_id) == ["kept"]
 
 
-async def test_what_was_not_sent_is_kept_when_the_token_expires(person: Person) -> None:
-    """The page said "It is kept here"."""
-    session_id = await person.login.opened()
-    await person.chat(session_id)
-    person.losses_expected = True
-    await refusing(person.page, 500, "internal", "It broke.")
-    await person.say("say kept")
-    await expect(person.alert).to_contain_text("It is kept here")
-    await person.page.unroute_all()
-    await person.page.route(
-        "**/v1/sessions?*",
-        lambda route: route.fulfill(**failing(401, "unauthenticated", "expired")),
-    )
-    await person.page.evaluate("dispatchEvent(new Event('focus'))")
-    form = person.page.get_by_role("form", name="Use a token")
-    await expect(form).to_be_visible()
-    await person.page.unroute_all()
-
-    await form.get_by_label("Token").fill(person.login.token)
-    await form.get_by_role("button").click()
-
-    await expect(person.conversation).to_contain_text("say kept")
-
-
 async def test_an_assistant_that_is_no_longer_served_leaves_its_session_readable(
     entering: Enter, own_site: Site
 ) -> None:

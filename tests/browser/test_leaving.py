@@ -42,6 +42,7 @@ async def test_what_was_not_sent_is_sent_by_its_owner_who_is_back(person: Person
 
     await form.get_by_label("Token").fill(person.login.token)
     await form.get_by_role("button").click()
+    await expect(person.conversation).to_contain_text("say kept")
     await expect(person.box).to_have_value("a draft")
     await person.button("Try again").click()
 
