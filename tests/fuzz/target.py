@@ -88,6 +88,12 @@ class Target:
                 found.update("".join(sorted(map(repr, rows))).encode())
         return found.digest()
 
+    def opened(self) -> str:
+        """A session of Alice's, which no request is blamed for."""
+        session_id: str = self.run(self.walk.opened())
+        self.rows = self.content()
+        return session_id
+
     def ask(self, request: Request, *, busy: bool = False) -> Answer:
         """Fails where a reply is none that is documented, comes too late, or was refused and yet
         wrote. `busy`: whether 503 is."""

@@ -32,11 +32,6 @@ def there(tmp_path: Path) -> Iterator[Target]:
         yield made
 
 
-def opened(there: Target) -> str:
-    session_id: str = there.run(there.walk.opened())
-    return session_id
-
-
 # -- by the document
 
 MODES = (GenerationMode.NEGATIVE, GenerationMode.POSITIVE)
@@ -118,7 +113,7 @@ METHODS = st.sampled_from("GET POST PUT PATCH DELETE HEAD OPTIONS TRACE X".split
 
 
 def test_heads(there: Target) -> None:
-    session_id = opened(there)
+    session_id = there.opened()
     paths = st.sampled_from(
         ["/v1/sessions", f"/v1/sessions/{session_id}", f"/v1/sessions/{session_id}/turns", "/v1/me",
          f"/v1/sessions/{session_id}/events", "/v1/turns", "/pusher/auth", "/apps/1/events",
@@ -159,7 +154,7 @@ QUOTED = CURSORS | CURSORS.map(lambda raw: requests.compat.quote(raw).encode())
 
 
 def test_parameters_of_streams(there: Target) -> None:
-    session_id = opened(there)
+    session_id = there.opened()
     names = st.sampled_from([b"after", b"limit", b"kinds", b"ticket", b"before", b"wait", b"x"])
     pairs = st.lists(st.tuples(names, QUOTED), max_size=4)
     accepts = st.sampled_from([b"text/event-stream", b"application/json", b"*/*", b""])
@@ -190,7 +185,7 @@ FIELDS = st.sampled_from(
 
 
 def test_bodies(there: Target) -> None:
-    session_id = opened(there)
+    session_id = there.opened()
     at = f"/v1/sessions/{session_id}"
     paths = st.sampled_from(
         [("POST", "/v1/sessions"), ("POST", "/v1/turns"), ("POST", f"{at}/turns"), ("PATCH", at),
