@@ -120,7 +120,8 @@ async def foreign_cursor(do: Steps) -> None:
         await do.settle(who, sends)
         await do.told(followed, sends)
     await do.settle(who, [await do.post(who, mine)])
-    for cursor in {op.said["id"] for op in followed.events[:2]} - {None}:
+    ids = [str(op.said["id"]) for op in followed.events if op.said["id"] is not None]
+    for cursor in ids[:2]:
         async with do.backend.follow(who, mine, cursor) as replayed:
             await do.until(replayed, lambda _: False, 0.5)
 
