@@ -64,7 +64,9 @@ async def test_memory_is_read_from_a_server_with_sessions_and_readers(report: Re
 
 
 async def test_a_turn_is_timed_beside_readers_who_take_nothing(report: Report) -> None:
-    names = await measured(report, crowd.measure(report, idle=10, stalled=4, seconds=0.1))
+    names = await measured(
+        report, crowd.measure(report, idle=10, stalled=4, seconds=0.1, rest_seconds=0.1)
+    )
 
     assert "p99, beside them to alone" in names
 
