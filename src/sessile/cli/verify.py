@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sessile.cli.failure import FAILED, CommandFailed
-from sessile.cli.plain import one_line
+from sessile.cli.plain import cut, one_line
 
 if TYPE_CHECKING:
     from sessile.verify.check import Result
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 COLOURS = {"found": "red", "passed": "green"}
 WIDE = 100
 FINDINGS_SHOWN = 3
+LINE_CHARS_MAX = 300
 
 UrlArgument = Annotated[str, typer.Argument(metavar="URL")]
 MappingOption = Annotated[
@@ -141,7 +142,7 @@ def _check_answered(kept: "History") -> None:
 
 
 def _asked(op: "Op") -> str:
-    return one_line(op.request.partition("\n")[0] or op.reply[:90])
+    return cut(one_line(op.request.partition("\n")[0] or op.reply[:90]), LINE_CHARS_MAX)
 
 
 def _answered(op: "Op") -> str:
@@ -257,13 +258,15 @@ def _print_found(console: Console, result: "Result", ops: "Mapping[int, Op]") ->
     check = result.check
     console.print(f"\n[red bold]{check.name}[/red bold]: {check.about}", soft_wrap=True)
     for finding in result.findings[:FINDINGS_SHOWN]:
-        console.print(f"  {escape(one_line(finding.what))}", soft_wrap=True)
+        what = cut(one_line(finding.what), 2 * LINE_CHARS_MAX)
+        console.print(Text(f"  {what}"), soft_wrap=True)
         for number in finding.ops:
             op = ops[number]
             asked = op.request.partition("\n")[0] or op.reply.replace("\n", " ")[:90]
             answered = f" -> {op.status}" if op.status else ""
             line = f"    #{number} at {op.began:.2f} s, {op.kind} by {op.client}: {asked}{answered}"
-            console.print(Text(one_line(line), style="dim"), soft_wrap=True)
+            line = cut(one_line(line), LINE_CHARS_MAX)
+            console.print(Text(line, style="dim"), soft_wrap=True)
     hidden = len(result.findings) + result.more - FINDINGS_SHOWN
     if hidden > 0:
         console.print(f"  and {hidden} more; --html FILE shows them with requests and replies")

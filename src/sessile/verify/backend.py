@@ -16,7 +16,7 @@ from sessile.verify.history import Op, Outcome
 from sessile.verify.mapping import Events, Read, Request
 from sessile.verify.mapping import Mapping as Target
 from sessile.verify.recorder import Recorder, as_reply, as_request, hider
-from sessile.verify.saying import as_id, items_of, parsed, said_by, streamed
+from sessile.verify.saying import as_id, items_of, kept, parsed, said_by, streamed
 from sessile.verify.sse import Event, Reader, TooLong
 
 REPLY_SECONDS_MAX = 30.0
@@ -319,7 +319,7 @@ class Backend:
             state = next((ours for ours, all_ in asked.states.items() if word in all_), "other")
             progress = {name: paths.first(value, at) for name, at in asked.progress.items()}
             return {
-                "state": state, "reply": paths.text(value, asked.reply), "progress": progress,
+                "state": state, "reply": kept(paths.text(value, asked.reply)), "progress": progress,
                 "session": as_id(paths.first(value, asked.session)),
             }  # fmt: skip
         said: dict[str, Any] = {}
@@ -329,7 +329,7 @@ class Backend:
         if "turn" in at:
             said["turn"] = as_id(paths.first(value, at["turn"]))
         if "reply" in at:
-            said["reply"] = paths.text(value, at["reply"])
+            said["reply"] = kept(paths.text(value, at["reply"]))
         return said
 
 

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from sessile.verify import paths
+from sessile.verify.facts import NONCE
 from sessile.verify.mapping import Events, Read
 from sessile.verify.sse import Event, Reader
 
+TEXT_CHARS_MAX = 50_000
 _SURROGATE = re.compile(r"\\ud[89a-f]", re.IGNORECASE)
 
 
@@ -22,6 +24,13 @@ def parsed(text: str) -> Any:
     except (ValueError, RecursionError):
         return None
     return value
+
+
+def kept(text: str) -> str:
+    """Of a long text, its beginning, and the nonces in the rest."""
+    if len(text) <= TEXT_CHARS_MAX:
+        return text
+    return " ".join((text[:TEXT_CHARS_MAX], *NONCE.findall(text, TEXT_CHARS_MAX)))
 
 
 def as_id(value: Any) -> str | None:
@@ -53,9 +62,9 @@ def said_by(event: Event, events: Events) -> dict[str, Any]:
     elif name in events.texts:
         said["is"] = "text"
     if events.text is not None and name in events.texts:
-        said["text"] = paths.text(data, events.text)
+        said["text"] = kept(paths.text(data, events.text))
     if events.message is not None and name in events.messages:
-        said["message"] = paths.text(data, events.message)
+        said["message"] = kept(paths.text(data, events.message))
     if name in events.progress_in:
         said["progress"] = {each: paths.first(data, path) for each, path in events.progress.items()}
     return said
@@ -70,7 +79,7 @@ def streamed(text: str, events: Events, at: Mapping[str, Any]) -> dict[str, Any]
     return {
         "session": named[0] if named else None, **sessions,
         "turn": turns[0] if turns else None,
-        "reply": "".join(each.get("text", "") for each in told),
+        "reply": kept("".join(each.get("text", "") for each in told)),
         "events": [{name: each[name] for name in ("is", "name", "state")} for each in told],
     }  # fmt: skip
 
@@ -84,7 +93,7 @@ def items_of(value: Any, read: Read) -> list[dict[str, Any]]:
         items.append({
             "id": as_id(paths.first(item, read.id)),
             "role": read.roles.get(role, role),
-            "text": paths.text(item, read.text),
+            "text": kept(paths.text(item, read.text)),
             "turn": as_id(paths.first(item, read.turn)),
         })  # fmt: skip
     return items[::-1] if read.newest_first else items

@@ -47,6 +47,8 @@ class Steps:
         longer than those that follow."""
         who = self.as_part(self.who("pace"), "exclusive" if self.target.send.exclusive else "pace")
         session = None if self.target.send.exclusive else await self.open(who)
+        if session is None and not self.target.send.opens:
+            return
         took: list[float] = []
         for _ in range(2):
             began = self.backend.recorder.now()
