@@ -18,6 +18,7 @@ from sessile.cli.plain import cut, one_line
 if TYPE_CHECKING:
     from sessile.verify.check import Result
     from sessile.verify.history import History, Op
+    from sessile.verify.recorder import Recorder
 
 COLOURS = {"found": "red", "passed": "green"}
 WIDE = 100
@@ -108,7 +109,7 @@ def verify(
         _list()
         return
     told = Console(stderr=True, highlight=False)
-    kept = _kept(from_) if from_ is not None else _played(
+    kept, stopped = (_kept(from_), False) if from_ is not None else _played(
         url, mapping, token or [], limit or [], part or [], seed, messages, told, owned=owned
     )  # fmt: skip
     results = _judged(kept, only or [], path=from_)
@@ -123,6 +124,8 @@ def verify(
     if found:
         many = "1 check" if found == 1 else f"{found} checks"
         raise CommandFailed(f"{many} found something wrong", code=FAILED)
+    if stopped:
+        raise CommandFailed("it was stopped midway: what is not done is not tested")
     _check_answered(kept)
 
 
@@ -134,8 +137,8 @@ def _check_answered(kept: "History") -> None:
         last = asked[-1] if asked else None
         said = "" if last is None else f": {_asked(last)} -> {_answered(last)}"
         raise CommandFailed(f"no message was accepted, so that nothing was tested{said}")
-    if sends[-1].outcome == "unknown":
-        last = sends[-1]
+    last = [op for op in kept.ops if op.kind not in ("event", "stream")][-1]
+    if last.outcome == "unknown":
         raise CommandFailed(
             f"the server stopped answering: #{last.number} {_asked(last)} -> {_answered(last)}"
         )
@@ -152,7 +155,8 @@ def _answered(op: "Op") -> str:
 def _played(
     url: str, name: str | None, tokens: Sequence[str], limits: Sequence[str],
     parts: Sequence[str], seed: int, messages: int, told: Console, *, owned: bool,
-) -> "History":  # fmt: skip
+) -> "tuple[History, bool]":  # fmt: skip
+    """And whether it was stopped by Ctrl-C."""
     from sessile.verify import loading, mapping, runner  # noqa: PLC0415
     from sessile.verify.workload import NAMES  # noqa: PLC0415
 
@@ -168,9 +172,16 @@ def _played(
             messages_long=messages, only=parts,
         )  # fmt: skip
         with told.status(escape(f"{target.name} at {runner.shown(url)}")) as status:
-            return asyncio.run(
-                runner.play(plan, told=lambda part: status.update(f"{part} is done"))
+            recorders: list[Recorder] = []
+            playing = runner.play(
+                plan, told=lambda part: status.update(f"{part} is done"), recorded=recorders.append
             )
+            try:
+                return asyncio.run(playing), False
+            except KeyboardInterrupt:
+                if not recorders:
+                    raise
+                return recorders[0].history(), True
     except (runner.CannotVerify, mapping.BadMapping) as error:
         raise CommandFailed(str(error)) from None
 

@@ -99,6 +99,8 @@ async def joined(do: Steps) -> None:
     who = do.who("joined")
     for _ in range(2):
         opened = None if do.target.send.opens else await do.open(who)
+        if opened is None and not do.target.send.opens:
+            return
         send = await do.post(who, opened, do.target.slow_text or "")
         session, turn = opened or send.said.get("session"), send.said.get("turn")
         if not send.ok or session is None or turn is None:

@@ -188,9 +188,11 @@ async def play(
     *,
     seen: Callable[[Op], None] | None = None,
     told: Callable[[str], None] | None = None,
+    recorded: Callable[[Recorder], None] | None = None,
     transport: httpx2.AsyncBaseTransport | None = None,
 ) -> History:
-    """The workload, against the backend. `told` is called with each part that has ended."""
+    """The workload, against the backend. `told` is called with each part that has ended;
+    `recorded` with what keeps the history, for whoever stops it midway."""
     target = plan.target
     can = list(target.can)
     if len(target.principals) > 1:
@@ -200,6 +202,8 @@ async def play(
         seed=plan.seed,
     )  # fmt: skip
     recorder = Recorder(run, seen=seen)
+    if recorded is not None:
+        recorded(recorder)
     bounds = httpx2.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=50)
     given: dict[str, Any] = {} if transport is None else {"transport": transport}
     async with client_of(plan.url, limits=bounds, **given) as client:

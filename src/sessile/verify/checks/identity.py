@@ -161,8 +161,9 @@ def session_resurrection(facts: Facts, look: Look) -> None:
             look.found(op.session, "A message was accepted after the session's deletion.", gone, op)
         elif op.kind == "read" and op.ok:
             old = [
-                nonce for nonce in nonces(*texts(op)) if facts.posts[nonce][0].ended < gone.began
-            ]
+                nonce for nonce in nonces(*texts(op))
+                if nonce in facts.posts and facts.posts[nonce][0].ended < gone.began
+            ]  # fmt: skip
             if old:
                 look.found(op.session, f"{old[0]} is still read after the deletion.", gone, op)
 
