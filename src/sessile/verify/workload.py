@@ -40,6 +40,7 @@ PARTS: tuple[tuple[str, set[str], Callable[[Steps], Awaitable[None]]], ...] = (
     ("long", {SESSIONS}, writing.long),
     ("beside", {SESSIONS}, writing.beside),
 )
+NAMES = tuple(name for name, *_ in PARTS)
 
 
 def parts_for(steps: Steps) -> tuple[Part, ...]:
