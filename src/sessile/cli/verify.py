@@ -65,6 +65,14 @@ JsonOption = Annotated[bool, typer.Option("--json", help="The report as JSON on 
 JunitOption = Annotated[Path | None, typer.Option(metavar="FILE", help="And as JUnit XML.")]
 HtmlOption = Annotated[Path | None, typer.Option(metavar="FILE", help="And as one page.")]
 ListOption = Annotated[bool, typer.Option("--list", help="Show checks, limits, mappings.")]
+RestartOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COMMAND",
+        help="Kills the server with -9 and starts it again; of this machine's only.",
+        show_default=False,
+    ),
+]
 OwnedOption = Annotated[
     bool, typer.Option("--i-own-this-server", help="It may be another machine's, and be loaded.")
 ]
@@ -85,6 +93,7 @@ def verify(
     as_json: JsonOption = False,
     junit: JunitOption = None,
     html: HtmlOption = None,
+    restart: RestartOption = None,
     listed: ListOption = False,
     owned: OwnedOption = False,
 ) -> None:
@@ -108,7 +117,8 @@ def verify(
         return
     told = Console(stderr=True, highlight=False)
     kept = _kept(from_) if from_ is not None else _played(
-        url, mapping, token or [], limit or [], part or [], seed, messages, told, owned=owned
+        url, mapping, token or [], limit or [], part or [], seed, messages, told, owned=owned,
+        restart=restart,
     )  # fmt: skip
     results = _judged(kept, only or [])
     _write(kept, results, history=history, junit=junit, html=html)
@@ -127,16 +137,21 @@ def verify(
 def _played(
     url: str, name: str | None, tokens: Sequence[str], limits: Sequence[str],
     parts: Sequence[str], seed: int, messages: int, told: Console, *, owned: bool,
+    restart: str | None,
 ) -> "History":  # fmt: skip
-    from sessile.verify import loading, mapping, runner  # noqa: PLC0415
+    from sessile.verify import loading, mapping, restarts, runner  # noqa: PLC0415
 
     try:
-        runner.check_address(url, owned=owned)
+        runner.check_address(url, owned=owned, restarts=restart is not None)
         target = loading.load(name or asyncio.run(runner.recognise(url)))
         target = runner.with_tokens(target, _tokens(tokens))
+        known = {**runner.LIMITS, **_limits(limits)}
+        hook = None if restart is None else restarts.ByCommand(
+            command=restart, url=url, seconds_max=known["restart_seconds"]
+        )  # fmt: skip
         plan = runner.Plan(
-            url=url, target=target, limits={**runner.LIMITS, **_limits(limits)}, seed=seed,
-            messages_long=messages, only=parts,
+            url=url, target=target, limits=known, seed=seed, messages_long=messages, only=parts,
+            restart=hook,
         )  # fmt: skip
         with told.status(f"{target.name} at {url}") as status:
             return asyncio.run(

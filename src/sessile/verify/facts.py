@@ -122,6 +122,12 @@ class Facts:
                 found.setdefault(op.session, op)
         return found
 
+    def across(self, first: Op, then: Op) -> bool:
+        """Whether the server was restarted between the two, or during one of them."""
+        return any(
+            first.began < op.ended and op.began < then.ended for op in self.by_kind["restart"]
+        )
+
     @cached_property
     def events(self) -> Mapping[int, tuple[Op, ...]]:
         """By the number of their stream, in the order in which they came."""

@@ -16,19 +16,22 @@ from sessile.verify import loading, mapping, paths
 from sessile.verify.backend import Backend
 from sessile.verify.history import History, Op, Run
 from sessile.verify.recorder import Recorder
+from sessile.verify.restarts import Restart
 from sessile.verify.steps import Steps
 from sessile.verify.workload import Part, parts_for
 
 CONNECTIONS_MAX = 200
 PARTS_AT_ONCE = 6
-ALONE = ("long", "beside")
-"""Parts that measure: nothing else may run meanwhile."""
+ALONE = ("long", "beside", "restart")
+"""Parts that measure, or end all that runs: nothing else may run meanwhile."""
 LIMITS: Mapping[str, float] = {
     "create_seconds": 5.0,
     "stuck_seconds": 30.0,
     "told_seconds": 5.0,
     "stop_seconds": 1.0,
     "silence_seconds": 20.0,
+    "restart_seconds": 60.0,
+    "recovery_seconds": 120.0,
     "growth_ratio": 3.0,
     "contention_ratio": 5.0,
 }
@@ -41,7 +44,7 @@ class CannotVerify(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """`only`: the parts to do; all, where empty."""
+    """`only`: the parts to do; all, where empty. `restart`: how the server is restarted."""
 
     url: str
     target: mapping.Mapping
@@ -49,20 +52,24 @@ class Plan:
     seed: int = 0
     messages_long: int = 60
     only: Collection[str] = ()
+    restart: Restart | None = None
 
 
-def check_address(url: str, *, owned: bool) -> None:
-    """Raises CannotVerify where it is not this machine's and nobody said whose it is."""
+def check_address(url: str, *, owned: bool, restarts: bool = False) -> None:
+    """Raises CannotVerify where it is not this machine's and nobody said whose it is, or it is to
+    be restarted."""
     host = urlsplit(url).hostname
     if host is None or urlsplit(url).scheme not in ("http", "https"):
         raise CannotVerify(f"{url} is no address of a server: http://HOST:PORT")
-    if owned:
+    if owned and not restarts:
         return
     try:
         found = {each[4][0] for each in socket.getaddrinfo(host, None)}
     except OSError as error:
         raise CannotVerify(f"{host} has no address: {error}") from None
     if not all(ipaddress.ip_address(str(each).partition("%")[0]).is_loopback for each in found):
+        if restarts:
+            raise CannotVerify(f"{host} is not this machine; --restart is for a server of it")
         raise CannotVerify(
             f"{host} is not this machine. A run writes sessions and loads the server: say"
             " --i-own-this-server where that is yours to decide"
@@ -160,6 +167,8 @@ async def play(
     can = list(target.can)
     if len(target.principals) > 1:
         can.append("two principals")
+    if plan.restart is not None:
+        can.append("restart")
     url = urlsplit(plan.url)
     where = url._replace(netloc=url.netloc.rpartition("@")[2]).geturl()
     run = Run(
@@ -174,6 +183,7 @@ async def play(
             Backend(target, recorder, client),
             seed=plan.seed,
             messages_long=plan.messages_long,
+            restart=plan.restart,
         )
         slots = asyncio.Semaphore(PARTS_AT_ONCE)
         parts = [part for part in parts_for(steps) if not plan.only or part.name in plan.only]

@@ -10,6 +10,7 @@ from sessile.verify.backend import Backend, Followed, Who
 from sessile.verify.facts import ENDS, texts
 from sessile.verify.history import Op
 from sessile.verify.recorder import Recorder
+from sessile.verify.restarts import Restart
 
 PACED_SECONDS = 8.0
 """What a part may take in turns, as the time of one tells."""
@@ -21,8 +22,11 @@ SLOW_HEAD_SECONDS = 0.3
 class Steps:
     """In one principal's own sessions, and a second one's."""
 
-    def __init__(self, backend: Backend, *, seed: int, messages_long: int) -> None:
+    def __init__(
+        self, backend: Backend, *, seed: int, messages_long: int, restart: Restart | None = None
+    ) -> None:
         self.backend = backend
+        self.restart = restart
         self.target = backend.target
         self.can = frozenset(backend.recorder.run.can)
         self.random = Random(seed)  # to be replayed: no secret  # nosec B311
@@ -78,21 +82,22 @@ class Steps:
             who, session, nonce, f"{text} {nonce}" if text else "", key=key
         )
 
-    async def settle(self, who: Who, sends: Iterable[Op]) -> None:
+    async def settle(self, who: Who, sends: Iterable[Op], *, seconds: float | None = None) -> None:
         """Wait until every turn of these has ended, or none has for too long."""
+        patience = self.stuck_seconds if seconds is None else seconds
         accepted = [op for op in sends if op.ok]
         if self.target.turn is None:
             if accepted and not self.target.send.until_the_end:
                 await self._rest(who, accepted)
             return
         turns = [(op, op.said.get("turn")) for op in accepted]
-        deadline = self.backend.recorder.now() + self.stuck_seconds
+        deadline = self.backend.recorder.now() + patience
         for op, turn in turns:
             session, pause = op.session or str(op.said.get("session")), POLL_SECONDS
             while turn is not None:
                 told = await self.backend.turn(who, session, str(turn))
                 if not told.ok or told.said["state"] in (*ENDS, "other"):
-                    deadline = self.backend.recorder.now() + self.stuck_seconds
+                    deadline = self.backend.recorder.now() + patience
                     break
                 if self.backend.recorder.now() > deadline:
                     break  # each of the others is asked once more

@@ -30,6 +30,8 @@ def unusable_session_id(facts: Facts, look: Look) -> None:
         gone = facts.gone.get(op.session or "")
         if gone is not None and gone.began < op.ended:
             continue
+        if facts.across(born, op):
+            continue
         if op.key is not None and keys.setdefault(op.key, op.nonce) != op.nonce:
             continue  # a key that was taken is refused for what it is
         look.tried()
@@ -127,7 +129,7 @@ def unborn_session_event(facts: Facts, look: Look) -> None:
         if facts.turn_home[op.turn or ""] != op.session:
             continue  # asked for where it is not, as a misrouted event had it
         look.tried()
-        if op.status == 404 and op.part != "gone":
+        if op.status == 404 and op.part != "gone" and not facts.across(sent, op):
             look.found(op.session, f"The turn {op.turn} was accepted and is 404.", sent, op)
 
 

@@ -10,7 +10,8 @@ from sessile.verify.history import Op
 
 @check("lost-message", "S4", "T1", "what was accepted is not in the history", "read")
 def lost_message(facts: Facts, look: Look) -> None:
-    """A turn that was cancelled before it was told to have started has taken its message back."""
+    """A turn that was cancelled before it was told to have started has taken its message back.
+    What is lost by a restart is for session-amnesia to judge."""
     begun = {op.said["turn"] for op in facts.of("event") if op.said["is"] == "started"}
     withdrawn = {op.turn for op in facts.of("cancel") if op.ok} - begun - {None}
     held = {place: set(nonces(*texts(read))) for place, read in facts.settled.items()}
@@ -21,7 +22,7 @@ def lost_message(facts: Facts, look: Look) -> None:
             continue
         for path, read in facts.last_reads(home):
             gone = facts.gone.get(home)
-            if read.began < send.ended:
+            if read.began < send.ended or facts.across(send, read):
                 continue
             if gone is not None and gone.kind == "delete" and gone.began < read.ended:
                 continue

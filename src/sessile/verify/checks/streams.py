@@ -7,6 +7,9 @@ from sessile.verify.check import Look, check
 from sessile.verify.facts import ENDS, Facts
 from sessile.verify.history import Op
 
+CUT = ("cut", "restart")
+"""Parts in which a reader comes back: its connection was cut, or its server killed."""
+
 
 @check(
     "non-resumable-stream", "S5", "T3", "a stream that was cut cannot be taken up again", "stream"
@@ -139,8 +142,8 @@ def _came_back(facts: Facts, session: str, last: Op | None) -> list[Op]:
     """The request of the reader that was cut off with what it had last, as far as there is one."""
     cursor = None if last is None else last.said["id"]
     return [
-        op for op in facts.of("stream", part="cut")
-        if op.session == session and op.said["cursor"] is not None
+        op for op in facts.of("stream")
+        if op.part in CUT and op.session == session and op.said["cursor"] is not None
         and cursor in (None, op.said["cursor"])
     ][:1]  # fmt: skip
 
@@ -168,7 +171,7 @@ def _joined(facts: Facts) -> Iterator[tuple[str, list[Op], list[Op]]]:
     cursors: dict[str, str] = {}
     for number, stream in sorted(facts.streams.items()):
         events = [op for op in facts.events.get(number, ()) if op.said["id"]]
-        if stream.part != "cut" or stream.session is None:
+        if stream.part not in CUT or stream.session is None:
             continue
         if not stream.client.endswith("/cut"):
             whole[stream.session] += events
