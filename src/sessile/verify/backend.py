@@ -248,24 +248,26 @@ class Backend:
             status, text = reply.status_code, reply.text
         except httpx2.HTTPError as error:
             text = f"{type(error).__name__}: {error}"
-        outcome = self._outcome(status)
+        outcome = self._outcome(status, text)
         said: dict[str, Any] = {}
         if outcome == "ok":
             said = self._said(kind, text, said_at or {}, read, events)
         return self.recorder.add(
             kind=kind, part=who.part, client=who.client, principal=who.principal, began=began,
             ended=self.recorder.now(), outcome=outcome, session=session, turn=turn, nonce=nonce,
-            key=key, status=status, settled=settled, said=said,
+            key=key, status=status, settled=settled and not said.get("more"), said=said,
             request=as_request(method, path, headers, body),
             reply=as_reply(status, text) if status else text,
         )  # fmt: skip
 
-    def _outcome(self, status: int | None) -> Outcome:
+    def _outcome(self, status: int | None, text: str = "") -> Outcome:
         if status is None:
             return "unknown"
         if status < 300:
             return "ok"
-        if status in self.target.busy:
+        says = self.target.busy_says.items()
+        value = _parsed(text) if says else None
+        if status in self.target.busy or any(paths.text(value, at) == it for at, it in says):
             return "busy"
         return "failed" if status >= 500 else "refused"
 
@@ -275,12 +277,10 @@ class Backend:
     ) -> dict[str, Any]:  # fmt: skip
         if events is not None:
             return streamed(text, events, at)
-        try:
-            value = json.loads(text) if text else None
-        except ValueError:
-            value = None
+        value = _parsed(text)
         if read is not None:
-            return {"path": read[0], "items": items_of(value, read[1])}
+            more = {"more": True} if paths.first(value, read[1].more) else {}
+            return {"path": read[0], "items": items_of(value, read[1]), **more}
         if kind == "list" and self.target.list is not None:
             return {
                 "sessions": [str(each) for each in paths.each(value, self.target.list.sessions)]
@@ -303,6 +303,13 @@ class Backend:
         if "reply" in at:
             said["reply"] = paths.text(value, at["reply"])
         return said
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text) if text else None
+    except ValueError:
+        return None
 
 
 def _as_told(followed: Followed) -> str:

@@ -196,7 +196,7 @@ def sequence_reuse(facts: Facts, look: Look) -> None:
 def non_monotonic_read(facts: Facts, look: Look) -> None:
     before: dict[tuple[str, str, str], tuple[Op, set[str]]] = {}
     for op in facts.of("read"):
-        if not op.ok:
+        if not op.ok or "more" in op.said:
             continue
         gone = facts.gone.get(op.session or "")
         if gone is not None and gone.kind == "delete" and gone.began < op.ended:

@@ -64,7 +64,7 @@ def _by_session(ops: Iterable[Op]) -> dict[str, list[Op]]:
 
 def _last(reads: Iterable[Op]) -> dict[str, Op]:
     """By path."""
-    return {op.said["path"]: op for op in reads if op.ok}
+    return {op.said["path"]: op for op in reads if op.ok and "more" not in op.said}
 
 
 def _length(read: Op) -> int:
