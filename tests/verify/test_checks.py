@@ -4,13 +4,14 @@ it looks so, each beside one in which it did."""
 from typing import Any
 
 from sessile.verify.checker import judge
-from sessile.verify.history import History, Kind, Op, Run
+from sessile.verify.history import History, Kind, Op, Outcome, Run
 from sessile.verify.runner import LIMITS
 
 CAN = (
     "send", "open", "read", "two reads", "turn", "stream", "events.turn", "events.ended", "cancel",
     "slow turns",
 )  # fmt: skip
+BUSY = (409, 429, 503)
 ONE = "vq" + "1" * 32
 
 
@@ -23,7 +24,7 @@ class Told:
         self.now = 0.0
 
     def did(self, kind: Kind, *, took: float = 1.0, status: int = 200, **more: Any) -> None:
-        outcome = "ok" if status < 300 else "busy"
+        outcome: Outcome = "ok" if status < 300 else "busy" if status in BUSY else "failed"
         given: dict[str, Any] = {"part": "cancel", "client": "c", "session": "ses_1", **more}
         self.ops.append(
             Op(
@@ -197,3 +198,39 @@ def test_histories_do_not_differ_where_something_was_written_between() -> None:
     told.read("messages", "one", "two")
 
     assert told.found == set()
+
+
+def second_messages(told: Told, *statuses: int, first: int = 200) -> None:
+    """Of sessions in which another is under way."""
+    for number, status in enumerate(statuses):
+        more = {"part": "busy", "session": f"ses_{number}"}
+        told.did("send", client="busy/first", status=first, took=2.0, **more)
+        told.now -= 1.5
+        told.did("send", client="busy/second", status=status, took=0.5, **more)
+        told.now += 1.0
+
+
+def test_second_messages_that_fail_where_no_other_does_have_no_policy() -> None:
+    told = Told()
+    second_messages(told, 500, 500)
+
+    assert told.found == {"undeclared-busy-policy"}
+
+
+def test_one_message_that_failed_and_messages_that_fail_anyway_say_nothing_of_a_policy() -> None:
+    for statuses, first in (((500, 200), 200), ((500, 500), 500), ((200, 200), 500)):
+        told = Told()
+        second_messages(told, *statuses, first=first)
+
+        assert told.found == set()
+
+
+def test_a_session_is_refused_where_its_only_message_fails() -> None:
+    for beside in (False, True):
+        told = Told()
+        told.did("open", session=None, said={"session": "ses_1", "sessions": ["ses_1"]})
+        told.sent(status=500, part="writers", took=0.5)
+        told.now -= 0.2 if beside else 0.0
+        told.sent(part="writers", took=0.5)
+
+        assert told.found == (set() if beside else {"unusable-session-id"})

@@ -20,6 +20,7 @@ def null_session_id(facts: Facts, look: Look) -> None:
 
 @check("unusable-session-id", "S2", "T1", "an id that was just given is refused")
 def unusable_session_id(facts: Facts, look: Look) -> None:
+    """What fails beside another message is for undeclared-busy-policy to judge."""
     keys: dict[str, str | None] = {}
     for op in facts.of("send", "press", "read", "stream"):
         born = facts.born.get(op.session or "")
@@ -30,7 +31,7 @@ def unusable_session_id(facts: Facts, look: Look) -> None:
         gone = facts.gone.get(op.session or "")
         if gone is not None and gone.began < op.ended:
             continue
-        if facts.across(born, op):
+        if facts.across(born, op) or (op.outcome == "failed" and op.number in facts.contended):
             continue
         if op.key is not None and keys.setdefault(op.key, op.nonce) != op.nonce:
             continue  # a key that was taken is refused for what it is

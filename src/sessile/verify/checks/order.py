@@ -135,13 +135,26 @@ def overlapping_turns(facts: Facts, look: Look) -> None:
 
 @check("undeclared-busy-policy", "S4", "T1", "a second message is taken now so, now so")
 def undeclared_busy_policy(facts: Facts, look: Look) -> None:
+    """A 5xx that is not declared to mean it is no policy; it is the second message's doing where
+    it came to several of those and to no first one, nor to any that was alone in its session."""
     ways: dict[str, Op] = {}
+    first: dict[str | None, Op] = {}
+    failed: list[Op] = []
     for op in facts.of("send", part="busy"):
-        if op.client.endswith("/second") and op.outcome in ("ok", "busy"):
+        if not op.client.endswith("/second"):
+            first[op.session] = op
+        elif op.outcome in ("ok", "busy"):
             look.tried()
             ways.setdefault("accepted" if op.ok else str(op.status), op)
+        elif op.outcome == "failed":
+            failed.append(op)
     if len(ways) > 1:
         look.found(None, f"It was {' and '.join(sorted(ways))}.", *ways.values())
+    others = [*first.values(), *facts.of("send", part="basics")]
+    if len(failed) > 1 and all(op.ok for op in others):
+        look.tried(len(failed))
+        what = f"{len(failed)} were {failed[0].status}, and of the {len(others)} others none was."
+        look.found(failed[0].session, what, first[failed[0].session], failed[0])
 
 
 @check("divergent-history", "S4", "T1", "two ways to read a session disagree", "two reads")
