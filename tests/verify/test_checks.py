@@ -200,29 +200,27 @@ def test_histories_do_not_differ_where_something_was_written_between() -> None:
     assert told.found == set()
 
 
-def second_messages(told: Told, *statuses: int, first: int = 200) -> None:
-    """Of sessions in which another is under way."""
-    for number, status in enumerate(statuses):
+def pairs(*statuses: tuple[int, int], alone: int = 200) -> Told:
+    """Two messages at once to each session, and one that is alone in its own."""
+    told = Told()
+    for number, (first, second) in enumerate(statuses):
         more = {"part": "busy", "session": f"ses_{number}"}
         told.did("send", client="busy/first", status=first, took=2.0, **more)
         told.now -= 1.5
-        told.did("send", client="busy/second", status=status, took=0.5, **more)
+        told.did("send", client="busy/second", status=second, took=0.5, **more)
         told.now += 1.0
+    told.did("send", part="basics", status=alone)
+    return told
 
 
-def test_second_messages_that_fail_where_no_other_does_have_no_policy() -> None:
-    told = Told()
-    second_messages(told, 500, 500)
-
-    assert told.found == {"undeclared-busy-policy"}
+def test_messages_that_fail_beside_another_where_none_alone_does_have_no_policy() -> None:
+    assert pairs((200, 500), (500, 200), (200, 200)).found == {"undeclared-busy-policy"}
 
 
-def test_one_message_that_failed_and_messages_that_fail_anyway_say_nothing_of_a_policy() -> None:
-    for statuses, first in (((500, 200), 200), ((500, 500), 500), ((200, 200), 500)):
-        told = Told()
-        second_messages(told, *statuses, first=first)
-
-        assert told.found == set()
+def test_messages_that_fail_anyway_say_nothing_of_a_policy() -> None:
+    assert pairs((200, 500), (200, 200)).found == set()  # but once
+    assert pairs((200, 500), (200, 500), (500, 500)).found == set()
+    assert pairs((200, 500), (500, 200), alone=500).found == set()
 
 
 def test_a_session_is_refused_where_its_only_message_fails() -> None:

@@ -135,26 +135,25 @@ def overlapping_turns(facts: Facts, look: Look) -> None:
 
 @check("undeclared-busy-policy", "S4", "T1", "a second message is taken now so, now so")
 def undeclared_busy_policy(facts: Facts, look: Look) -> None:
-    """A 5xx that is not declared to mean it is no policy; it is the second message's doing where
-    it came to several of those and to no first one, nor to any that was alone in its session."""
+    """A 5xx that is not declared to mean it is no policy. It is the other message's doing where
+    one of two failed several times and never both, and none that was alone in its session."""
     ways: dict[str, Op] = {}
-    first: dict[str | None, Op] = {}
-    failed: list[Op] = []
+    pairs: dict[str | None, list[Op]] = defaultdict(list)
     for op in facts.of("send", part="busy"):
-        if not op.client.endswith("/second"):
-            first[op.session] = op
-        elif op.outcome in ("ok", "busy"):
+        pairs[op.session].append(op)
+        if op.client.endswith("/second") and op.outcome in ("ok", "busy"):
             look.tried()
             ways.setdefault("accepted" if op.ok else str(op.status), op)
-        elif op.outcome == "failed":
-            failed.append(op)
     if len(ways) > 1:
         look.found(None, f"It was {' and '.join(sorted(ways))}.", *ways.values())
-    others = [*first.values(), *facts.of("send", part="basics")]
-    if len(failed) > 1 and all(op.ok for op in others):
-        look.tried(len(failed))
-        what = f"{len(failed)} were {failed[0].status}, and of the {len(others)} others none was."
-        look.found(failed[0].session, what, first[failed[0].session], failed[0])
+    failed = [[op for op in pair if op.outcome == "failed"] for pair in pairs.values()]
+    one = [ops[0] for ops in failed if len(ops) == 1]
+    alone = list(facts.of("send", part="basics"))
+    if len(one) > 1 and max(map(len, failed)) == 1 and alone and all(op.ok for op in alone):
+        look.tried(len(one))
+        what = f"One of two was {one[0].status} in {len(one)} sessions of {len(pairs)}, and none of"
+        what += f" {len(alone)} that were alone."
+        look.found(one[0].session, what, *pairs[one[0].session], alone[0])
 
 
 @check("divergent-history", "S4", "T1", "two ways to read a session disagree", "two reads")
@@ -218,6 +217,8 @@ def non_monotonic_read(facts: Facts, look: Look) -> None:
         held = set(nonces(*texts(op))) | {str(i["id"]) for i in op.said["items"] if i["id"]}
         earlier = before.get(place)
         if earlier is not None and earlier[0].ended <= op.began:
+            if facts.across(earlier[0], op):
+                continue
             look.tried()
             missing = earlier[1] - held
             if missing:
