@@ -39,7 +39,7 @@ def rows(peers: list[Peer], directory: Path, kept: Path | None) -> Iterator[str]
             with (
                 TemporaryDirectory(dir=directory) as name,
                 started(peer, Path(name)) as server,
-                _restartable(server, Path(name) / "server.pid") as file,
+                restartable(server, Path(name) / "server.pid") as file,
             ):
                 told = _verified(peer, f"http://127.0.0.1:{server.port}", file, kept)
         except NotThere as error:
@@ -51,7 +51,7 @@ def rows(peers: list[Peer], directory: Path, kept: Path | None) -> Iterator[str]
 
 
 @contextlib.contextmanager
-def _restartable(server: Tree, file: Path) -> Iterator[Path]:
+def restartable(server: Tree, file: Path) -> Iterator[Path]:
     """The file with its process, which is another's once it was restarted."""
     file.write_text(str(server.pid))
     try:

@@ -177,7 +177,7 @@ def test_a_message_that_a_history_had_is_missed_whatever_became_of_its_turn() ->
     told.read("messages", ONE)
     told.restarted()
     told.asked("failed")
-    told.read("messages")
+    told.read("messages", "another")
 
     assert told.found == {"session-amnesia"}
 
