@@ -1,12 +1,13 @@
 """`python -m bench.peers`: install each peer, measure it beside Sessile, print one table.
 
 `--verify` holds each against `sessile verify` instead; `--serve NAME` starts one, and prints its
-address.
+address and how it is restarted.
 """
 
 import argparse
 import contextlib
 import os
+import signal
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -20,7 +21,7 @@ from bench.peers.measure import measure
 from bench.peers.peer import Peer
 from bench.peers.serving import NotThere, installed
 from bench.peers.table import as_markdown
-from bench.peers.verifying import rows, started
+from bench.peers.verifying import restartable, rows, started
 from bench.report import Report
 
 NAMES = ("langgraph", "adk", "agno", "agui", "aegra")
@@ -73,9 +74,16 @@ def named(name: str) -> Peer:
 
 
 def _serve(peer: Peer, directory: Path) -> None:
-    with contextlib.suppress(KeyboardInterrupt), started(peer, directory) as server:
-        print(f"http://127.0.0.1:{server.port}", flush=True)
-        server.process.wait()
+    file = directory / "server.pid"
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        started(peer, directory) as server,
+        restartable(server, file),
+    ):
+        print(f"http://127.0.0.1:{server.port}")
+        print(f"to kill it with -9 and start it again: python -m bench.peers.restart {file}")
+        sys.stdout.flush()
+        signal.pause()
 
 
 def _say(text: str) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,11 +10,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import psutil
+
 from bench.peers.peer import Peer
+from bench.peers.restart import kill
 from bench.peers.serving import NotThere, Tree, installed, served
 
 HEAD = ("server", "found", "passed", "not tested")
-VERIFY_SECONDS_MAX = 300
+VERIFY_SECONDS_MAX = 600
 
 
 @contextlib.contextmanager
@@ -32,8 +36,12 @@ def rows(peers: list[Peer], directory: Path, kept: Path | None) -> Iterator[str]
     for peer in peers:
         title = f"{peer.title} {peer.version}"
         try:
-            with TemporaryDirectory(dir=directory) as name, started(peer, Path(name)) as server:
-                told = _verified(peer, f"http://127.0.0.1:{server.port}", kept)
+            with (
+                TemporaryDirectory(dir=directory) as name,
+                started(peer, Path(name)) as server,
+                restartable(server, Path(name) / "server.pid") as file,
+            ):
+                told = _verified(peer, f"http://127.0.0.1:{server.port}", file, kept)
         except NotThere as error:
             yield _row([title, str(error), "", ""])
             continue
@@ -42,8 +50,22 @@ def rows(peers: list[Peer], directory: Path, kept: Path | None) -> Iterator[str]
         yield _row([title, ", ".join(found) or "nothing", *counts])
 
 
-def _verified(peer: Peer, url: str, kept: Path | None) -> Any:
+@contextlib.contextmanager
+def restartable(server: Tree, file: Path) -> Iterator[Path]:
+    """The file with its process, which is another's once it was restarted."""
+    file.write_text(str(server.pid))
+    try:
+        yield file
+    finally:
+        last = int(file.read_text())
+        if last != server.pid and psutil.pid_exists(last):
+            kill(psutil.Process(last))
+
+
+def _verified(peer: Peer, url: str, file: Path, kept: Path | None) -> Any:
     command = [sys.executable, "-m", "sessile", "verify", url, "--mapping", peer.name, "--json"]
+    restart = [sys.executable, "-m", "bench.peers.restart", str(file)]
+    command += ["--restart", shlex.join(restart)]
     if kept is not None:
         kept.mkdir(parents=True, exist_ok=True)
         command += ["--html", str(kept / f"{peer.name}.html")]

@@ -93,6 +93,10 @@ def test_the_page_and_the_xml_show_what_a_backend_said_as_text(
     ("arguments", "why"),
     [
         (["http://192.0.2.1:80"], "--i-own-this-server"),
+        (
+            ["http://192.0.2.1:80", "--i-own-this-server", "--restart", "true"],
+            "--restart is for a server of it",
+        ),
         (["ftp://localhost"], "no address of a server"),
         (["--mapping", "no-such"], "neither a file nor one of"),
         (["--from", "no-such.jsonl"], "no-such.jsonl"),

@@ -67,6 +67,14 @@ JsonOption = Annotated[bool, typer.Option("--json", help="The report as JSON on 
 JunitOption = Annotated[Path | None, typer.Option(metavar="FILE", help="And as JUnit XML.")]
 HtmlOption = Annotated[Path | None, typer.Option(metavar="FILE", help="And as one page.")]
 ListOption = Annotated[bool, typer.Option("--list", help="Show checks, limits, mappings.")]
+RestartOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COMMAND",
+        help="Kills the server with -9 and starts it again; of this machine's only.",
+        show_default=False,
+    ),
+]
 OwnedOption = Annotated[
     bool, typer.Option("--i-own-this-server", help="It may be another machine's, and be loaded.")
 ]
@@ -87,6 +95,7 @@ def verify(
     as_json: JsonOption = False,
     junit: JunitOption = None,
     html: HtmlOption = None,
+    restart: RestartOption = None,
     listed: ListOption = False,
     owned: OwnedOption = False,
 ) -> None:
@@ -110,7 +119,8 @@ def verify(
         return
     told = Console(stderr=True, highlight=False)
     kept, stopped = (_kept(from_), False) if from_ is not None else _played(
-        url, mapping, token or [], limit or [], part or [], seed, messages, told, owned=owned
+        url, mapping, token or [], limit or [], part or [], seed, messages, told, owned=owned,
+        restart=restart,
     )  # fmt: skip
     results = _judged(kept, only or [], path=from_)
     _write(kept, results, history=history, junit=junit, html=html)
@@ -155,21 +165,26 @@ def _answered(op: "Op") -> str:
 def _played(
     url: str, name: str | None, tokens: Sequence[str], limits: Sequence[str],
     parts: Sequence[str], seed: int, messages: int, told: Console, *, owned: bool,
+    restart: str | None,
 ) -> "tuple[History, bool]":  # fmt: skip
     """And whether it was stopped by Ctrl-C."""
-    from sessile.verify import loading, mapping, runner  # noqa: PLC0415
+    from sessile.verify import loading, mapping, restarts, runner  # noqa: PLC0415
     from sessile.verify.workload import NAMES  # noqa: PLC0415
 
     try:
-        runner.check_address(url, owned=owned)
+        runner.check_address(url, owned=owned, restarts=restart is not None)
         target = loading.load(name or asyncio.run(runner.recognise(url)))
         target = runner.with_tokens(target, _tokens(tokens))
         unknown = [name for name in parts if name not in NAMES]
         if unknown:
             raise CommandFailed(f"no part is called {unknown[0]}; there are {', '.join(NAMES)}")
+        known = {**runner.LIMITS, **_limits(limits)}
+        hook = None if restart is None else restarts.ByCommand(
+            command=restart, url=url, seconds_max=known["restart_seconds"]
+        )  # fmt: skip
         plan = runner.Plan(
-            url=url, target=target, limits={**runner.LIMITS, **_limits(limits)}, seed=seed,
-            messages_long=messages, only=parts,
+            url=url, target=target, limits=known, seed=seed, messages_long=messages, only=parts,
+            restart=hook,
         )  # fmt: skip
         with told.status(escape(f"{target.name} at {runner.shown(url)}")) as status:
             recorders: list[Recorder] = []

@@ -263,14 +263,14 @@ class Backend:
                 status, text = await self._reply(method, path, headers, body)
         except (*BROKEN, TimeoutError, TooMuch) as error:
             text = f"{type(error).__name__}: {error}"
-        outcome = self._outcome(status)
+        outcome = self._outcome(status, text)
         said: dict[str, Any] = {}
         if outcome == "ok":
             said = self._said(kind, text, said_at or {}, read, events)
         return self.recorder.add(
             kind=kind, part=who.part, client=who.client, principal=who.principal, began=began,
             ended=self.recorder.now(), outcome=outcome, session=session, turn=turn, nonce=nonce,
-            key=key, status=status, settled=settled, said=said,
+            key=key, status=status, settled=settled and not said.get("more"), said=said,
             request=as_request(method, path, headers, body),
             reply=as_reply(status, text) if status else text,
         )  # fmt: skip
@@ -292,13 +292,15 @@ class Backend:
                     raise TooMuch(f"more than {REPLY_BYTES_MAX} bytes")
             return reply.status_code, b"".join(parts).decode("utf-8-sig", errors="replace")
 
-    def _outcome(self, status: int | None) -> Outcome:
+    def _outcome(self, status: int | None, text: str = "") -> Outcome:
         """Behind another address, and behind a gateway, nobody knows what was done."""
         if status is None or 300 <= status < 400 or status in GATEWAY:
             return "unknown"
         if status < 300:
             return "ok"
-        if status in self.target.busy:
+        says = self.target.busy_says.items()
+        value = parsed(text) if says else None
+        if status in self.target.busy or any(paths.text(value, at) == it for at, it in says):
             return "busy"
         return "failed" if status >= 500 else "refused"
 
@@ -310,7 +312,8 @@ class Backend:
             return streamed(text, events, at)
         value = parsed(text)
         if read is not None:
-            return {"path": read[0], "items": items_of(value, read[1])}
+            more = {"more": True} if paths.first(value, read[1].more) else {}
+            return {"path": read[0], "items": items_of(value, read[1]), **more}
         if kind == "list" and self.target.list is not None:
             return {"sessions": list(map(as_id, paths.each(value, self.target.list.sessions)))}
         if kind == "turn" and self.target.turn is not None:

@@ -28,6 +28,8 @@ NEEDS = {
 """What a check needs, by the name that a mapping has for it where that is another."""
 OF_STREAMS = re.compile(r"events\.|resume$").match
 """Whether a need is one that goes without saying where there is no stream."""
+HOOKS = {"restart": "there is no restart hook: --restart COMMAND"}
+"""What a check needs that no mapping has."""
 
 
 def judge(history: History, *, only: Collection[str] = ()) -> tuple[Result, ...]:
@@ -58,6 +60,8 @@ def _judged(check: Check, facts: Facts) -> Result:
             check=check, verdict="found", trials=look.trials, findings=tuple(look.findings),
             more=look.more,
         )  # fmt: skip
+    if missing and missing[0] in HOOKS:
+        return Result(check=check, verdict="not testable", trials=0, why=HOOKS[missing[0]])
     if missing:
         why = f"the mapping has no {', '.join(NEEDS.get(need, need) for need in missing)}"
         return Result(check=check, verdict="not testable", trials=0, why=why)

@@ -170,6 +170,25 @@ class Facts:
         return found
 
     @cached_property
+    def contended(self) -> frozenset[int]:
+        """The numbers of sends that were on their way together with another to their session."""
+        found: set[int] = set()
+        last: dict[str | None, Op] = {}
+        for op in self.of("send"):
+            before = last.get(op.session)
+            if before is not None and op.began < before.ended:
+                found |= {before.number, op.number}
+            if before is None or before.ended < op.ended:
+                last[op.session] = op
+        return frozenset(found)
+
+    def across(self, first: Op, then: Op) -> bool:
+        """Whether the server was restarted between the two, or during one of them."""
+        return any(
+            first.began < op.ended and op.began < then.ended for op in self.by_kind["restart"]
+        )
+
+    @cached_property
     def events(self) -> Mapping[int, tuple[Op, ...]]:
         """By the number of their stream, in the order in which they came."""
         found: dict[int, list[Op]] = defaultdict(list)

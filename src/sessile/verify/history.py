@@ -54,6 +54,7 @@ class Op:
     list                sessions
     stream              stream (a number), cursor, end (cut, ended, refused, left, broken), opened,
                         silence (the longest while a turn ran, in seconds)
+    restart             nothing; its request is the command, its reply what that said
     event               stream, id, seq, name, session, turn, is (started, text, ended, gap,
                         other), state; and where it has them text, message, progress, call, over
     """

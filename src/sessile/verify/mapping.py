@@ -111,7 +111,8 @@ class Send:
 class Read:
     """A way to read what was said, oldest first. `roles`: the backend's words for user and
     assistant, where they are others. `where`: only items with these values at these paths.
-    `newest_first`: the list is turned round."""
+    `newest_first`: the list is turned round. `more`: where a reply says that there is more than it
+    has; what it lacks is then missed by nobody."""
 
     request: Request
     items: str
@@ -122,6 +123,7 @@ class Read:
     roles: Map[str, str] = field(default_factory=dict[str, str])
     where: Map[str, str] = field(default_factory=dict[str, str])
     newest_first: bool = False
+    more: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,10 +177,11 @@ class Tokens:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mapping:
     """`principals`: headers by principal: `p`, and `q` who must not see what p has; `{user}` is a
-    name of their own. `sign_in`: how each gets a token. `busy`: the statuses of "not now".
-    `slow_text`: what has a turn that takes a second or so; `tool_text`: one that calls a tool.
-    `settle_seconds`: how long nothing may happen until a session is taken to rest, where the
-    backend has no way to ask for its turns. `parallel_turns`: they may run at once."""
+    name of their own. `sign_in`: how each gets a token. `busy`: the statuses of "not now";
+    `busy_says`: what another refusal says at these paths that means the same. `slow_text`: what
+    has a turn that takes a second or so; `tool_text`: one that calls a tool. `settle_seconds`: how
+    long nothing may happen until a session is taken to rest, where the backend has no way to ask
+    for its turns. `parallel_turns`: they may run at once."""
 
     name: str
     about: str = ""
@@ -197,6 +200,7 @@ class Mapping:
     delete: Request | None = None
     list: Listing | None = None
     busy: tuple[int, ...] = (409, 429, 503)
+    busy_says: Map[str, str] = field(default_factory=dict[str, str])
     slow_text: str | None = None
     tool_text: str | None = None
     settle_seconds: float = 2.0

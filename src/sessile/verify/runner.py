@@ -17,20 +17,23 @@ from sessile.verify import loading, mapping, paths
 from sessile.verify.backend import Backend
 from sessile.verify.history import History, Op, Run
 from sessile.verify.recorder import Recorder
+from sessile.verify.restarts import Restart
 from sessile.verify.saying import parsed
 from sessile.verify.steps import Steps
 from sessile.verify.workload import Part, parts_for
 
 CONNECTIONS_MAX = 200
 PARTS_AT_ONCE = 6
-ALONE = ("long", "beside")
-"""Parts that measure: nothing else may run meanwhile."""
+ALONE = ("long", "beside", "restart")
+"""Parts that measure, or end all that runs: nothing else may run meanwhile."""
 LIMITS: Mapping[str, float] = {
     "create_seconds": 5.0,
     "stuck_seconds": 30.0,
     "told_seconds": 5.0,
     "stop_seconds": 1.0,
     "silence_seconds": 20.0,
+    "restart_seconds": 60.0,
+    "recovery_seconds": 120.0,
     "growth_ratio": 3.0,
     "contention_ratio": 5.0,
 }
@@ -43,7 +46,7 @@ class CannotVerify(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """`only`: the parts to do; all, where empty."""
+    """`only`: the parts to do; all, where empty. `restart`: how the server is restarted."""
 
     url: str
     target: mapping.Mapping
@@ -51,14 +54,18 @@ class Plan:
     seed: int = 0
     messages_long: int = 60
     only: Collection[str] = ()
+    restart: Restart | None = None
 
 
-def check_address(url: str, *, owned: bool) -> None:
-    """Raises CannotVerify where it is not this machine's and nobody said whose it is."""
+def check_address(url: str, *, owned: bool, restarts: bool = False) -> None:
+    """Raises CannotVerify where it is not this machine's and nobody said whose it is, or it is to
+    be restarted."""
     host = _host(url)
-    if owned:
+    if owned and not restarts:
         return
     if not all(each.is_loopback for each in _addresses(host)):
+        if restarts:
+            raise CannotVerify(f"{host} is not this machine; --restart is for a server of it")
         raise CannotVerify(
             f"{host} is not this machine. A run writes sessions and loads the server: say"
             " --i-own-this-server where that is yours to decide"
@@ -197,6 +204,8 @@ async def play(
     can = list(target.can)
     if len(target.principals) > 1:
         can.append("two principals")
+    if plan.restart is not None:
+        can.append("restart")
     run = Run(
         target=target.name, url=shown(plan.url), can=tuple(can), limits=dict(plan.limits),
         seed=plan.seed,
@@ -212,6 +221,7 @@ async def play(
             Backend(target, recorder, client),
             seed=plan.seed,
             messages_long=plan.messages_long,
+            restart=plan.restart,
         )
         slots = asyncio.Semaphore(PARTS_AT_ONCE)
         parts = [part for part in parts_for(steps) if not plan.only or part.name in plan.only]

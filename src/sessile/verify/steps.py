@@ -11,6 +11,7 @@ from sessile.verify.backend import Backend, Followed, Who
 from sessile.verify.facts import ENDS, is_no_id, nonces, texts
 from sessile.verify.history import Op
 from sessile.verify.recorder import Recorder
+from sessile.verify.restarts import Restart
 
 PACED_SECONDS = 8.0
 """What a part may take in turns, as the time of one tells."""
@@ -26,8 +27,11 @@ SLOW_HEAD_SECONDS = 0.3
 class Steps:
     """In one principal's own sessions, and a second one's."""
 
-    def __init__(self, backend: Backend, *, seed: int, messages_long: int) -> None:
+    def __init__(
+        self, backend: Backend, *, seed: int, messages_long: int, restart: Restart | None = None
+    ) -> None:
         self.backend = backend
+        self.restart = restart
         self.target = backend.target
         self.can = frozenset(backend.recorder.run.can)
         self.random = Random(seed)  # to be replayed: no secret  # nosec B311
@@ -93,17 +97,18 @@ class Steps:
             who, session, nonce, f"{text} {nonce}" if text else "", key=key
         )
 
-    async def settle(self, who: Who, sends: Iterable[Op]) -> None:
+    async def settle(self, who: Who, sends: Iterable[Op], *, seconds: float | None = None) -> None:
         """Wait until every turn of these has ended, or none has for too long."""
+        patience = self.stuck_seconds if seconds is None else seconds
         accepted = [op for op in sends if op.ok]
         for op in accepted:
             self._accepted[_session(op)].add(op.nonce or "")
         if self.target.turn is not None:
-            deadline = self.backend.recorder.now() + self.stuck_seconds
+            deadline = self.backend.recorder.now() + patience
             for op in accepted:
                 turn = op.said.get("turn")
                 if turn is not None and await self._ended(who, _session(op), turn, deadline):
-                    deadline = self.backend.recorder.now() + self.stuck_seconds
+                    deadline = self.backend.recorder.now() + patience
             accepted = [op for op in accepted if op.said.get("turn") is None]
         if accepted and not self.target.send.until_the_end:
             await self._rest(who, accepted)

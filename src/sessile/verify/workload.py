@@ -4,7 +4,7 @@ history under its own name; what they mean is for the checks to say."""
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from sessile.verify import reading, trespassing, writing
+from sessile.verify import reading, restarting, trespassing, writing
 from sessile.verify.steps import Steps
 
 SESSIONS = "sessions"
@@ -39,6 +39,7 @@ PARTS: tuple[tuple[str, set[str], Callable[[Steps], Awaitable[None]]], ...] = (
     ("gone", {SESSIONS, "delete"}, writing.gone),
     ("long", {SESSIONS}, writing.long),
     ("beside", {SESSIONS}, writing.beside),
+    ("restart", {SESSIONS, "restart", "read"}, restarting.restart),
 )
 NAMES = tuple(name for name, *_ in PARTS)
 

@@ -23,6 +23,7 @@ def null_session_id(facts: Facts, look: Look) -> None:
 
 @check("unusable-session-id", "S2", "T1", "an id that was just given is refused")
 def unusable_session_id(facts: Facts, look: Look) -> None:
+    """What fails beside another message is for undeclared-busy-policy to judge."""
     keys: dict[str, str | None] = {}
     accepted = {op.kind for op in facts.ops if op.ok}
     written: dict[str, float] = {}
@@ -37,6 +38,8 @@ def unusable_session_id(facts: Facts, look: Look) -> None:
             continue
         gone = facts.gone.get(op.session or "")
         if gone is not None and gone.began < op.ended:
+            continue
+        if facts.across(born, op) or (op.outcome == "failed" and op.number in facts.contended):
             continue
         if op.key is not None and keys.setdefault(op.key, op.nonce) != op.nonce:
             continue  # a key that was taken is refused for what it is
@@ -139,7 +142,7 @@ def unborn_session_event(facts: Facts, look: Look) -> None:
         if facts.turn_home[op.turn or ""] != op.session:
             continue  # asked for where it is not, as a misrouted event had it
         look.tried()
-        if op.status == 404 and op.part != "gone":
+        if op.status == 404 and op.part != "gone" and not facts.across(sent, op):
             look.found(op.session, f"The turn {op.turn} was accepted and is 404.", sent, op)
 
 

@@ -77,7 +77,10 @@ def orphan_tool_call(facts: Facts, look: Look) -> None:
 @check("stuck-run", "S7", "T1", "a turn does not come to an end", "turn")
 def stuck_run(facts: Facts, look: Look) -> None:
     """It is asked for until the limit is over since anything ended in its session, or it showed
-    progress: one that waits behind others that end is not stuck."""
+    progress: one that waits behind others that end is not stuck. A server that was restarted has
+    another limit, from then on; and what it tells again moves nothing."""
+    restart = next((op for op in facts.of("restart") if op.ok), None)
+    heard: set[tuple[str, str]] = set()
     moved: dict[str, float] = {}
     last: dict[str, Op] = {}
     began: dict[str, Op] = {}
@@ -91,14 +94,19 @@ def stuck_run(facts: Facts, look: Look) -> None:
                 moved[op.session or ""] = op.ended
             last[op.turn or ""] = op
         elif op.kind == "event" and op.session is not None:
-            moved[op.session] = op.ended
+            event = (op.session, str(op.said["id"]))
+            if op.said["id"] is None or event not in heard:
+                moved[op.session] = op.ended
+            heard.add(event)
     for turn, op in last.items():
         send = began.get(turn)
         if send is None:
             continue
         look.tried()
-        silence = op.ended - moved.get(op.session or "", op.ended)
-        if op.said["state"] in ("queued", "running") and silence > facts.limit("stuck_seconds"):
+        silence, limit = op.ended - moved.get(op.session or "", op.ended), "stuck_seconds"
+        if restart is not None and send.began < restart.began < op.began:
+            silence, limit = min(silence, op.ended - restart.ended), "recovery_seconds"
+        if op.said["state"] in ("queued", "running") and silence > facts.limit(limit):
             what = f"{turn} is {op.said['state']}, and nothing has moved for {silence:.0f} s."
             look.found(op.session, what, send, op)
 

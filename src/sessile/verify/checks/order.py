@@ -13,7 +13,8 @@ NOISE_SECONDS = 0.2
 
 @check("lost-message", "S4", "T1", "what was accepted is not in the history", "read")
 def lost_message(facts: Facts, look: Look) -> None:
-    """A turn that was cancelled before it was told to have started has taken its message back."""
+    """A turn that was cancelled before it was told to have started has taken its message back.
+    What is lost by a restart is for session-amnesia to judge."""
     begun = {op.said["turn"] for op in facts.of("event") if op.said["is"] == "started"}
     withdrawn = {op.turn for op in facts.of("cancel") if op.ok} - begun - {None}
     held = {place: set(nonces(*texts(read))) for place, read in facts.settled.items()}
@@ -24,7 +25,7 @@ def lost_message(facts: Facts, look: Look) -> None:
             continue
         for path, read in facts.last_reads(home):
             gone = facts.gone.get(home)
-            if read.began < send.ended:
+            if read.began < send.ended or facts.across(send, read):
                 continue
             if gone is not None and gone.kind == "delete" and gone.began < read.ended:
                 continue
@@ -140,10 +141,13 @@ def overlapping_turns(facts: Facts, look: Look) -> None:
 @check("undeclared-busy-policy", "S4", "T1", "a second message is taken now so, now so")
 def undeclared_busy_policy(facts: Facts, look: Look) -> None:
     """It counts as taken where the first was seen under way after that; to come back later is asked
-    of anybody."""
+    of anybody. A 5xx that is not declared to mean it is no policy: it is the other message's doing
+    where one of two failed several times and never both, and none that was alone in its session."""
     last = _seen_under_way(facts)
     ways: dict[str, Op] = {}
+    pairs: dict[str | None, list[Op]] = defaultdict(list)
     for op in facts.of("send", part="busy"):
+        pairs[op.session].append(op)
         if not op.client.endswith("/second") or op.outcome not in ("ok", "busy"):
             continue
         if op.status in (429, 503) or (op.ok and last.get(op.session or "", 0.0) < op.ended):
@@ -152,6 +156,14 @@ def undeclared_busy_policy(facts: Facts, look: Look) -> None:
         ways.setdefault("accepted" if op.ok else str(op.status), op)
     if len(ways) > 1:
         look.found(None, f"It was {' and '.join(sorted(ways))}.", *ways.values())
+    failed = [[op for op in pair if op.outcome == "failed"] for pair in pairs.values()]
+    one = [ops[0] for ops in failed if len(ops) == 1]
+    alone = list(facts.of("send", part="basics"))
+    if len(one) > 1 and max(map(len, failed)) == 1 and alone and all(op.ok for op in alone):
+        look.tried(len(one))
+        what = f"One of two was {one[0].status} in {len(one)} sessions of {len(pairs)}, and none of"
+        what += f" {len(alone)} that were alone."
+        look.found(one[0].session, what, *pairs[one[0].session], alone[0])
 
 
 def _seen_under_way(facts: Facts) -> dict[str, float]:
@@ -226,7 +238,7 @@ def sequence_reuse(facts: Facts, look: Look) -> None:
 def non_monotonic_read(facts: Facts, look: Look) -> None:
     before: dict[tuple[str, str, str], tuple[Op, set[str]]] = {}
     for op in facts.of("read"):
-        if not op.ok:
+        if not op.ok or "more" in op.said:
             continue
         gone = facts.gone.get(op.session or "")
         if gone is not None and gone.kind == "delete" and gone.began < op.ended:
@@ -235,6 +247,8 @@ def non_monotonic_read(facts: Facts, look: Look) -> None:
         held = set(nonces(*texts(op))) | {str(i["id"]) for i in op.said["items"] if i["id"]}
         earlier = before.get(place)
         if earlier is not None and earlier[0].ended <= op.began:
+            if facts.across(earlier[0], op):
+                continue
             look.tried()
             missing = earlier[1] - held
             if missing:

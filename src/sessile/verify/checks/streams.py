@@ -8,6 +8,9 @@ from sessile.verify.check import Look, check
 from sessile.verify.facts import ENDS, Facts
 from sessile.verify.history import Op
 
+CUT = ("cut", "restart")
+"""Parts in which a reader comes back: its connection was cut, or its server killed."""
+
 
 @check(
     "non-resumable-stream", "S5", "T3", "a stream that was cut cannot be taken up again", "stream"
@@ -163,8 +166,8 @@ def silent_stream(facts: Facts, look: Look) -> None:
 def _comings_back(facts: Facts) -> dict[tuple[str, str | None], list[Op]]:
     """The first request of the reader that was cut off with each cursor; of each session, too."""
     found: dict[tuple[str, str | None], list[Op]] = defaultdict(list)
-    for op in facts.of("stream", part="cut"):
-        if op.said["cursor"] is not None:
+    for op in facts.of("stream"):
+        if op.part in CUT and op.said["cursor"] is not None:
             found.setdefault((op.session or "", op.said["cursor"]), [op])
             found.setdefault((op.session or "", None), [op])
     return found
@@ -219,7 +222,7 @@ def _joined(facts: Facts) -> Iterator[tuple[str, list[Op], list[Op]]]:
     last: dict[str, Op] = {}
     for number, stream in sorted(facts.streams.items()):
         events = [op for op in facts.events.get(number, ()) if op.said["id"]]
-        if stream.part != "cut" or stream.session is None:
+        if stream.part not in CUT or stream.session is None:
             continue
         if not stream.client.endswith("/cut"):
             whole[stream.session] += events
