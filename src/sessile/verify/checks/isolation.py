@@ -78,7 +78,9 @@ def cross_tenant_read(facts: Facts, look: Look) -> None:
                     look.found(op.session, what, sent[0], op)
                     break
             else:
-                refused = op.kind in ("read", "stream") and op.kind in facts.refused_if_absent
+                refused = (
+                    op.kind in ("read", "turn", "stream") and op.kind in facts.refused_if_absent
+                )
                 if owner and owner != op.principal and refused and op.ok:
                     look.found(op.session, f"{op.principal} was answered {op.status}.", op)
                 if op.kind == "list" and op.ok:
