@@ -437,7 +437,10 @@ class Backend:
 
 
 def naive(fault: str | None = None) -> Starlette:
-    backend = Backend(fault)
+    return served(Backend(fault))
+
+
+def served(backend: Backend) -> Starlette:
     at = "/sessions/{session}"
 
     async def refused(_request: Request, error: Exception) -> JSONResponse:

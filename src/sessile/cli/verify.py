@@ -64,6 +64,17 @@ FromOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="The report as JSON on stdout.")]
 JunitOption = Annotated[Path | None, typer.Option(metavar="FILE", help="And as JUnit XML.")]
 HtmlOption = Annotated[Path | None, typer.Option(metavar="FILE", help="And as one page.")]
+ProbeOption = Annotated[
+    bool, typer.Option("--probe", help="The backend's agent is a probe, which says what it sees.")
+]
+ProbeFileOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Print the probe of a framework, to be put in place of an agent; --list names them.",
+        show_default=False,
+    ),
+]
 ListOption = Annotated[bool, typer.Option("--list", help="Show checks, limits, mappings.")]
 OwnedOption = Annotated[
     bool, typer.Option("--i-own-this-server", help="It may be another machine's, and be loaded.")
@@ -85,6 +96,8 @@ def verify(
     as_json: JsonOption = False,
     junit: JunitOption = None,
     html: HtmlOption = None,
+    probe: ProbeOption = False,
+    probe_file: ProbeFileOption = None,
     listed: ListOption = False,
     owned: OwnedOption = False,
 ) -> None:
@@ -106,9 +119,13 @@ def verify(
     if listed:
         _list()
         return
+    if probe_file is not None:
+        _print_probe(probe_file)
+        return
     told = Console(stderr=True, highlight=False)
     kept = _kept(from_) if from_ is not None else _played(
-        url, mapping, token or [], limit or [], part or [], seed, messages, told, owned=owned
+        url, mapping, token or [], limit or [], part or [], seed, messages, told, owned=owned,
+        probe=probe,
     )  # fmt: skip
     results = _judged(kept, only or [])
     _write(kept, results, history=history, junit=junit, html=html)
@@ -127,6 +144,7 @@ def verify(
 def _played(
     url: str, name: str | None, tokens: Sequence[str], limits: Sequence[str],
     parts: Sequence[str], seed: int, messages: int, told: Console, *, owned: bool,
+    probe: bool,
 ) -> "History":  # fmt: skip
     from sessile.verify import loading, mapping, runner  # noqa: PLC0415
 
@@ -134,6 +152,7 @@ def _played(
         runner.check_address(url, owned=owned)
         target = loading.load(name or asyncio.run(runner.recognise(url)))
         target = runner.with_tokens(target, _tokens(tokens))
+        target = mapping.with_probe(target) if probe else target
         plan = runner.Plan(
             url=url, target=target, limits={**runner.LIMITS, **_limits(limits)}, seed=seed,
             messages_long=messages, only=parts,
@@ -236,6 +255,15 @@ def _print_found(console: Console, result: "Result", ops: "Mapping[int, Op]") ->
         console.print(f"  and {hidden} more; --html FILE shows them with requests and replies")
 
 
+def _print_probe(name: str) -> None:
+    from sessile.verify import loading  # noqa: PLC0415
+
+    probes = loading.probes()
+    if name not in probes:
+        raise CommandFailed(f"no probe is called {name}; there are {', '.join(probes)}")
+    sys.stdout.write(probes[name].read_text(encoding="utf-8"))
+
+
 def _list() -> None:
     from sessile.verify import loading, runner  # noqa: PLC0415
     from sessile.verify.checker import declared  # noqa: PLC0415
@@ -249,6 +277,7 @@ def _list() -> None:
     console.print(table)
     limits = ", ".join(f"{name}={value:g}" for name, value in runner.LIMITS.items())
     console.print(f"\nlimits: {limits}\nmappings: {', '.join(loading.shipped())}")
+    console.print(f"probes: {', '.join(loading.probes())}")
 
 
 def _limits(given: Sequence[str]) -> dict[str, float]:

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 import httpx2
 
 from sessile.verify import paths
-from sessile.verify.history import Op, Outcome
+from sessile.verify.history import Kind, Op, Outcome
 from sessile.verify.mapping import Events, Read, Request
 from sessile.verify.mapping import Mapping as Target
 from sessile.verify.recorder import Recorder, as_reply, as_request, shortened
@@ -128,6 +128,26 @@ class Backend:
     async def list(self, who: Who) -> Op:
         assert self.target.list is not None
         return await self._ask(who, "list", self.target.list.request, values={})
+
+    async def gate(
+        self, who: Who, kind: Kind, session: str, *, call: str | None = None,
+        turn: str | None = None,
+    ) -> Op:  # fmt: skip
+        """grant, revoke, tools, pending or approve."""
+        grants, approvals = self.target.grants, self.target.approvals
+        asked: dict[str, tuple[Request | None, str | None]] = {}
+        if grants is not None:
+            asked |= {"grant": (grants.give, None), "revoke": (grants.take, None)}
+            asked["tools"] = (grants.tools, grants.names)
+        if approvals is not None:
+            asked["pending"] = (approvals.pending, approvals.calls)
+            asked["approve"] = (approvals.approve, None)
+        request, names = asked[kind]
+        assert request is not None
+        return await self._ask(
+            who, kind, request, values={"session": session, "turn": turn, "call": call},
+            session=session, turn=turn, said_at={} if names is None else {"names": names},
+        )  # fmt: skip
 
     # -- streams
 
@@ -295,6 +315,8 @@ class Backend:
                 "session": paths.first(value, asked.session),
             }  # fmt: skip
         said: dict[str, Any] = {}
+        if "names" in at:
+            said["names"] = [paths.as_text(each) for each in paths.each(value, at["names"])]
         if "session" in at:
             said["sessions"] = [paths.first(value, path) for path in at["session"]]
             said["session"] = said["sessions"][0] if said["sessions"] else None

@@ -9,13 +9,19 @@ from types import NoneType, UnionType
 from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
 from sessile.verify import paths
-from sessile.verify.mapping import BadMapping, Events, Mapping, Read, Request, Turn
+from sessile.verify.mapping import BadMapping, Events, Mapping, Read, Request, Turn, with_probe
 
 SHIPPED = Path(__file__).parent / "targets"
+PROBES = Path(__file__).parent / "probes"
 
 
 def shipped() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in SHIPPED.glob("*.yaml")))
+
+
+def probes() -> dict[str, Path]:
+    """The file of each framework's probe, to be put into place by whoever has the framework."""
+    return {path.stem.removesuffix("_probe"): path for path in sorted(PROBES.glob("*_probe.py"))}
 
 
 def load(name_or_file: str) -> Mapping:
@@ -37,7 +43,7 @@ def read_mapping(raw: Any) -> Mapping:
     found = cast(Mapping, _read(Mapping, raw, ""))
     if found.open is None and not found.send.opens:
         raise BadMapping("there is no way to get a session: neither `open` nor `send.opens`")
-    return found
+    return with_probe(found) if found.probe else found
 
 
 def _raw(path: Path) -> object:

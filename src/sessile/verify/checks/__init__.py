@@ -3,7 +3,9 @@ facts: it tells what it tried, and what it found with the operations that show i
 
 from types import ModuleType
 
-from sessile.verify.checks import growth, identity, isolation, lifecycle, order, streams
+from sessile.verify.checks import growth, identity, isolation, lifecycle, order, probe, streams
 
-MODULES: tuple[ModuleType, ...] = (identity, isolation, order, lifecycle, streams, growth)
+MODULES: tuple[ModuleType, ...] = (
+    identity, isolation, order, lifecycle, probe, streams, growth,
+)  # fmt: skip
 """They register their checks when they are imported."""

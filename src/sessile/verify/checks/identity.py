@@ -30,6 +30,8 @@ def unusable_session_id(facts: Facts, look: Look) -> None:
         gone = facts.gone.get(op.session or "")
         if gone is not None and gone.began < op.ended:
             continue
+        if op.part == "probe":
+            continue  # what fails behind a turn that was to fail is for bricked-session to judge
         if op.key is not None and keys.setdefault(op.key, op.nonce) != op.nonce:
             continue  # a key that was taken is refused for what it is
         look.tried()

@@ -1,8 +1,10 @@
 """Does each turn begin, go on and end as it should?"""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
+from sessile.verify.answering import Answer
 from sessile.verify.check import Look, check
 from sessile.verify.facts import ENDS, Facts, is_no_id
 from sessile.verify.history import Op
@@ -45,9 +47,18 @@ def double_terminal(facts: Facts, look: Look) -> None:
                     look.found(op.session, what, first, op)
 
 
-@check("orphan-tool-call", "S6", "T3", "a call has no outcome, or an outcome no call",
-       "stream", "events.call")  # fmt: skip
+@check("orphan-tool-call", "S6", "T3", "a call has no outcome, or an outcome no call")
 def orphan_tool_call(facts: Facts, look: Look) -> None:
+    """On a stream; and in what the model is shown, where a provider would refuse it."""
+    if not {"events.call", "probe"} & set(facts.run.can):
+        look.lacks = "the mapping has neither stream.events.call nor a probe"
+    for session, calls in _shown_calls(facts).items():
+        for name, (answer, outcomes) in calls.items():
+            look.tried()
+            if outcomes != 1:
+                sent = facts.posts[answer.nonce][0]
+                what = f"The model is shown {name} with {outcomes or 'no'} outcomes."
+                look.found(session, what, sent, answer.op)
     for stream, events in facts.whole():
         open_calls: dict[str, Op] = {}
         begun: set[str] = set()
@@ -70,7 +81,9 @@ def orphan_tool_call(facts: Facts, look: Look) -> None:
 @check("stuck-run", "S7", "T1", "a turn does not come to an end", "turn")
 def stuck_run(facts: Facts, look: Look) -> None:
     """It is asked for until the limit is over since anything ended in its session, or it showed
-    progress: one that waits behind others that end is not stuck."""
+    progress: one that waits behind others that end is not stuck. Nor is one that waits for an
+    approval."""
+    asks = {op.turn for op in facts.of("pending", "approve")}
     moved: dict[str, float] = {}
     last: dict[str, Op] = {}
     began: dict[str, Op] = {}
@@ -87,7 +100,7 @@ def stuck_run(facts: Facts, look: Look) -> None:
             moved[op.session] = op.ended
     for turn, op in last.items():
         send = began.get(turn)
-        if send is None:
+        if send is None or turn in asks:
             continue
         look.tried()
         silence = op.ended - moved.get(op.session or "", op.ended)
@@ -228,6 +241,15 @@ def _last_turns(facts: Facts, part: str | None) -> list[Op]:
         if op.ok:
             last[op.turn] = op
     return list(last.values())
+
+
+def _shown_calls(facts: Facts) -> Mapping[str, Mapping[str, tuple[Answer, int]]]:
+    """By session and call, as the last that was answered there tells it."""
+    found: dict[str, dict[str, tuple[Answer, int]]] = defaultdict(dict)
+    for answer in facts.answers.values():
+        for call, outcomes in answer.calls.items():
+            found[facts.home[answer.nonce]][call] = (answer, outcomes)
+    return found
 
 
 def _shown(facts: Facts, cancel: Op, *, until: float | None) -> str:

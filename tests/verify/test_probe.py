@@ -1,0 +1,245 @@
+"""What a probe shows is reported under its name and nothing else is; and what looks like it and is
+none is not."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.cli.conftest import Process, Serve
+from tests.incidents.conftest import naive as served
+from tests.verify import probed
+from tests.verify.test_checks import Told
+
+from sessile.verify import loading, runner
+from sessile.verify.checker import declared, judge
+from sessile.verify.history import History, Kind
+
+LIMITS = {**runner.LIMITS, "stop_seconds": 5.0}
+SOON = {"stuck_seconds": 0.5, "told_seconds": 2.0}
+BY_PROBE = {each.name for each in declared() if "probe" in each.needs}
+
+
+async def played(planted: str | None, **differs: Any) -> History:
+    limits = LIMITS | SOON if planted == "consumed" else LIMITS
+    async with served(probed.probed(planted)) as site:
+        target = loading.read_mapping(probed.mapping(**differs))
+        plan = runner.Plan(url=site.url, target=target, limits=limits, only=("probe",))
+        return await runner.play(plan)
+
+
+def verdicts(history: History, verdict: str) -> set[str]:
+    return {each.check.name for each in judge(history) if each.verdict == verdict}
+
+
+@pytest.mark.parametrize(
+    ("planted", "name"),
+    [
+        ("stale session", "stale-context"),
+        ("stale turn", "stale-context"),
+        ("stale principal", "stale-context"),
+        ("context bleed", "context-bleed"),
+        ("bricked", "bricked-session"),
+        ("orphan", "orphan-tool-call"),
+        ("kept grant", "grant-drift"),
+        ("no gate", "grant-drift"),
+        ("hidden gate", "invisible-gate"),
+        ("consumed", "consumed-approval"),
+    ],
+)
+async def test_what_is_planted_is_found_and_nothing_else(planted: str, name: str) -> None:
+    assert verdicts(await played(planted), "found") == {name}
+
+
+async def test_nothing_is_found_where_nothing_is_planted() -> None:
+    history = await played(None)
+
+    assert verdicts(history, "found") == set()
+    assert verdicts(history, "passed") >= BY_PROBE | {"context-bleed", "orphan-tool-call"}
+
+
+async def test_a_probe_without_gates_and_a_backend_without_a_probe_test_less() -> None:
+    without = await played(None, grants=None, approvals=None)
+    assert BY_PROBE - verdicts(without, "not testable") == {"stale-context", "bricked-session"}
+
+    nobody = await played(None, probe=False)
+    assert verdicts(nobody, "not testable") >= BY_PROBE
+
+
+CAN = ("send", "open", "read", "turn", "probe", "grants", "approvals", "two principals")
+
+
+class Probed(Told):
+    """What a probe answered, by hand. A nonce is `vq` and one digit, 32 times."""
+
+    def __init__(self) -> None:
+        super().__init__(*CAN)
+        for session in ("ses_1", "ses_2"):
+            said = {"session": session, "sessions": [session]}
+            self.did("open", session=None, said=said, part="probe")
+
+    def probe(
+        self, digit: int, command: str = "call", *, session: str = "ses_1", answers: bool = True,
+        client: str = "probe/one", shown: str = "", **told: Any,
+    ) -> None:  # fmt: skip
+        nonce, turn = word(digit), f"trn_{digit}"
+        answer = {"probe": command, "nonce": nonce, "nonces": [nonce], **told}
+        said = {"session": session, "sessions": [session], "turn": turn}
+        said["reply"] = json.dumps(answer) if answers else ""
+        where: dict[str, Any] = {"part": "probe", "client": client, "session": session}
+        self.did("send", nonce=nonce, said=said, **where)
+
+    def gate(self, kind: Kind, *, status: int = 200, **said: Any) -> None:
+        self.did(kind, status=status, said=said, part="probe", client="probe/approvals")
+
+    def untested(self, name: str) -> bool:
+        (result,) = judge(History(self.run, tuple(self.ops)), only=[name])
+        return result.verdict == "not testable"
+
+
+def word(digit: int) -> str:
+    return f"vq{str(digit) * 32}"
+
+
+def seen(session: str = "ses_1", turn: str = "trn_1", principal: str = "p") -> dict[str, str]:
+    return {"session": session, "turn": turn, "principal": principal}
+
+
+def test_words_of_a_backends_own_for_sessions_and_turns_are_no_other_ones() -> None:
+    told = Probed()
+    told.probe(1, tool=seen("row 7", "run a", "user 3"))
+    told.probe(2, tool=seen("row 7", "run b", "user 3"))
+    told.probe(3, session="ses_2", tool=seen("row 8", "run c", "user 3"))
+
+    assert told.found == set()
+
+
+def test_one_word_for_two_sessions_is_a_stale_one() -> None:
+    told = Probed()
+    told.probe(1, tool=seen("row 7", "run a"))
+    told.probe(2, session="ses_2", tool=seen("row 7", "run b"))
+
+    assert told.found == {"stale-context"}
+
+
+def test_a_tool_and_its_agent_are_given_the_same() -> None:
+    told = Probed()
+    told.probe(1, agent=seen("row 7"), tool=seen("row 8"))
+
+    assert told.found == {"stale-context"}
+
+
+def test_a_session_that_is_right_after_another_was_wrong_is_not_blamed() -> None:
+    told = Probed()
+    told.probe(1, tool=seen("ses_2"))
+    told.probe(2, session="ses_2", tool=seen("ses_2", "trn_2"))
+
+    (result,) = judge(History(told.run, tuple(told.ops)), only=["stale-context"])
+    assert [each.session for each in result.findings] == ["ses_1"]
+
+
+def test_what_no_tool_told_is_not_tested() -> None:
+    told = Probed()
+    told.probe(1, "look")
+
+    assert told.untested("stale-context")
+
+
+@pytest.mark.parametrize(("shown", "names"), [(1, set[str]()), (2, {"context-bleed"})])
+def test_a_word_of_another_session_in_what_is_shown_has_bled(shown: int, names: set[str]) -> None:
+    told = Probed()
+    told.probe(1)
+    told.probe(2, session="ses_2")
+    told.probe(3, nonces=[word(shown), word(3)])
+
+    assert told.found == names
+
+
+def broken(*, fails: bool, behind: bool, beside: bool = True) -> Probed:
+    told = Probed()
+    told.probe(1, "fail", client="probe/fail", answers=not fails)
+    for digit in (2, 3, 4):
+        told.probe(digit, "look", client="probe/fail", answers=behind)
+    for digit in (5, 6, 7):
+        told.probe(digit, "look", client="probe/control", session="ses_2", answers=beside)
+    return told
+
+
+def test_a_session_is_bricked_where_nothing_behind_a_failure_is_answered() -> None:
+    assert broken(fails=True, behind=False).found == {"bricked-session"}
+    assert broken(fails=True, behind=True).found == set()
+
+
+def test_a_session_is_not_bricked_where_nothing_failed_or_new_ones_fail_too() -> None:
+    assert broken(fails=False, behind=False).untested("bricked-session")
+    assert broken(fails=True, behind=False, beside=False).untested("bricked-session")
+
+
+@pytest.mark.parametrize(("outcomes", "names"), [(0, True), (1, False), (2, True)])
+def test_a_call_has_one_outcome_in_what_is_shown(outcomes: int, names: bool) -> None:
+    told = Probed()
+    told.probe(1, calls={"call_1": outcomes})
+
+    assert told.found == ({"orphan-tool-call"} if names else set())
+
+
+@pytest.mark.parametrize(("status", "names"), [(200, {"grant-drift"}), (409, set[str]())])
+def test_a_grant_that_was_not_taken_away_is_none_that_drifts(status: int, names: set[str]) -> None:
+    told = Probed()
+    told.gate("grant")
+    told.probe(1, "gated", tool=seen())
+    told.gate("revoke", status=status)
+    told.probe(2, "gated", tool=seen(turn="trn_2"))
+
+    assert told.found == names
+
+
+@pytest.mark.parametrize("visible", ["refused", "offered", "listed", ""])
+def test_a_gate_is_visible_where_anything_tells_of_it(visible: str) -> None:
+    told = Probed()
+    if visible == "listed":
+        told.gate("tools", names=["probe_gated"])
+    offered = ["probe_gated"] if visible == "offered" else []
+    told.probe(1, "gated", offered=offered, refused="no" if visible == "refused" else None)
+
+    assert told.found == (set() if visible else {"invisible-gate"})
+
+
+@pytest.mark.parametrize(
+    ("answers", "seconds", "status", "names"),
+    [
+        (False, 100, 200, {"consumed-approval"}),
+        (False, 1, 200, set[str]()),
+        (False, 100, 409, set[str]()),
+        (True, 100, 200, set[str]()),
+    ],
+)
+def test_an_approval_is_consumed_where_no_answer_comes_of_it(
+    answers: bool, seconds: float, status: int, names: set[str]
+) -> None:
+    told = Probed()
+    told.probe(1, "ask", client="probe/approvals", answers=answers, tool=seen())
+    told.gate("approve", status=status)
+    told.now += seconds
+    told.read("messages", word(1))
+
+    assert told.found == names
+
+
+def test_sessile_with_its_probe_has_nothing_held_against_it(tmp_path: Path) -> None:
+    with Process("verify", "--probe-file", "sessile", cwd=tmp_path) as printed:
+        assert printed.end() == 0
+    (tmp_path / "app.py").write_text("".join(printed.lines))
+    began = time.monotonic()
+
+    with Serve(tmp_path, "app.py") as served_:
+        url = served_.ready().url
+        with Process("verify", url, "--probe", "--part", "probe", "--json", cwd=tmp_path) as verify:
+            code = verify.end()
+
+    assert code == 0, verify.told
+    told = json.loads("".join(verify.lines))
+    passed = {each["name"] for each in told["checks"] if each["verdict"] == "passed"}
+    assert passed >= BY_PROBE | {"context-bleed", "orphan-tool-call"}
+    assert time.monotonic() - began < 30
