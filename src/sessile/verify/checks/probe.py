@@ -74,13 +74,12 @@ def bricked_session(facts: Facts, look: Look) -> None:
     only_read = all(answer is not None and answer.op.kind == "read" for answer in control)
     state = {op.turn: op.said["state"] for op in facts.of("turn", part=PART) if op.ok}
     for client in ("probe/fail", "probe/break"):
-        if len(sends[client]) <= FRESH:
+        first = next(iter(sends[client]), None)
+        if first is None or first.outcome == "unknown" or first.nonce in facts.answers:
             continue
-        first, *fresh = sends[client]
-        if first.nonce in facts.answers:
-            continue
+        fresh = [op for op in sends[client][1:] if op.outcome != "unknown"]
         under_way = [state.get(op.said.get("turn")) in ("queued", "running") for op in fresh]
-        if any(under_way) or any(op.outcome == "unknown" for op in (first, *fresh)):
+        if len(fresh) < FRESH or any(under_way):
             continue
         if only_read and not any(True for _ in facts.last_reads(first.session or "")):
             continue
