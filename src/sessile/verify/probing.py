@@ -20,8 +20,8 @@ async def probe(do: Steps) -> None:
 
 
 async def _contexts(do: Steps) -> None:
-    """Two sessions, of two principals where there are, that call the same tool in turns, and at
-    last at once."""
+    """Two sessions, of two principals where there are, that call the same tool: in turns, and then
+    at once."""
     both = (do.who("probe", "one"), do.who("probe", "other", do.other))
     sessions = [await do.open(who) for who in both]
     if None in sessions:
@@ -34,7 +34,8 @@ async def _contexts(do: Steps) -> None:
     for _ in range(TURNS):
         for place in range(2):
             await call(place)
-    await together((call(0), call(1)))
+    for _ in range(TURNS):
+        await together((call(0), call(1)))
     for who, session in zip(both, sessions, strict=True):
         await do.read_all(who, session or "")
 
