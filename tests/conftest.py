@@ -1,9 +1,13 @@
 """What every test shares: coroutines run on asyncio, the only event loop Sessile knows; and what a
-test makes of the process's log ends with it."""
+test makes of the process's log, or of its task, ends with it."""
 
+import asyncio
+import functools
+import inspect
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from typing import Any
 
 import pytest
 
@@ -15,6 +19,22 @@ os.environ.setdefault("PGSSLMODE", "disable")
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
+    """A test that is a coroutine has a task of its own. In the one task that anyio has for all, a
+    test that fails within a TaskGroup would leave it cancelled, before Python 3.13, for the next.
+    """
+    test = pyfuncitem.obj
+    if inspect.iscoroutinefunction(test):
+
+        @functools.wraps(test)
+        async def apart(**given: Any) -> None:
+            await asyncio.get_running_loop().create_task(test(**given))
+
+        pyfuncitem.obj = apart
+    return (yield)
 
 
 @pytest.fixture(autouse=True)

@@ -92,6 +92,10 @@ class Passage:
         self._silent.set()
         self._silent = asyncio.Event()
 
+    def silence_next(self) -> None:
+        """The connection that comes next."""
+        self._silent.set()
+
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         passing = asyncio.current_task()
         assert passing is not None
@@ -99,6 +103,8 @@ class Passage:
         there, back = await asyncio.open_connection("127.0.0.1", self._to)
         self._writers += (writer, back)
         silent = self._silent
+        if silent.is_set():
+            self._silent = asyncio.Event()
 
         async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
             with suppress(ConnectionError):

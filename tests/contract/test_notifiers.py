@@ -783,7 +783,7 @@ class Service(Heard):
 @asynccontextmanager
 async def running(store: MemoryStore, notifier: Notifier) -> AsyncIterator[tuple[Node, Feed]]:
     """A node that runs nothing, with its readers and its sweep."""
-    settings = Settings(store_url="memory", sweep_seconds=0.05, access_check_seconds=3600.0)
+    settings = Settings(store_url="memory", sweep_seconds=0.05)
     telemetry, threads = Telemetry(), Threads(threads_max=1)
     publish: Callable[[Committed], None] = Announcer(notifier=notifier, telemetry=telemetry).publish
     clock = SystemClock()

@@ -198,6 +198,17 @@ async def test_a_start_where_there_is_no_room_leaves_nothing_behind(fresh: str) 
         await desk.open()
 
 
+async def test_a_start_tries_again_where_a_connection_goes_silent(dsn: str) -> None:
+    """And not only once what it may take has gone by."""
+    url = make_url(dsn)
+    assert url.port is not None
+    async with Passage(url.port) as passage:
+        by_passage = url.set(port=passage.port).render_as_string(hide_password=False)
+        passage.silence_next()
+        async with nodes(by_passage, 1, lease_ms=2000, busy_seconds=8) as (desk,):
+            assert await desk.open()
+
+
 async def test_what_to_do_where_there_is_no_room_is_told_to_the_operator_alone(
     fresh: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -415,7 +426,7 @@ async def test_what_passes_is_asked_again(dsn: str, code: str) -> None:
 
 
 async def test_a_statement_that_takes_too_long_is_given_up_alone(dsn: str) -> None:
-    async with nodes(dsn, 1, lease_ms=1000, busy_seconds=0.5) as (desk,), connected(dsn) as own:
+    async with nodes(dsn, 1, lease_ms=1000, busy_seconds=2) as (desk,), connected(dsn) as own:
         keys = [await desk.open() for _ in range(24)]
         await plant(own, "PERFORM pg_sleep(60)")
         try:

@@ -12,7 +12,7 @@ from unittest.mock import patch
 from tests.runtime.rig import Rig
 from tests.simulation.agents import KeepsContext
 from tests.simulation.store import DicedStore
-from tests.simulation.world import SETTINGS, Plant
+from tests.simulation.world import Plant
 
 from sessile.adapters.memory import MemoryStore
 from sessile.core.attempts import check_append
@@ -298,9 +298,7 @@ FAULTS: dict[str, Plant] = {
     "context cached by a tool": Plant(tool=KeepsContext),
     "context cached by a tool, and no guard": Plant(tool=KeepsContext, around=unguarded_door),
     "terminal event written twice": Plant(memory=EndsTwice),
-    "hints only, and no sweep": Plant(
-        node=hints_only, settings=replace(SETTINGS, access_check_seconds=1000.0)
-    ),
+    "hints only, and no sweep": Plant(node=hints_only),
     "message added without the fence": Plant(memory=MessagesUnfenced),
     "append retried without its step": Plant(memory=StepsUnchecked),
     "chained turn not shown the reply before it": Plant(around=forgets_the_end),

@@ -56,7 +56,7 @@ SETTINGS = Settings(
 LEASE_MS = int(SETTINGS.lease_ttl_seconds * 1000)
 REST_SECONDS_MAX = 180.0
 CATCH_UP_SECONDS_MAX = 3.0
-"""A sweep, an access check of a reader that stood still, and what they wait for the store."""
+"""Two sweeps, and what they wait for the store."""
 RESTS = 4
 """So many times, half a second apart, nothing is left to do."""
 LAST_WRITE_SECONDS = 1.0 + BUSY_SECONDS

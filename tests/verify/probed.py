@@ -30,11 +30,6 @@ APPROVALS: Wire = {
 MAPPING: Wire = {
     **deepcopy(naive.MAPPING), "probe": True, "grants": GRANTS, "approvals": APPROVALS,
 }  # fmt: skip
-FAULTS = (
-    "stale session", "stale turn", "stale principal", "context bleed", "bricked", "orphan",
-    "kept grant", "no gate", "hidden gate", "consumed",
-)  # fmt: skip
-"""Each as the probe shows it; what it is called stands in the test."""
 
 
 @dataclass
@@ -51,6 +46,7 @@ class Probed(Backend):
     def __init__(self, planted: str | None = None) -> None:
         super().__init__()
         self.planted = planted
+        """What is wrong with it: one of test_probe's."""
         self._known: dict[str, Known] = {}
         self._first: Wire | None = None
 

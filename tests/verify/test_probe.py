@@ -1,8 +1,8 @@
 """What a probe shows is reported under its name and nothing else is; and what looks like it and is
 none is not."""
 
+import asyncio
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,18 @@ from sessile.verify.history import History, Kind
 
 LIMITS = {**runner.LIMITS, "stop_seconds": 5.0}
 SOON = {"stuck_seconds": 0.5, "told_seconds": 2.0}
+PLANTED = {
+    "stale session": "stale-context",
+    "stale turn": "stale-context",
+    "stale principal": "stale-context",
+    "context bleed": "context-bleed",
+    "bricked": "bricked-session",
+    "orphan": "orphan-tool-call",
+    "kept grant": "grant-drift",
+    "no gate": "grant-drift",
+    "hidden gate": "invisible-gate",
+    "consumed": "consumed-approval",
+}
 BY_PROBE = {each.name for each in declared() if "probe" in each.needs}
 
 
@@ -33,23 +45,14 @@ def verdicts(history: History, verdict: str) -> set[str]:
     return {each.check.name for each in judge(history) if each.verdict == verdict}
 
 
-@pytest.mark.parametrize(
-    ("planted", "name"),
-    [
-        ("stale session", "stale-context"),
-        ("stale turn", "stale-context"),
-        ("stale principal", "stale-context"),
-        ("context bleed", "context-bleed"),
-        ("bricked", "bricked-session"),
-        ("orphan", "orphan-tool-call"),
-        ("kept grant", "grant-drift"),
-        ("no gate", "grant-drift"),
-        ("hidden gate", "invisible-gate"),
-        ("consumed", "consumed-approval"),
-    ],
-)
-async def test_what_is_planted_is_found_and_nothing_else(planted: str, name: str) -> None:
-    assert verdicts(await played(planted), "found") == {name}
+async def test_what_is_planted_is_found_and_nothing_else() -> None:
+    histories = await asyncio.gather(*map(played, PLANTED))
+
+    found = {
+        planted: verdicts(history, "found")
+        for planted, history in zip(PLANTED, histories, strict=True)
+    }
+    assert found == {planted: {name} for planted, name in PLANTED.items()}
 
 
 async def test_nothing_is_found_where_nothing_is_planted() -> None:
@@ -231,7 +234,6 @@ def test_sessile_with_its_probe_has_nothing_held_against_it(tmp_path: Path) -> N
     with Process("verify", "--probe-file", "sessile", cwd=tmp_path) as printed:
         assert printed.end() == 0
     (tmp_path / "app.py").write_text("".join(printed.lines))
-    began = time.monotonic()
 
     with Serve(tmp_path, "app.py") as served_:
         url = served_.ready().url
@@ -242,4 +244,3 @@ def test_sessile_with_its_probe_has_nothing_held_against_it(tmp_path: Path) -> N
     told = json.loads("".join(verify.lines))
     passed = {each["name"] for each in told["checks"] if each["verdict"] == "passed"}
     assert passed >= BY_PROBE | {"context-bleed", "orphan-tool-call"}
-    assert time.monotonic() - began < 30

@@ -428,6 +428,20 @@ async def test_a_service_acts_for_users_of_its_tenant(walk: Walk) -> None:
         problem(await service.get(f"/v1/sessions/{alices}"), 404, "session_not_found")
 
 
+@each_store
+async def test_the_audit_tells_a_service_from_the_user_it_acts_for(walk: Walk) -> None:
+    key = await new_key(walk, user="backend", roles=["service"])
+    first, second = await walk.opened(), await walk.opened()
+
+    async with bearer(walk, key["key"], **{"sessile-user": "alice"}) as service:
+        assert (await service.delete(f"/v1/sessions/{first}")).is_success
+    assert (await walk.alice.delete(f"/v1/sessions/{second}")).is_success
+
+    own, hers, _ = (await walk.admin.get("/v1/audit")).json()["items"]
+    assert (own["subject"], own["actor"], own["details"]) == (second, "alice", {})
+    assert (hers["subject"], hers["actor"], hers["details"]) == (first, "alice", {"by": "backend"})
+
+
 @pytest.mark.parametrize("user", ["alice", "admin"])
 async def test_nobody_else_does(walk: Walk, user: str) -> None:
     client = getattr(walk, user)

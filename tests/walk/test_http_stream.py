@@ -186,8 +186,7 @@ async def test_a_closed_sessions_stream_ends_and_the_next_is_told_to_stop(walk: 
 
 @pytest.mark.timeout(10)
 async def test_a_stream_of_a_closing_session_ends_with_its_last_turn(tmp_path: Path) -> None:
-    """At once, and not only when its access is next checked."""
-    async with walking(data_dir=tmp_path, access_check_seconds=1000) as walk:
+    async with walking(data_dir=tmp_path) as walk:
         session_id = await walk.opened()
         await walk.queued(session_id, "hold it")
         await walk.holds.reached("it")
@@ -518,12 +517,13 @@ async def test_a_busy_database_sends_readers_away_for_a_while(
     async def busy(*_: Any, **__: Any) -> Any:
         raise StorageBusy()
 
-    async with walking(data_dir=tmp_path, access_check_seconds=0.005) as walk:
+    async with walking(data_dir=tmp_path) as walk:
         session_id = await walk.opened()
 
         async with reading(walk, session_id) as reader:
             await reader.event("session.opened")
             monkeypatch.setattr(walk.server.feed._store, "find", busy)
+            walk.server.feed.swept(walk.server.feed.following, {})  # and it asks whether it is gone
             await reader.until(lambda wire: wire.ended)
         refused = await read(walk, session_id)
 

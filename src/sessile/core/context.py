@@ -25,7 +25,8 @@ class Principal:
 
     `roles`: of `admin` (of the tenant), `operator` (sets grants) and `service` (acts for users of
     its tenant); a plain user has none. `scopes`: what the credential is good for, of SCOPES; None
-    for all. `only`: the one session that it reaches.
+    for all. `only`: the one session that it reaches. `by`: the service that asks for this user,
+    for the audit; it makes nobody another caller.
     """
 
     tenant_id: TenantId
@@ -33,6 +34,7 @@ class Principal:
     roles: frozenset[str] = frozenset()
     scopes: frozenset[str] | None = None
     only: SessionId | None = None
+    by: UserId | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         for field_, name in (("tenant_id", self.tenant_id), ("user_id", self.user_id)):
@@ -66,7 +68,7 @@ class Principal:
         """A plain user of the tenant, for whom a service asks. Raises RoleRequired."""
         if "service" not in self.roles:
             raise RoleRequired("only a service acts for users", role="service")
-        return replace(self, user_id=user_id, roles=frozenset())
+        return replace(self, user_id=user_id, roles=frozenset(), by=self.user_id)
 
 
 @dataclass(frozen=True, slots=True)

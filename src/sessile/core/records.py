@@ -20,7 +20,9 @@ Audited = SetGrants | AnswerApproval | DeleteSession | ExpireSession
 def noted(
     principal: Principal, note: Note, action: str, subject: str, *, now_ms: int, **details: Any
 ) -> AuditRecord:
-    """The record of an act by this caller."""
+    """The record of an act by this caller; and `by` which service, where one asked for the user."""
+    if principal.by is not None:
+        details["by"] = principal.by
     return AuditRecord(
         tenant_id=principal.tenant_id,
         audit_id=note.audit_id,

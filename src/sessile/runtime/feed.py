@@ -35,7 +35,7 @@ class Reset:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """Nothing more can come: the session is `closed` or `gone` (deleted, or no longer yours)."""
+    """Nothing more can come: the session is `closed` or `gone`, which is deleted."""
 
     reason: Literal["closed", "gone"]
 
@@ -101,11 +101,12 @@ class _Tail:
 
 class Reader:
     """One reader of one session. Its buffer is its cursor: what it has not read is in the log,
-    so a slow one costs no memory."""
+    so a slow one costs no memory. Whether it may read is asked once: an owner stays one. Whether
+    its token is good is for whoever holds the token to ask."""
 
     __slots__ = (
-        "_access_seconds", "_bell", "_bytes_max", "_checked", "_closing", "_first", "_page",
-        "_principal", "_released", "_store", "_tail", "cursor", "key",
+        "_bell", "_bytes_max", "_closing", "_first", "_page", "_principal", "_released", "_store",
+        "_tail", "cursor", "key",
     )  # fmt: skip
 
     def __init__(
@@ -114,11 +115,9 @@ class Reader:
         self._store = store
         self._page = settings.page_entries_max
         self._bytes_max = settings.page_bytes_max
-        self._access_seconds = settings.access_check_seconds
         self._tail = tail
         self._principal = principal
         self._bell: asyncio.Future[None] | None = None
-        self._checked = asyncio.get_running_loop().time()
         self._first: list[FeedItem] = []
         self._closing = False
         self._released = False
@@ -163,13 +162,11 @@ class Reader:
                 self.cursor = entries[-1].seq
                 self._closing = self._closing or any(e.kind == "session.closed" for e in entries)
                 return Grown(entries)
-            if self._closing or loop.time() >= self._checked + self._access_seconds:
-                if item := await self._checked_again():
-                    return item
+            if self._closing and (item := await self._checked_again()):
+                return item
             if self._released or (end is not None and loop.time() >= end):
                 return None
-            due = self._checked + self._access_seconds
-            await self._wait(due if end is None else min(due, end))
+            await self._wait(end)
 
     async def _unread(self) -> tuple[Entry, ...]:
         if self._tail.head <= self.cursor:
@@ -187,7 +184,6 @@ class Reader:
 
     async def _checked_again(self) -> Ended | None:
         found = await self._reached()
-        self._checked = asyncio.get_running_loop().time()
         if found is None:
             return Ended("gone")
         head = found.head
@@ -204,9 +200,12 @@ class Reader:
         self._tail.grow(Hint(key=self.key, head=found.head.head))
         return found
 
-    async def _wait(self, until: float) -> None:
+    async def _wait(self, until: float | None) -> None:
         """To an instant, not for a span: a span is rounded, and may end just short of it."""
         assert self._bell is not None
+        if until is None:
+            await self._bell
+            return
         timer = asyncio.get_running_loop().call_at(until, self.ring)
         try:
             await self._bell
@@ -251,8 +250,8 @@ class Feed:
     def swept(self, asked: Collection[SessionKey], heads: dict[SessionKey, Seq]) -> None:
         """What the sweep found: it stands behind every hint that was lost."""
         for key in asked:
-            if (tail := self._tails.get(key)) is not None:
-                head = heads.get(key)
+            tail, head = self._tails.get(key), heads.get(key)
+            if tail is not None and (head is None or head > tail.head):
                 tail.grow(Hint(key=key, head=head or Seq(0), deleted=head is None))
 
     def subscribe(

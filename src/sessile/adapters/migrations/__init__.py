@@ -127,11 +127,11 @@ async def revision_postgres(dsn: str, *, busy_seconds: float = 10.0) -> str | No
     """The same for a PostgreSQL database. Raises what a connection can fail with."""
     import asyncpg  # noqa: PLC0415
 
-    connection = await asyncpg.connect(dsn, timeout=busy_seconds)
+    connection = await asyncpg.connect(dsn, timeout=busy_seconds, command_timeout=busy_seconds)
     try:
         if await connection.fetchval("SELECT to_regclass('alembic_version')") is None:
             return None
         found: str | None = await connection.fetchval("SELECT version_num FROM alembic_version")
         return found
     finally:
-        await connection.close()
+        await connection.close(timeout=busy_seconds)

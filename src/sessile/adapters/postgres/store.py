@@ -68,10 +68,10 @@ class PostgresStore:
         return self
 
     async def _open(self) -> None:
+        patience = self._connector.patience
         async with AsyncExitStack() as stack:
-            await migrate_postgres(self._dsn)
+            await migrate_postgres(self._dsn, busy_seconds=patience.client_seconds)
             self._connector = await self._connector.in_role()
-            patience = self._connector.patience
             self._readers = await asyncpg.create_pool(
                 self._dsn,
                 connection_class=TenantConnection,
