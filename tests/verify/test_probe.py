@@ -3,6 +3,9 @@ none is not."""
 
 import asyncio
 import json
+import runpy
+from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from tests.verify import probed
 from tests.verify.test_checks import Told
 
 from sessile.verify import loading, runner
+from sessile.verify.answering import answers_in
 from sessile.verify.checker import declared, judge
 from sessile.verify.history import History, Kind
 
@@ -70,6 +74,7 @@ async def test_a_probe_without_gates_and_a_backend_without_a_probe_test_less() -
     assert verdicts(nobody, "not testable") >= BY_PROBE
 
 
+NUMBER = attrgetter("number")
 CAN = ("send", "open", "read", "turn", "probe", "grants", "approvals", "two principals")
 
 
@@ -95,6 +100,11 @@ class Probed(Told):
 
     def gate(self, kind: Kind, *, status: int = 200, **said: Any) -> None:
         self.did(kind, status=status, said=said, part="probe", client="probe/approvals")
+
+    def shared(self) -> None:
+        """The second session is the other principal's."""
+        q = (replace(op, principal="q") for op in self.ops if op.said.get("session") == "ses_2")
+        self.ops = sorted({op.number: op for op in (*self.ops, *q)}.values(), key=NUMBER)
 
     def untested(self, name: str) -> bool:
         (result,) = judge(History(self.run, tuple(self.ops)), only=[name])
@@ -142,6 +152,20 @@ def test_a_session_that_is_right_after_another_was_wrong_is_not_blamed() -> None
     assert [each.session for each in result.findings] == ["ses_1"]
 
 
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [("pqp", set[str]()), ("ppp", set[str]()), ("pqq", {"stale-context"})],
+)
+def test_a_principal_is_stale_where_the_two_are_told_apart(names: str, found: set[str]) -> None:
+    told = Probed()
+    told.probe(1, tool=seen(principal=names[0]))
+    told.probe(2, session="ses_2", tool=seen("ses_2", "trn_2", names[1]))
+    told.shared()
+    told.probe(3, tool=seen(turn="trn_3", principal=names[2]))
+
+    assert told.found == found
+
+
 def test_what_no_tool_told_is_not_tested() -> None:
     told = Probed()
     told.probe(1, "look")
@@ -157,6 +181,16 @@ def test_a_word_of_another_session_in_what_is_shown_has_bled(shown: int, names: 
     told.probe(3, nonces=[word(shown), word(3)])
 
     assert told.found == names
+
+
+def test_a_word_of_another_principal_has_bled_too() -> None:
+    told = Probed()
+    told.probe(1)
+    told.probe(2, session="ses_2")
+    told.shared()
+    told.probe(3, nonces=[word(2), word(3)])
+
+    assert told.found == {"context-bleed"}
 
 
 def broken(*, fails: bool, behind: bool, beside: bool = True) -> Probed:
@@ -228,6 +262,43 @@ def test_an_approval_is_consumed_where_no_answer_comes_of_it(
     told.read("messages", word(1))
 
     assert told.found == names
+
+
+def test_what_has_another_form_is_no_answer() -> None:
+    good = json.dumps({"probe": "look", "nonce": word(1)})
+    odd = [
+        '{"probe": "look"}', '{"probe": "look", "nonce": 7}', '{"probe": "look", "nonce": "vq1"}',
+        good[:-1] + ', "calls": 3}', good[:-1] + ', "tool": "row"}', '{"probe": ' + "[" * 9_999,
+        '{"probe": "lo',
+    ]  # fmt: skip
+
+    assert [each["nonce"] for each in answers_in(*odd, " ".join(odd[:-2]) + good)] == [word(1)]
+
+
+async def test_the_probe_of_pydantic_ai_answers_what_the_table_says() -> None:
+    agent = runpy.run_path(str(loading.probes()["pydantic_ai"]))["agent"]
+
+    first = await agent.run(f"probe: call {word(1)}", conversation_id="ses_1")
+    history = first.all_messages()
+    second = await agent.run(f"probe: look {word(2)}", message_history=history)
+
+    (called,), (looked,) = answers_in(first.output), answers_in(second.output)
+    assert (called["command"], called["tool"]["session"]) == ("call", "ses_1")
+    assert (looked["nonce"], looked["nonces"]) == (word(2), (word(1), word(2)))
+    assert list(looked["calls"].values()) == [1]
+    assert "probe_look" in looked["offered"]
+    with pytest.raises(RuntimeError, match="it was to fail"):
+        await agent.run(f"probe: break {word(3)}")
+
+
+@pytest.mark.parametrize("name", sorted(loading.probes()))
+def test_each_probe_knows_the_table_and_imports_nothing_of_the_checker(name: str) -> None:
+    text = loading.probes()[name].read_text()
+
+    commands = ("call", "break", "fail", "wait")
+    assert all(f'"{each}"' in text for each in commands)
+    assert "sessile.verify" not in text
+    compile(text, name, "exec")
 
 
 def test_sessile_with_its_probe_has_nothing_held_against_it(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def answers_in(*texts: str) -> Iterator[dict[str, Any]]:
         while at >= 0:
             try:
                 raw, end = json.JSONDecoder().raw_decode(text, at)
-            except ValueError:
+            except (ValueError, RecursionError):
                 raw, end = None, at + 1
             if (read := _read(raw)) is not None:
                 yield read

@@ -103,14 +103,18 @@ class Facts:
     @cached_property
     def answers(self) -> Mapping[str, Answer]:
         """What a probe answered, by the nonce of the message, in the order in which these were
-        sent: as it was first seen in the session that the message was sent to."""
+        sent: as it was first seen in the session that the message was sent to, or first with what
+        a tool of it was given."""
         found: dict[str, Answer] = {}
         if "probe" in self.run.can:
             for op in self.of("send", "turn", "read"):
                 for answer in answers_of(op):
                     home = self.home.get(answer.nonce)
-                    if home is not None and home == (op.session or str(op.said.get("session"))):
-                        found.setdefault(answer.nonce, answer)
+                    if home is None or home != (op.session or str(op.said.get("session"))):
+                        continue
+                    known = found.setdefault(answer.nonce, answer)
+                    if answer.tool and not known.tool:
+                        found[answer.nonce] = answer
         order = {nonce: place for place, nonce in enumerate(self.posts)}
         return dict(sorted(found.items(), key=lambda each: order[each[0]]))
 

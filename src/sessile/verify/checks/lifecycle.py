@@ -81,9 +81,7 @@ def orphan_tool_call(facts: Facts, look: Look) -> None:
 @check("stuck-run", "S7", "T1", "a turn does not come to an end", "turn")
 def stuck_run(facts: Facts, look: Look) -> None:
     """It is asked for until the limit is over since anything ended in its session, or it showed
-    progress: one that waits behind others that end is not stuck. Nor is one that waits for an
-    approval."""
-    asks = {op.turn for op in facts.of("pending", "approve")}
+    progress: one that waits behind others that end is not stuck."""
     moved: dict[str, float] = {}
     last: dict[str, Op] = {}
     began: dict[str, Op] = {}
@@ -100,7 +98,7 @@ def stuck_run(facts: Facts, look: Look) -> None:
             moved[op.session] = op.ended
     for turn, op in last.items():
         send = began.get(turn)
-        if send is None or turn in asks:
+        if send is None:
             continue
         look.tried()
         silence = op.ended - moved.get(op.session or "", op.ended)

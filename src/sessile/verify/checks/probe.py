@@ -145,11 +145,13 @@ def consumed_approval(facts: Facts, look: Look) -> None:
                    key=lambda read: read.began)  # fmt: skip
         if ask is None or not approvals[0].ok:
             continue
-        answered = ask.nonce in facts.answers
+        answer = facts.answers.get(ask.nonce or "")
         waited = 0.0 if last is None else last.began - approvals[0].ended
-        if not answered and waited < facts.limit("stuck_seconds"):
+        if answer is not None and not answer.tool:
+            continue  # it may have said so before it was approved
+        if answer is None and waited < facts.limit("stuck_seconds"):
             continue
         look.tried()
-        if not answered and last is not None:
+        if answer is None and last is not None:
             what = f"Approved, and {waited:.0f} s later there is no answer."
             look.found(session, what, ask, *approvals, last)
