@@ -264,6 +264,25 @@ def test_an_approval_is_consumed_where_no_answer_comes_of_it(
     assert told.found == names
 
 
+def test_an_answer_from_before_the_approval_says_nothing_of_it() -> None:
+    told = Probed()
+    told.probe(1, "ask", client="probe/approvals", refused="not yet")
+    told.gate("approve")
+    told.now += 100
+    told.read("messages", word(1))
+
+    assert told.untested("consumed-approval")
+
+
+def test_an_answer_with_what_its_tool_was_given_is_the_one_that_counts() -> None:
+    told = Probed()
+    told.probe(1, "ask", client="probe/approvals", refused="not yet")
+    answer = {"probe": "ask", "nonce": word(1), "tool": seen("ses_2")}
+    told.did("turn", turn="trn_1", said={"state": "completed", "reply": json.dumps(answer)})
+
+    assert "stale-context" in told.found
+
+
 def test_what_has_another_form_is_no_answer() -> None:
     good = json.dumps({"probe": "look", "nonce": word(1)})
     odd = [
@@ -276,7 +295,8 @@ def test_what_has_another_form_is_no_answer() -> None:
 
 
 async def test_the_probe_of_pydantic_ai_answers_what_the_table_says() -> None:
-    agent = runpy.run_path(str(loading.probes()["pydantic_ai"]))["agent"]
+    probe = runpy.run_path(str(loading.probes()["pydantic_ai"]))
+    agent = probe["agent"]
 
     first = await agent.run(f"probe: call {word(1)}", conversation_id="ses_1")
     history = first.all_messages()
@@ -287,8 +307,11 @@ async def test_the_probe_of_pydantic_ai_answers_what_the_table_says() -> None:
     assert (looked["nonce"], looked["nonces"]) == (word(2), (word(1), word(2)))
     assert list(looked["calls"].values()) == [1]
     assert "probe_look" in looked["offered"]
-    with pytest.raises(RuntimeError, match="it was to fail"):
-        await agent.run(f"probe: break {word(3)}")
+    parts = [part for each in history[:2] for part in each.parts]
+    assert list(probe["shown"](parts, "")["calls"].values()) == [0]
+    for how in ("break", "fail"):
+        with pytest.raises(RuntimeError, match="it was to fail"):
+            await agent.run(f"probe: {how} {word(3)}")
 
 
 @pytest.mark.parametrize("name", sorted(loading.probes()))
