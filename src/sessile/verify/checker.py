@@ -21,6 +21,7 @@ NEEDS = {
     "resume": "stream.resume_header or resume_query",
     "slow turns": "slow_text",
     "ends of turns": "stream.events or send.events with ended and turn",
+    "probe": "probe (an agent that tells what it is shown)",
     **{
         f"events.{name}": f"stream.events.{name}"
         for name in ("seq", "session", "turn", "call", "started", "ended", "texts", "progress")

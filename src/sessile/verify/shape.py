@@ -25,8 +25,9 @@ OP: Shape = {
 ITEM: Shape = {"id": (TEXT, True), "role": (str, True), "text": (str, True), "turn": (TEXT, True)}
 SAID: Shape = {
     "session": (TEXT, False), "turn": (TEXT, False), "reply": (TEXT, False),
-    "sessions": (list, False), "events": (list, False), "text": (str, False),
-    "message": (str, False), "call": (TEXT, False), "over": (bool, False), "progress": (dict, False),
+    "sessions": (list, False), "events": (list, False),
+    "text": (str, False), "message": (str, False), "call": (TEXT, False), "over": (bool, False),
+    "progress": (dict, False),
 }  # fmt: skip
 EVENT: Shape = {"is": (str, True), "name": (str, True), "turn": (TEXT, False)}
 OF_KIND: Mapping[str, Shape] = {
