@@ -195,6 +195,16 @@ def test_a_message_that_no_history_had_yet_is_missed_only_where_its_turn_complet
         assert told.found == names
 
 
+def test_a_message_is_missed_whose_turn_was_under_way_before_and_is_not_known_after() -> None:
+    told = Restarted()
+    told.asked("running")
+    told.restarted()
+    told.did("turn", turn="trn_1", status=500)
+    told.read("messages")
+
+    assert told.found == {"session-amnesia"}
+
+
 def test_a_reply_that_was_there_is_missed() -> None:
     told = Restarted()
     told.read("messages", ONE, "a reply")
