@@ -25,7 +25,7 @@ SECTIONS: dict[str, tuple[Measure, dict[str, Any]]] = {
     ),
     "http": (http.measure, {"callers": (1, 64), "rounds": 2, "seconds": 0.7}),
     "nth": (nth.measure, {"places": (10, 100, 500), "samples": 50}),
-    "memory": (memory.measure, {"sessions": 2_000, "readers": 200, "idle_seconds": 2.0}),
+    "memory": (memory.measure, {"sessions": 2_000, "idle_seconds": 2.0}),
     "crowd": (crowd.measure, {"idle": 200, "stalled": 50, "seconds": 1.0}),
     "readers": (
         readers.measure,

@@ -22,15 +22,20 @@ FILL_TURNS = 6
 FILL_CHARS = 100_000
 """More of them than the buffers of a socket and of its stream hold."""
 RECEIVE_BYTES = 4_096
-GIVEN_BACK_SECONDS = 3.0
 FURTHER_CROWDS = 3
 
 Crowd = list[socket.socket]
 
 
 async def measure(
-    report: Report, *, idle: int = 2_000, stalled: int = 500, seconds: float = 4.0
+    report: Report,
+    *,
+    idle: int = 2_000,
+    stalled: int = 500,
+    seconds: float = 4.0,
+    rest_seconds: float = 3.0,
 ) -> None:
+    """`rest_seconds`: after each crowd, until memory counts as given back."""
     allow_files(idle + stalled + 200)
     with TemporaryDirectory(dir=report.directory) as name, ExitStack() as stack:
         stack.enter_context(pinned(ASKING))
@@ -52,12 +57,12 @@ async def measure(
         beside, meanwhile = turns(), server.rss_mib()
         _check_there(server, len(crowd))
         _leave(crowd)
-        await asyncio.sleep(GIVEN_BACK_SECONDS)
+        await asyncio.sleep(rest_seconds)
         alone += turns()
         left = [server.rss_mib()]
         for _ in range(FURTHER_CROWDS):
             _leave(await _come(server, idle=idle, stalled=stalled))
-            await asyncio.sleep(GIVEN_BACK_SECONDS)
+            await asyncio.sleep(rest_seconds)
             left.append(server.rss_mib())
 
     about = f"{idle:,} silent and {stalled:,} stalled readers"

@@ -89,9 +89,9 @@ def describe(directory: Path) -> dict[str, Any]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """What the process has used so far, user and system."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """What the process has used so far, user and system, to the nanosecond: /proc counts in
+    hundredths. The clock is what Linux has for it, as clock_getcpuclockid(3) makes its number."""
+    return time.clock_gettime((~pid << 3) | 2)
 
 
 def rss_kib(pid: int) -> int:

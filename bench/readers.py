@@ -67,6 +67,7 @@ class _Reader(asyncio.Protocol):
 
     def __init__(self, *, times: bool = False) -> None:
         self.begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._gone = asyncio.Event()
         self.late_ms: list[float] = []
         self.came = 0
         self._times = times
@@ -74,6 +75,14 @@ class _Reader(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._gone.set()
+
+    async def leave(self) -> None:
+        """Returns when the server can tell."""
+        self.transport.abort()
+        await self._gone.wait()
 
     def data_received(self, data: bytes) -> None:
         self.came += len(data)
@@ -106,16 +115,16 @@ async def _follow(server: Measured, paths: Sequence[str], *, times: bool = False
     return await asyncio.gather(*map(come, paths))
 
 
-def _leave(readers: Sequence[_Reader]) -> None:
+async def _leave(readers: Sequence[_Reader]) -> None:
     for each in readers:
-        each.transport.abort()
+        await each.leave()
 
 
 async def _held(report: Report, server: Server, count: int) -> None:
     ids = open_sessions(server, min(count, 1_000), assistant="echo")
     paths = [f"/v1/sessions/{ids[n % len(ids)]}/events" for n in range(count)]
     # What is imported and cached for the first of them is no reader's.
-    _leave(await _follow(server, paths[:WARM]))
+    await _leave(await _follow(server, paths[:WARM]))
     before = server.rss_mib()
     readers = await _follow(server, paths)
     kib = (server.rss_mib() - before) * 1024 / count
@@ -124,7 +133,7 @@ async def _held(report: Report, server: Server, count: int) -> None:
     await asyncio.sleep(5 * QUIET_SECONDS)
     idle = (server.cpu_seconds() - spent) / (time.perf_counter() - begun) * 100
     report.add(SECTION, f"{count:,} held, nothing to tell: CPU", idle, "% of a core")
-    _leave(readers)
+    await _leave(readers)
 
 
 async def _told(
@@ -151,7 +160,7 @@ async def _told(
     for share, aim in ((0.5, None), (0.99, at_most(10))):
         name = f"{about}: from an entry's time to its reader, p{share * 100:.0f}"
         report.add(SECTION, name, percentile(late, share), "ms", aim)
-    _leave(readers)
+    await _leave(readers)
 
 
 async def _say(server: Server, ids: Sequence[str], due: float, pace: float, until: float) -> None:
@@ -200,5 +209,5 @@ async def _fanned_out(
     report.add(
         SECTION, f"{about}: CPU, to a bare uvicorn's", sorted(ratios)[middle], "", at_most(1.6)
     )
-    _leave(mine)
-    _leave(theirs)
+    await _leave(mine)
+    await _leave(theirs)

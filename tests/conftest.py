@@ -21,6 +21,13 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def processes_of_tests_are_not_measured() -> None:
+    """Coverage is of what tests do themselves. Measured too, the servers that they start would take
+    a third longer, and each starts some."""
+    os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
     """A test that is a coroutine has a task of its own. In the one task that anyio has for all, a

@@ -55,16 +55,18 @@ async def test_turns_are_timed_at_their_place_in_the_session(report: Report) -> 
     assert "echo agent: p50 at n = 30" in names
 
 
-async def test_memory_is_read_from_a_server_with_sessions_and_readers(report: Report) -> None:
+async def test_memory_is_read_from_a_server_with_sessions(report: Report) -> None:
     names = await measured(
-        report, memory.measure(report, sessions=50, readers=5, idle_seconds=0.1, warm_seconds=0.1)
+        report, memory.measure(report, sessions=50, idle_seconds=0.1, warm_seconds=0.1)
     )
 
     assert "idle" in names
 
 
 async def test_a_turn_is_timed_beside_readers_who_take_nothing(report: Report) -> None:
-    names = await measured(report, crowd.measure(report, idle=10, stalled=4, seconds=0.1))
+    names = await measured(
+        report, crowd.measure(report, idle=10, stalled=4, seconds=0.1, rest_seconds=0.1)
+    )
 
     assert "p99, beside them to alone" in names
 

@@ -101,6 +101,11 @@ def test_the_page_and_the_xml_show_what_a_backend_said_as_text(
         (["--mapping", "no-such"], "neither a file nor one of"),
         (["--from", "no-such.jsonl"], "no-such.jsonl"),
         (["--limit", "nothing=1", "--mapping", "tasks"], "no limit is called nothing"),
+        (["--limit", "told_seconds=nan", "--mapping", "tasks"], "no time and no ratio"),
+        (["--part", "writer", "--mapping", "tasks"], "no part is called writer"),
+        (["http://[::1"], "no address of a server"),
+        (["http://localhost:99999"], "no address of a server"),
+        (["http://u:pw@localhost:9", "--mapping", "tasks"], "no message was accepted"),
     ],
 )
 def test_a_run_that_cannot_be_made_exits_with_2(run: Run, arguments: list[str], why: str) -> None:
@@ -108,6 +113,61 @@ def test_a_run_that_cannot_be_made_exits_with_2(run: Run, arguments: list[str], 
 
     assert ran.code == 2
     assert why in ran.err
+
+
+HEAD = json.dumps({"target": "t", "can": ["send"], "limits": {}, "seed": 0})
+OPEN = {"number": 1, "kind": "open", "part": "p", "client": "c", "principal": "p", "began": 0,
+        "ended": 1, "outcome": "ok"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("lines", "why"),
+    [
+        ([], "is empty"),
+        ([HEAD, json.dumps(OPEN)[:30]], "line 2 is no line"),
+        ([HEAD, "[" * 100_000], "line 2 is no line of a history: it is too deep"),
+        ([HEAD.replace('"seed": 0', '"seed": 0, "version": 9, "new": 1')], "of version 9"),
+        ([HEAD.replace('"seed": 0', '"seed": "<script>"')], "line 1 is no line"),
+        ([HEAD, json.dumps({**OPEN, "began": float("inf")})], "began is inf"),
+        ([HEAD, json.dumps({**OPEN, "said": {"session": [1]}})], "session is a list"),
+        ([HEAD, json.dumps({**OPEN, "kind": "read"})], "path is missing"),
+        ([HEAD, json.dumps({**OPEN, "kind": "stream"})], "stream is missing"),
+        ([HEAD, json.dumps(OPEN), json.dumps(OPEN)], "two operations have one number"),
+        ([HEAD, json.dumps(OPEN)], "no message was accepted"),
+    ],
+)
+def test_a_history_that_is_none_exits_with_2(
+    run: Run, lines: list[str], why: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "run.jsonl"
+    path.write_text("\n".join(lines))
+
+    ran = run("verify", "--from", str(path), "--html", str(tmp_path / "page.html"))
+
+    assert ran.code == 2
+    assert why in ran.err
+
+
+def test_a_server_that_went_away_has_not_passed(run: Run, clean: History, tmp_path: Path) -> None:
+    last = replace(clean.ops[-1], kind="read", outcome="unknown", status=None, said={})
+    gone = History(clean.run, (*clean.ops[:-1], last))
+
+    ran = run("verify", "--from", kept(gone, tmp_path / "run.jsonl"))
+
+    assert ran.code == 2
+    assert "the server stopped answering" in ran.err
+
+
+def test_a_terminal_gets_no_orders_from_a_history(
+    run: Run, faulty: History, tmp_path: Path
+) -> None:
+    ops = tuple(replace(op, client=HOSTILE, request=HOSTILE + op.request) for op in faulty.ops)
+    orders = History(replace(faulty.run, target=HOSTILE), ops)
+
+    ran = run("verify", "--from", kept(orders, tmp_path / "run.jsonl"))
+
+    assert ran.code == 1
+    assert "\x1b" not in ran.out
 
 
 def test_checks_limits_and_mappings_are_listed(run: Run) -> None:

@@ -148,6 +148,7 @@ class Connection:
             await database.loop.create_future()  # the node has died
         lost = database.weather.twice * (1.0 if writes else 0.1)
         fate = database.chance.choice(FATES) if database.chance.random() < lost else "answered"
+        database.weather.replies_lost += writes and fate in ("unanswered", "late")
         asked: asyncio.Future[Any] = database.loop.create_future()
         until = database.loop.time() + self._answer_seconds
 

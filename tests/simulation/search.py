@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import replace
@@ -20,20 +21,25 @@ def say(line: str = "") -> None:
     sys.stdout.flush()
 
 
-def faults_of(seed: int, plant: Plant) -> tuple[str, ...]:
-    """A world that breaks is a find, too."""
+def faults_of(seed: int, plant: Plant, happened: Counter[str] | None = None) -> tuple[str, ...]:
+    """A world that breaks is a find, too. `happened`: grows by what happened in it."""
     try:
-        return live(seed, plant).faults
+        story = live(seed, plant)
     except Exception as error:  # noqa: BLE001
         return (repr(error),)
+    if happened is not None:
+        happened.update(story.happened)
+        happened["no turn"] += not story.happened["turn.started"]
+    return story.faults
 
 
 def search(first: int, count: int, plant: Plant) -> int:
-    began, found = time.process_time(), 0
+    began, found, happened = time.process_time(), 0, Counter[str]()
     for seed in range(first, first + count):
-        if faults := faults_of(seed, plant):
+        if faults := faults_of(seed, plant, happened):
             found += 1
             say(f"{replay(seed, plant)}: {faults[0]}")
+    say(", ".join(f"{what}: {times}" for what, times in sorted(happened.items())))
     seconds = time.process_time() - began
     say(f"{count} worlds, {found} with faults, {count / seconds:.1f} a second of one core")
     return 1 if found else 0

@@ -82,6 +82,8 @@ class Weather:
     hints_repeated: float = 0.1
     hints_bare: float = 0.3
     hints_seconds: float = 0.02
+    replies_lost: int = 0
+    """Of writes that were made, or will be: so many until now."""
 
     def seconds(self, dice: random.Random) -> float:
         """How long one call is on its way there, or back."""
@@ -177,6 +179,7 @@ class DicedStore:
             await asked  # the node has died
         arrives = dice.random() < weather.late
         twice = again and dice.random() < weather.twice
+        weather.replies_lost += twice
         refused = self._loop.time() < weather.refused_until_seconds and dice.random() < 0.8
 
         def apply(*, last: bool) -> None:

@@ -33,6 +33,15 @@ from sessile.core.ids import SessionId, SessionKey, TenantId
 WORLDS = 10_000
 WORLDS_A_TEST = 500
 pytestmark = pytest.mark.timeout(300)
+HAPPENS = {
+    "kill": 100, "pause": 110, "drain": 50, "refuse": 50, "start": 50, "reply lost": 700,
+    "taken over": 50, "gone on": 150, "not answered in time": 35,
+    "approval.granted": 80, "approval.denied": 90, "session.closed": 35, "session.granted": 300,
+    "session.revoked": 180, "tool.interrupted": 80, "tool.refused": 140, "message.reset": 10,
+    "turn.awaiting": 160, "turn.cancel_requested": 160, "turn.cancelled": 230,
+    "turn.completed": 500, "turn.edited": 10, "turn.failed": 25, "turn.steered": 120,
+}  # fmt: skip
+"""So often at least in WORLDS_A_TEST worlds: about half as often as in the dullest of them."""
 PARTS = 6
 ROOT = Path(__file__).parents[2]
 
@@ -42,6 +51,11 @@ def test_nothing_is_found_in_worlds_made_of_chance(first: int) -> None:
     told = told_by("--from", str(first), "--count", str(WORLDS_A_TEST))
 
     assert f"{WORLDS_A_TEST} worlds, 0 with faults" in told, told
+    happened = {what: int(times) for what, times in re.findall(r"([\w. ]+): (\d+)", told)}
+    dull = {what: happened.get(what, 0) for what, least in HAPPENS.items()
+            if happened.get(what, 0) < least}  # fmt: skip
+    assert not dull
+    assert happened["no turn"] <= WORLDS_A_TEST // 100
 
 
 @pytest.mark.parametrize(("protocol", "seed"), [("sqlite", 13), ("postgres", 31)])

@@ -3,7 +3,8 @@
 import asyncio
 import hashlib
 import logging
-from collections.abc import Callable, Coroutine, Iterator
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import Context
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ from tests.doubles import CountingIds
 from tests.runtime.rig import LoopClock, Rig
 from tests.simulation import checker, postgres, sqlite
 from tests.simulation.agents import Stage, TracingTool, function_agent, model_agent
-from tests.simulation.checker import Read, Seen
+from tests.simulation.checker import Final, Read, Seen
 from tests.simulation.database import Database
 from tests.simulation.loop import Node, Simulation, simulate
 from tests.simulation.postgres import BUSY_SECONDS, LanedStore
@@ -107,6 +108,8 @@ class Story:
     virtual_seconds: float
     ends: tuple[str, ...]
     logs: tuple[tuple[Entry, ...], ...]
+    happened: Counter[str]
+    """How often: by the kinds of entries, and what befell the nodes and the writes."""
 
 
 def live(
@@ -216,6 +219,7 @@ class World:
         self._stores: dict[str, DicedStore] = {}
         self._dead: dict[str, asyncio.Event] = {}
         self._cuts: set[asyncio.Timeout] = set()
+        self.fates = Counter[str]()
         self._marks = 0
         self._calls = 0
         self._born = 0
@@ -295,6 +299,7 @@ class World:
             fate = self.chance.choice(FATES)
             rig = self.chance.choice(self.nodes)
             self.say(f"{fate} {rig.name}")
+            self.fates[fate] += 1
             match fate:
                 case "kill":
                     self._kill(rig)
@@ -658,7 +663,23 @@ class World:
             virtual_seconds=seconds,
             ends=tuple(end for final in finals.values() for end in checker.ends_of(final.log)),
             logs=tuple(final.log for final in finals.values()),
+            happened=self._happened(finals.values()),
         )
+
+    def _happened(self, finals: Iterable[Final]) -> Counter[str]:
+        happened = self.fates.copy()
+        happened["reply lost"] += self.weather.replies_lost
+        waited: set[TurnId | None] = set()
+        for entry in (entry for final in finals for entry in final.log):
+            happened[entry.kind] += 1
+            if entry.kind == "turn.awaiting":
+                waited.add(entry.turn_id)
+            elif entry.kind == "turn.started" and '"attempt":1,' not in entry.body:
+                happened["gone on" if entry.turn_id in waited else "taken over"] += 1
+                waited.discard(entry.turn_id)
+            if entry.kind == "approval.denied" and '"by":null' in entry.body:
+                happened["not answered in time"] += 1
+        return happened
 
     def say(self, sentence: str) -> None:
         if self._tell is not None:

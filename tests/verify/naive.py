@@ -292,7 +292,7 @@ class Backend:
                     at += 1
                     if event["kind"] == "note" and not first and self.fault == "fan-out-miss":
                         continue
-                    if not first and self.fault == "sequence-reuse" and event["kind"] == "note":
+                    if not first and self.fault == "sequence-reuse" and event["kind"] == "text":
                         event["text"] = "another"
                     name = event.pop("id")
                     said = f"id: {name}\n" if self.fault != "non-resumable-stream" else ""

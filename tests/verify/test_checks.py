@@ -11,7 +11,6 @@ CAN = (
     "send", "open", "read", "two reads", "turn", "stream", "events.turn", "events.ended", "cancel",
     "slow turns",
 )  # fmt: skip
-BUSY = (409, 429, 503)
 ONE = "vq" + "1" * 32
 
 
@@ -23,14 +22,16 @@ class Told:
         self.ops: list[Op] = []
         self.now = 0.0
 
-    def did(self, kind: Kind, *, took: float = 1.0, status: int = 200, **more: Any) -> None:
-        outcome: Outcome = "ok" if status < 300 else "busy" if status in BUSY else "failed"
-        given: dict[str, Any] = {"part": "cancel", "client": "c", "session": "ses_1", **more}
+    def did(self, kind: Kind, *, took: float = 1.0, status: int | None = 200, **more: Any) -> None:
+        outcome: Outcome = "ok" if status is None or status < 300 else "refused"
+        outcome = "failed" if status == 500 else outcome
+        outcome = "busy" if status in (409, 429, 503) else outcome
+        given: dict[str, Any] = {"part": "cancel", "client": "c", "session": "ses_1"}
+        given |= {"principal": "p", **more}
         self.ops.append(
             Op(
                 number=len(self.ops) + 1,
                 kind=kind,
-                principal="p",
                 began=self.now,
                 ended=self.now + took,
                 outcome=outcome,
@@ -41,21 +42,22 @@ class Told:
         self.now += took
 
     def sent(self, turn: str = "trn_1", nonce: str = ONE, **more: Any) -> None:
-        said = {"session": "ses_1", "sessions": ["ses_1"], "turn": turn, "reply": ""}
+        session = more.get("session", "ses_1")
+        said = {"session": session, "sessions": [session], "turn": turn, "reply": ""}
         self.did("send", nonce=nonce, said=said, **more)
 
     def asked(self, state: str, turn: str = "trn_1") -> None:
         said = {"state": state, "reply": "", "progress": {}, "session": "ses_1"}
         self.did("turn", turn=turn, said=said)
 
-    def heard(self, what: str, turn: str = "trn_1", **more: Any) -> None:
+    def heard(self, what: str, turn: str | None = "trn_1", **more: Any) -> None:
         said = {"stream": 1, "id": str(len(self.ops)), "seq": None, "name": what, "is": what}
         said |= {"session": None, "turn": turn, "state": None, **more}
         self.did("event", said=said, took=0.0, reply=f"{said}")
 
-    def followed(self, *, opened: float) -> None:
+    def followed(self, *, opened: float, end: str = "left") -> None:
         """The stream ends."""
-        said = {"stream": 1, "cursor": None, "end": "left", "opened": opened, "silence": 0.0}
+        said = {"stream": 1, "cursor": None, "end": end, "opened": opened, "silence": 0.0}
         self.did("stream", said=said, settled=True)
 
     def read(self, path: str, *texts: str) -> None:
@@ -242,3 +244,172 @@ def test_a_session_is_refused_where_its_only_message_fails() -> None:
         told.sent(part="writers", took=0.5)
 
         assert told.found == (set() if beside else {"unusable-session-id"})
+
+
+def test_a_second_message_that_is_told_to_come_back_later_is_not_busy() -> None:
+    told = Told()
+    told.sent(part="after the end")
+    told.heard("ended")
+    told.sent("trn_2", status=429, part="after the end")
+
+    assert told.found == set()
+
+
+def test_a_second_message_may_be_refused_while_no_end_was_told() -> None:
+    told = Told()
+    told.sent(part="after the end")
+    told.sent("trn_2", status=409, part="after the end")
+
+    assert told.found == set()
+
+
+def test_a_second_message_may_not_be_refused_when_the_end_was_told() -> None:
+    told = Told()
+    told.sent(part="after the end")
+    told.heard("ended")
+    told.sent("trn_2", status=409, part="after the end")
+
+    assert told.found == {"premature-busy"}
+
+
+def of_busy(told: Told, session: str, *, status: int, state: str = "") -> None:
+    more = {"part": "busy", "session": session}
+    told.sent(f"trn_{session}", client="busy/first", **more)
+    told.sent(f"trn_{session}_2", status=status, client="busy/second", **more)
+    if state:
+        told.did("turn", turn=f"trn_{session}", said={"state": state, "reply": ""}, **more)
+
+
+def test_a_policy_is_constant_where_the_first_message_may_have_been_answered() -> None:
+    told = Told()
+    of_busy(told, "ses_1", status=409)
+    of_busy(told, "ses_2", status=200, state="completed")
+    of_busy(told, "ses_3", status=429, state="running")
+
+    assert told.found == set()
+
+
+def test_a_policy_is_none_where_the_first_message_was_under_way_both_times() -> None:
+    told = Told()
+    of_busy(told, "ses_1", status=409)
+    of_busy(told, "ses_2", status=200, state="running")
+
+    assert told.found == {"undeclared-busy-policy"}
+
+
+def test_a_turn_that_failed_when_its_readers_left_may_have_failed_by_itself() -> None:
+    for state, found in (("failed", set()), ("cancelled", {"disconnect-cancels-turn"})):
+        told = Told()
+        told.did("turn", turn="trn_1", said={"state": state, "reply": ""}, part="disconnect")
+
+        assert told.found == found
+
+
+def test_a_call_is_an_orphan_when_its_turn_has_ended_and_not_before() -> None:
+    for ends in (False, True):
+        told = Told(*CAN, "events.call")
+        told.sent()
+        told.heard("other", call="call_1", over=False)
+        if ends:
+            told.heard("ended")
+        told.followed(opened=0.0)
+
+        assert told.found == ({"orphan-tool-call"} if ends else set())
+
+
+def test_nothing_is_missing_on_a_stream_whose_connection_was_lost() -> None:
+    for end, found in (("broken", set()), ("left", {"unannounced-turn"})):
+        told = Told()
+        told.sent()
+        told.heard("other", turn="trn_0")
+        told.followed(opened=0.0, end=end)
+
+        assert told.found == found
+
+
+def test_a_reply_stands_before_what_it_answers_where_that_stands_behind_it() -> None:
+    for roles, found in ((("assistant",), set()), (("assistant", "user"), {"reordered-turns"})):
+        told = Told()
+        told.sent()
+        items = [{"id": None, "role": role, "text": ONE, "turn": "trn_1"} for role in roles]
+        told.did("read", said={"path": "messages", "items": items}, settled=True)
+
+        assert told.found == found
+
+
+def test_text_that_was_shown_is_kept_with_other_white_space() -> None:
+    for kept, found in (("one two", set()), ("one", {"lost-partial"})):
+        told = Told(*CAN, "events.texts")
+        told.sent()
+        told.heard("text", text=" one\n two ")
+        told.now += 1
+        told.did("cancel", turn="trn_1")
+        items = [{"id": None, "role": "assistant", "text": kept, "turn": None}]
+        items += [{"id": None, "role": "user", "text": ONE, "turn": None}]
+        told.did("read", said={"path": "messages", "items": items}, settled=True)
+
+        assert told.found == found
+
+
+def test_a_mark_behind_the_text_of_a_cancelled_turn_is_no_ghost() -> None:
+    for kept, found in (("one [stopped]", set()), ("one two", {"ghost-turn"})):
+        told = Told(*CAN, "events.texts")
+        told.sent()
+        told.heard("text", text="one ")
+        told.did("cancel", turn="trn_1")
+        items = [{"id": None, "role": "assistant", "text": kept, "turn": "trn_1"}]
+        items += [{"id": None, "role": "user", "text": ONE, "turn": None}]
+        told.did("read", said={"path": "messages", "items": items[::-1]}, settled=True)
+
+        assert told.found == found
+
+
+def test_what_somebody_else_deleted_comes_back_and_what_its_owner_did_does() -> None:
+    """A deletion may be answered 2xx for what is not there, too."""
+    for principal, found in (("q", set()), ("p", {"session-resurrection"})):
+        told = Told(*CAN, "delete", "two principals")
+        told.did("open", said={"session": "ses_1", "sessions": ["ses_1"]}, session=None)
+        told.did("delete", principal=principal)
+        told.sent()
+
+        assert told.found == found
+
+
+def test_a_deletion_by_somebody_else_is_one_where_the_owner_is_refused_after_it() -> None:
+    for status, found in ((200, set()), (404, {"cross-tenant-write"})):
+        told = Told(*CAN, "delete", "two principals")
+        told.did("open", said={"session": "ses_1", "sessions": ["ses_1"]}, session=None)
+        told.did("delete", principal="q")
+        told.sent(status=status)
+
+        assert told.found == found
+
+
+def test_a_stream_that_only_greets_need_not_be_come_back_to() -> None:
+    for what, found in (("other", set()), ("text", {"non-resumable-stream"})):
+        told = Told(*CAN, "events.texts")
+        told.heard(what, turn=None, id=None)
+
+        assert told.found == found
+
+
+def test_a_session_of_a_name_that_was_made_up_is_there_once_it_is_written_to() -> None:
+    for written, found in ((False, set()), (True, {"unusable-session-id"})):
+        told = Told()
+        told.did("open", said={"session": "ses_1"}, session=None, status=None)
+        if written:
+            told.sent()
+        told.did("read", status=404)
+
+        assert told.found == found
+
+
+def test_a_request_that_is_refused_of_every_session_is_not_as_it_should_be() -> None:
+    for accepted, found in ((False, set()), (True, {"unusable-session-id"})):
+        told = Told()
+        if accepted:
+            told.did("read", session="ses_0", said={"path": "messages", "items": []})
+        told.did("open", said={"session": "ses_1", "sessions": ["ses_1"]}, session=None)
+        told.did("read", status=422)
+
+        assert told.found == found

@@ -13,15 +13,17 @@ from rich.table import Table
 from rich.text import Text
 
 from sessile.cli.failure import FAILED, CommandFailed
-from sessile.cli.plain import one_line
+from sessile.cli.plain import cut, one_line
 
 if TYPE_CHECKING:
     from sessile.verify.check import Result
     from sessile.verify.history import History, Op
+    from sessile.verify.recorder import Recorder
 
 COLOURS = {"found": "red", "passed": "green"}
 WIDE = 100
 FINDINGS_SHOWN = 3
+LINE_CHARS_MAX = 300
 
 UrlArgument = Annotated[str, typer.Argument(metavar="URL")]
 MappingOption = Annotated[
@@ -116,11 +118,11 @@ def verify(
         _list()
         return
     told = Console(stderr=True, highlight=False)
-    kept = _kept(from_) if from_ is not None else _played(
+    kept, stopped = (_kept(from_), False) if from_ is not None else _played(
         url, mapping, token or [], limit or [], part or [], seed, messages, told, owned=owned,
         restart=restart,
     )  # fmt: skip
-    results = _judged(kept, only or [])
+    results = _judged(kept, only or [], path=from_)
     _write(kept, results, history=history, junit=junit, html=html)
     if as_json:
         from sessile.verify.report import as_json as report  # noqa: PLC0415
@@ -132,19 +134,50 @@ def verify(
     if found:
         many = "1 check" if found == 1 else f"{found} checks"
         raise CommandFailed(f"{many} found something wrong", code=FAILED)
+    if stopped:
+        raise CommandFailed("it was stopped midway: what is not done is not tested")
+    _check_answered(kept)
+
+
+def _check_answered(kept: "History") -> None:
+    """That nothing was found says nothing where nothing was taken, or the server went away."""
+    sends = [op for op in kept.ops if op.kind == "send"]
+    asked = sends or [op for op in kept.ops if op.kind == "open"]
+    if not any(op.ok for op in sends):
+        last = asked[-1] if asked else None
+        said = "" if last is None else f": {_asked(last)} -> {_answered(last)}"
+        raise CommandFailed(f"no message was accepted, so that nothing was tested{said}")
+    last = [op for op in kept.ops if op.kind not in ("event", "stream")][-1]
+    if last.outcome == "unknown":
+        raise CommandFailed(
+            f"the server stopped answering: #{last.number} {_asked(last)} -> {_answered(last)}"
+        )
+
+
+def _asked(op: "Op") -> str:
+    return cut(one_line(op.request.partition("\n")[0] or op.reply[:90]), LINE_CHARS_MAX)
+
+
+def _answered(op: "Op") -> str:
+    return str(op.status or one_line(op.reply[:90]) or op.outcome)
 
 
 def _played(
     url: str, name: str | None, tokens: Sequence[str], limits: Sequence[str],
     parts: Sequence[str], seed: int, messages: int, told: Console, *, owned: bool,
     restart: str | None,
-) -> "History":  # fmt: skip
+) -> "tuple[History, bool]":  # fmt: skip
+    """And whether it was stopped by Ctrl-C."""
     from sessile.verify import loading, mapping, restarts, runner  # noqa: PLC0415
+    from sessile.verify.workload import NAMES  # noqa: PLC0415
 
     try:
         runner.check_address(url, owned=owned, restarts=restart is not None)
         target = loading.load(name or asyncio.run(runner.recognise(url)))
         target = runner.with_tokens(target, _tokens(tokens))
+        unknown = [name for name in parts if name not in NAMES]
+        if unknown:
+            raise CommandFailed(f"no part is called {unknown[0]}; there are {', '.join(NAMES)}")
         known = {**runner.LIMITS, **_limits(limits)}
         hook = None if restart is None else restarts.ByCommand(
             command=restart, url=url, seconds_max=known["restart_seconds"]
@@ -153,10 +186,17 @@ def _played(
             url=url, target=target, limits=known, seed=seed, messages_long=messages, only=parts,
             restart=hook,
         )  # fmt: skip
-        with told.status(f"{target.name} at {url}") as status:
-            return asyncio.run(
-                runner.play(plan, told=lambda part: status.update(f"{part} is done"))
+        with told.status(escape(f"{target.name} at {runner.shown(url)}")) as status:
+            recorders: list[Recorder] = []
+            playing = runner.play(
+                plan, told=lambda part: status.update(f"{part} is done"), recorded=recorders.append
             )
+            try:
+                return asyncio.run(playing), False
+            except KeyboardInterrupt:
+                if not recorders:
+                    raise
+                return recorders[0].history(), True
     except (runner.CannotVerify, mapping.BadMapping) as error:
         raise CommandFailed(str(error)) from None
 
@@ -171,14 +211,18 @@ def _kept(path: Path) -> "History":
         raise CommandFailed(f"{path}: {error}") from None
 
 
-def _judged(history: "History", only: Sequence[str]) -> "Sequence[Result]":
+def _judged(history: "History", only: Sequence[str], *, path: Path | None) -> "Sequence[Result]":
     from sessile.verify.check import CHECKS  # noqa: PLC0415
     from sessile.verify.checker import judge  # noqa: PLC0415
+    from sessile.verify.history import NoHistory  # noqa: PLC0415
 
     unknown = [name for name in only if name not in CHECKS]
     if unknown:
         raise CommandFailed(f"no check is called {unknown[0]}; `sessile verify --list` names them")
-    return judge(history, only=only)
+    try:
+        return judge(history, only=only)
+    except NoHistory as error:
+        raise CommandFailed(f"{path}: {error}") from None
 
 
 def _write(
@@ -221,7 +265,8 @@ def _print(kept: "History", results: "Sequence[Result]") -> None:
     for result in results:
         if result.findings:
             _print_found(console, result, ops)
-    console.print(f"\n{kept.run.target} at {kept.run.url}: {summary(results)}.", soft_wrap=True)
+    what = one_line(f"{kept.run.target} at {kept.run.url}: {summary(results)}.")
+    console.print(Text(f"\n{what}"), soft_wrap=True)
 
 
 def _print_untested(console: Console, results: "Sequence[Result]") -> None:
@@ -239,12 +284,14 @@ def _print_found(console: Console, result: "Result", ops: "Mapping[int, Op]") ->
     check = result.check
     console.print(f"\n[red bold]{check.name}[/red bold]: {check.about}", soft_wrap=True)
     for finding in result.findings[:FINDINGS_SHOWN]:
-        console.print(f"  {escape(one_line(finding.what))}", soft_wrap=True)
+        what = cut(one_line(finding.what), 2 * LINE_CHARS_MAX)
+        console.print(Text(f"  {what}"), soft_wrap=True)
         for number in finding.ops:
             op = ops[number]
-            asked = one_line(op.request.partition("\n")[0] or op.reply.replace("\n", " ")[:90])
+            asked = op.request.partition("\n")[0] or op.reply.replace("\n", " ")[:90]
             answered = f" -> {op.status}" if op.status else ""
             line = f"    #{number} at {op.began:.2f} s, {op.kind} by {op.client}: {asked}{answered}"
+            line = cut(one_line(line), LINE_CHARS_MAX)
             console.print(Text(line, style="dim"), soft_wrap=True)
     hidden = len(result.findings) + result.more - FINDINGS_SHOWN
     if hidden > 0:
@@ -275,6 +322,8 @@ def _limits(given: Sequence[str]) -> dict[str, float]:
             limits[name] = float(value)
         except ValueError:
             raise CommandFailed(f"--limit {name}: {value!r} is no number") from None
+        if not 0 < limits[name] < float("inf"):
+            raise CommandFailed(f"--limit {name}: {value!r} is no time and no ratio")
         if name not in LIMITS:
             raise CommandFailed(f"no limit is called {name}; there are {', '.join(LIMITS)}")
     return limits

@@ -3,11 +3,11 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import httpx2
 
@@ -15,11 +15,16 @@ from sessile.verify import paths
 from sessile.verify.history import Op, Outcome
 from sessile.verify.mapping import Events, Read, Request
 from sessile.verify.mapping import Mapping as Target
-from sessile.verify.recorder import Recorder, as_reply, as_request, shortened
-from sessile.verify.saying import items_of, said_by, streamed
-from sessile.verify.sse import Event, Reader
+from sessile.verify.recorder import Recorder, as_reply, as_request, hider
+from sessile.verify.saying import as_id, items_of, kept, parsed, said_by, streamed
+from sessile.verify.sse import Event, Reader, TooLong
 
 REPLY_SECONDS_MAX = 30.0
+REPLY_BYTES_MAX = 32 * 1024 * 1024
+STREAM_EVENTS_MAX = 20_000
+GATEWAY = (502, 504)
+"""A gateway's way to say that nothing answered behind it."""
+BROKEN = (httpx2.HTTPError, httpx2.InvalidURL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +54,16 @@ class Followed:
     running: int = 0
     end: str = ""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _ends: set[str | None] = field(default_factory=set[str | None])
+
+    def heard(self, op: Op) -> None:
+        self.events.append(op)
+        if op.said["is"] == "started":
+            self.running += 1
+        elif op.said["is"] == "ended":
+            self.running = max(0, self.running - 1)
+            self._ends.add(op.said["turn"])
+        self.changed.set()
 
     @property
     def last_id(self) -> str | None:
@@ -59,10 +74,11 @@ class Followed:
 
     def ended(self, turn: str | None) -> bool:
         """Whether a turn's end was told; of any, where events do not name theirs."""
-        return any(
-            op.said["is"] == "ended" and (turn is None or op.said["turn"] in (turn, None))
-            for op in self.events
-        )
+        return bool(self._ends) if turn is None else not self._ends.isdisjoint((turn, None))
+
+
+class TooMuch(Exception):
+    """A reply or a stream that has no end in sight."""
 
 
 class Backend:
@@ -71,6 +87,7 @@ class Backend:
         self.recorder = recorder
         self._client = client
         self._streams = count(1)
+        recorder.hide = hider(target.principals.values())
 
     # -- requests
 
@@ -141,9 +158,11 @@ class Backend:
         async with asyncio.TaskGroup() as tasks:
             reading = tasks.create_task(self._follow(who, followed, cut_after))
             try:
-                while followed.opened is None and not followed.end:
-                    await followed.changed.wait()
-                    followed.changed.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(REPLY_SECONDS_MAX):
+                        while followed.opened is None and not followed.end:
+                            await followed.changed.wait()
+                            followed.changed.clear()
                 yield followed
             finally:
                 reading.cancel()
@@ -159,12 +178,13 @@ class Backend:
                 headers[stream.resume_header] = followed.cursor
             elif stream.resume_query:
                 mark = "&" if "?" in path else "?"
-                path += f"{mark}{stream.resume_query}={followed.cursor}"
+                path += f"{mark}{stream.resume_query}={quote(followed.cursor, safe='')}"
         began, told = self.recorder.now(), as_request(method, path, headers, body)
         reader, end = Reader(), "left"
         try:
+            timeout = httpx2.Timeout(REPLY_SECONDS_MAX, read=None)
             async with self._client.stream(
-                method, path, headers=headers, content=body, timeout=httpx2.Timeout(30, read=None)
+                method, path, headers=_wire(headers), content=body, timeout=timeout
             ) as reply:
                 followed.status = reply.status_code
                 heard = followed.opened = self.recorder.now()
@@ -172,7 +192,7 @@ class Backend:
                 if not reply.is_success:
                     end = "refused"
                     return
-                async for data in reply.aiter_raw():
+                async for data in reply.aiter_bytes():
                     if cut_after is not None and followed.bytes_read + len(data) >= cut_after:
                         data, end = data[: cut_after - followed.bytes_read], "cut"
                     followed.bytes_read += len(data)
@@ -184,7 +204,7 @@ class Backend:
                     if end == "cut":
                         return
                 end = "ended"
-        except httpx2.HTTPError:
+        except (*BROKEN, TooLong, TooMuch):
             end = "broken"
         finally:
             followed.end = end
@@ -199,19 +219,16 @@ class Backend:
             )  # fmt: skip
 
     def _heard(self, who: Who, followed: Followed, event: Event, events: Events) -> None:
+        if len(followed.events) == STREAM_EVENTS_MAX:
+            raise TooMuch
         now = self.recorder.now()
         said = {"stream": followed.number, **said_by(event, events)}
         op = self.recorder.add(
             kind="event", part=who.part, client=who.client, principal=who.principal, began=now,
             ended=now, outcome="ok", session=followed.session, said=said,
-            reply=shortened(f"event: {event.name}\nid: {event.id}\ndata: {event.data}"),
+            reply=f"event: {event.name}\nid: {event.id}\ndata: {event.data}",
         )  # fmt: skip
-        if said["is"] == "started":
-            followed.running += 1
-        elif said["is"] == "ended":
-            followed.running = max(0, followed.running - 1)
-        followed.events.append(op)
-        followed.changed.set()
+        followed.heard(op)
 
     # -- one request
 
@@ -242,11 +259,9 @@ class Backend:
         status: int | None = None
         text = ""
         try:
-            reply = await self._client.request(
-                method, path, headers=headers, content=body, timeout=REPLY_SECONDS_MAX
-            )
-            status, text = reply.status_code, reply.text
-        except httpx2.HTTPError as error:
+            async with asyncio.timeout(REPLY_SECONDS_MAX):
+                status, text = await self._reply(method, path, headers, body)
+        except (*BROKEN, TimeoutError, TooMuch) as error:
             text = f"{type(error).__name__}: {error}"
         outcome = self._outcome(status, text)
         said: dict[str, Any] = {}
@@ -260,13 +275,31 @@ class Backend:
             reply=as_reply(status, text) if status else text,
         )  # fmt: skip
 
+    async def _reply(
+        self, method: str, path: str, headers: dict[str, str], body: str | None
+    ) -> tuple[int, str]:
+        """Raises HTTPError, TooMuch."""
+        asked = self._client.stream(
+            method, path, headers=_wire(headers), content=body, timeout=REPLY_SECONDS_MAX
+        )
+        async with asked as reply:
+            parts: list[bytes] = []
+            size = 0
+            async for data in reply.aiter_bytes():
+                parts.append(data)
+                size += len(data)
+                if size > REPLY_BYTES_MAX:
+                    raise TooMuch(f"more than {REPLY_BYTES_MAX} bytes")
+            return reply.status_code, b"".join(parts).decode("utf-8-sig", errors="replace")
+
     def _outcome(self, status: int | None, text: str = "") -> Outcome:
-        if status is None:
+        """Behind another address, and behind a gateway, nobody knows what was done."""
+        if status is None or 300 <= status < 400 or status in GATEWAY:
             return "unknown"
         if status < 300:
             return "ok"
         says = self.target.busy_says.items()
-        value = _parsed(text) if says else None
+        value = parsed(text) if says else None
         if status in self.target.busy or any(paths.text(value, at) == it for at, it in says):
             return "busy"
         return "failed" if status >= 500 else "refused"
@@ -277,39 +310,35 @@ class Backend:
     ) -> dict[str, Any]:  # fmt: skip
         if events is not None:
             return streamed(text, events, at)
-        value = _parsed(text)
+        value = parsed(text)
         if read is not None:
             more = {"more": True} if paths.first(value, read[1].more) else {}
             return {"path": read[0], "items": items_of(value, read[1]), **more}
         if kind == "list" and self.target.list is not None:
-            return {
-                "sessions": [str(each) for each in paths.each(value, self.target.list.sessions)]
-            }
+            return {"sessions": list(map(as_id, paths.each(value, self.target.list.sessions)))}
         if kind == "turn" and self.target.turn is not None:
             asked = self.target.turn
             word = paths.as_text(paths.first(value, asked.state))
             state = next((ours for ours, all_ in asked.states.items() if word in all_), "other")
             progress = {name: paths.first(value, at) for name, at in asked.progress.items()}
             return {
-                "state": state, "reply": paths.text(value, asked.reply), "progress": progress,
-                "session": paths.first(value, asked.session),
+                "state": state, "reply": kept(paths.text(value, asked.reply)), "progress": progress,
+                "session": as_id(paths.first(value, asked.session)),
             }  # fmt: skip
         said: dict[str, Any] = {}
         if "session" in at:
-            said["sessions"] = [paths.first(value, path) for path in at["session"]]
+            said["sessions"] = [as_id(paths.first(value, path)) for path in at["session"]]
             said["session"] = said["sessions"][0] if said["sessions"] else None
         if "turn" in at:
-            said["turn"] = paths.first(value, at["turn"])
+            said["turn"] = as_id(paths.first(value, at["turn"]))
         if "reply" in at:
-            said["reply"] = paths.text(value, at["reply"])
+            said["reply"] = kept(paths.text(value, at["reply"]))
         return said
 
 
-def _parsed(text: str) -> Any:
-    try:
-        return json.loads(text) if text else None
-    except ValueError:
-        return None
+def _wire(headers: Mapping[str, str]) -> dict[bytes, bytes]:
+    """What a backend named may have any characters."""
+    return {name.encode(): value.encode() for name, value in headers.items()}
 
 
 def _as_told(followed: Followed) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from sessile.verify.history import History, Kind, Op
+from sessile.verify.history import History, Kind, NoHistory, Op
 
 NONCE = re.compile(r"vq[0-9a-f]{32}")
 ENDS = ("completed", "failed", "cancelled")
@@ -26,6 +26,9 @@ class Facts:
             self.by_kind[op.kind].append(op)
 
     def limit(self, name: str) -> float:
+        """Raises NoHistory where the run had none of that name."""
+        if name not in self.run.limits:
+            raise NoHistory(f"the run had no limit {name}")
         return self.run.limits[name]
 
     def of(self, *kinds: Kind, part: str | None = None) -> Iterator[Op]:
@@ -52,6 +55,42 @@ class Facts:
             got = op.said.get("session")
             if op.ok and op.session is None and not is_no_id(got):
                 found.setdefault(str(got), op)
+        return found
+
+    @cached_property
+    def twice_born(self) -> frozenset[str]:
+        """Ids that were given more than once: of what was deleted, perhaps."""
+        given: dict[str, int] = defaultdict(int)
+        for op in self.of("open", "send", "press"):
+            if op.ok and op.session is None:
+                given[str(op.said.get("session"))] += 1
+        return frozenset(session for session, times in given.items() if times > 1)
+
+    @cached_property
+    def refused_if_absent(self) -> frozenset[Kind]:
+        """What is refused of a session that nobody has: only of these does a success say more."""
+        return frozenset(
+            op.kind for op in self.ops
+            if op.part == "oracle" and op.outcome in ("refused", "failed")
+            and op.session is not None and op.session not in self.owner
+        )  # fmt: skip
+
+    @cached_property
+    def said_in(self) -> Mapping[str, list[Op]]:
+        """What was accepted in each session."""
+        found: dict[str, list[Op]] = defaultdict(list)
+        for op in self.of("send", "press"):
+            if op.ok and op.nonce is not None:
+                found[op.session or str(op.said.get("session"))].append(op)
+        return found
+
+    @cached_property
+    def asked_by_owner(self) -> Mapping[str, list[Op]]:
+        """What each session's owner sent to it and read of it."""
+        found: dict[str, list[Op]] = defaultdict(list)
+        for op in self.of("send", "read"):
+            if op.session is not None and self.owner.get(op.session) == op.principal:
+                found[op.session].append(op)
         return found
 
     @cached_property
@@ -101,9 +140,16 @@ class Facts:
             for op in reads
         }  # fmt: skip
 
-    def last_reads(self, session: str) -> Iterator[tuple[str, Op]]:
+    def last_reads(self, session: str) -> Iterable[tuple[str, Op]]:
         """Of a session at rest, by path."""
-        yield from {op.said["path"]: op for op in self.at_rest.get(session, ())}.items()
+        return self._last_reads.get(session, {}).items()
+
+    @cached_property
+    def _last_reads(self) -> Mapping[str, Mapping[str, Op]]:
+        return {
+            session: {op.said["path"]: op for op in reads}
+            for session, reads in self.at_rest.items()
+        }
 
     @cached_property
     def told(self) -> Mapping[tuple[str, str], list[Op]]:
@@ -154,10 +200,13 @@ class Facts:
         return {op.said["stream"]: op for op in self.of("stream")}
 
     def whole(self) -> Iterator[tuple[Op, tuple[Op, ...]]]:
-        """Streams that were read from a session's beginning until it rested."""
+        """Streams that were read from a session's beginning until it rested: which the reader
+        left, or which were ended behind the end of a turn. Another may have been lost."""
         for number, stream in self.streams.items():
-            if stream.ok and stream.settled and stream.said["cursor"] is None:
-                yield stream, self.events.get(number, ())
+            events, end = self.events.get(number, ()), stream.said["end"]
+            over = end == "left" or (end == "ended" and events and events[-1].said["is"] == "ended")
+            if over and stream.ok and stream.settled and stream.said["cursor"] is None:
+                yield stream, events
 
     def sent_to(self, stream: Op) -> Iterator[Op]:
         """What began a turn of the stream's session while it was read."""

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, TextIO, cast
 
+from sessile.verify import shape
+
 VERSION = 1
 
 Kind = Literal[
@@ -98,14 +100,22 @@ def read(lines: Iterable[str]) -> History:
     try:
         numbered = enumerate(lines, start=1)
         number, first = next(numbered)
-        run = Run(**_known(json.loads(first)))
-        if run.version != VERSION:
-            raise NoHistory(f"a history of version {run.version}; this one reads {VERSION}")
+        head = _known(json.loads(first))
+        if head.get("version", VERSION) != VERSION:
+            raise NoHistory(f"a history of version {head['version']!r}; this one reads {VERSION}")
+        shape.check_run(head)
+        run = Run(**head)
         ops: list[Op] = []
         for number, line in numbered:  # noqa: B007  (what it is when a line fails)
-            ops.append(Op(**_known(json.loads(line))))
+            told = _known(json.loads(line))
+            shape.check_op(told)
+            ops.append(Op(**told))
+        if len({op.number for op in ops}) != len(ops):
+            raise NoHistory("two operations have one number")
     except StopIteration:
         raise NoHistory("the history is empty") from None
+    except RecursionError:
+        raise NoHistory(f"line {number} is no line of a history: it is too deep") from None
     except (TypeError, ValueError) as error:
         if isinstance(error, NoHistory):
             raise

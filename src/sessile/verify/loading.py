@@ -2,16 +2,50 @@
 
 import dataclasses
 import runpy
+from collections.abc import Iterator, Sequence
 from collections.abc import Mapping as Map
-from collections.abc import Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
 from sessile.verify import paths
-from sessile.verify.mapping import BadMapping, Events, Mapping, Read, Request, Turn
+from sessile.verify.mapping import (
+    BadMapping,
+    Events,
+    Listing,
+    Mapping,
+    Open,
+    Press,
+    Read,
+    Request,
+    Send,
+    SignIn,
+    Turn,
+)
 
 SHIPPED = Path(__file__).parent / "targets"
+KNOWN: Map[str, frozenset[str]] = {
+    "open": frozenset({"key", "user"}),
+    "send": frozenset({"key", "session", "text", "user"}),
+    "press": frozenset({"user"}),
+    "reads": frozenset({"session", "user"}),
+    "turn": frozenset({"session", "turn", "user"}),
+    "stream": frozenset({"session", "user"}),
+    "list": frozenset({"user"}),
+    **dict.fromkeys(("cancel", "close", "delete"), frozenset({"session", "turn", "user"})),
+}
+"""What there is to put into each request."""
+PATHS: Map[type, tuple[str, ...]] = {
+    Events: ("name", "id", "seq", "session", "turn", "text", "message", "call", "progress"),
+    Listing: ("sessions",),
+    Open: ("session",),
+    Press: ("session",),
+    Read: ("items", "id", "role", "text", "turn"),
+    Send: ("session", "turn", "reply"),
+    SignIn: ("token",),
+    Turn: ("state", "reply", "session", "progress"),
+}
+"""Which of their fields say where in a reply something stands."""
 
 
 def shipped() -> tuple[str, ...]:
@@ -37,7 +71,39 @@ def read_mapping(raw: Any) -> Mapping:
     found = cast(Mapping, _read(Mapping, raw, ""))
     if found.open is None and not found.send.opens:
         raise BadMapping("there is no way to get a session: neither `open` nor `send.opens`")
+    if found.open is not None and found.open.request is not None and not found.open.session:
+        raise BadMapping("open.session: is missing, so that no session's id is known")
+    for place, request in _requests(found):
+        names = set(paths.names([request.call, request.headers, request.json, request.form]))
+        unknown = names - KNOWN[place.partition(".")[0]]
+        if unknown:
+            raise BadMapping(f"{place}: nothing is known to put in for {{{min(unknown)}}}")
+        if place == "stream" and "session" not in names:
+            raise BadMapping("stream.request: does not say which {session}")
     return found
+
+
+def _requests(found: Mapping) -> Iterator[tuple[str, Request]]:
+    """With their places, all that names are put into."""
+    for name in KNOWN:
+        part = getattr(found, name)
+        if isinstance(part, Request):
+            yield name, part
+        elif isinstance(part, Map):
+            for each, read in cast(Map[str, Read], part).items():
+                yield f"{name}.{each}", read.request
+        elif part is not None and part.request is not None:
+            yield name, part.request
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The paths in a field; `@event` and `@id` are none."""
+    if isinstance(value, str) and not value.startswith("@"):
+        yield value
+    elif isinstance(value, tuple | list):
+        yield from cast(Sequence[str], value)
+    elif isinstance(value, dict):
+        yield from cast(Map[str, str], value).values()
 
 
 def _raw(path: Path) -> object:
@@ -63,7 +129,10 @@ def _merged(base: object, over: object) -> object:
 
 def _parsed(path: Path) -> Any:
     if path.suffix == ".py":
-        names = runpy.run_path(str(path))
+        try:
+            names = runpy.run_path(str(path))
+        except Exception as error:  # noqa: BLE001  it is its writer's
+            raise BadMapping(f"{type(error).__name__}: {error}") from None
         if "MAPPING" not in names:
             raise BadMapping("has no MAPPING")
         return names["MAPPING"]
@@ -71,8 +140,10 @@ def _parsed(path: Path) -> Any:
 
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, OSError, UnicodeError) as error:
         raise BadMapping(str(error)) from None
+    except RecursionError:
+        raise BadMapping("it is too deep") from None
 
 
 def _read(kind: Any, raw: Any, place: str) -> Any:
@@ -122,10 +193,10 @@ def _read_class(kind: type, raw: Any, place: str) -> Any:
         if missing and each.default_factory is dataclasses.MISSING and name not in given:
             raise BadMapping(f"{within}{name}: is missing")
     values = {name: _read(hints[name], value, within + name) for name, value in given.items()}
-    for name, value in values.items():
-        if kind in (Events, Read, Turn) and isinstance(value, str) and not value.startswith("@"):
+    for name in PATHS.get(kind, ()):
+        for path in _texts(values.get(name)):
             try:
-                paths.steps(value)
+                paths.steps(path)
             except ValueError as error:
                 raise BadMapping(f"{within}{name}: {error}") from None
     try:

@@ -39,7 +39,7 @@ def as_html(history: History, results: Sequence[Result]) -> str:
         "'unsafe-inline'\"><meta name=viewport content='width=device-width'>",
         f"<style>{STYLE}</style><h1>{escape(title)}</h1>",
         f"<p>{escape(summary(results))}. {len(history.ops):,} operations at"
-        f" {escape(history.run.url)}, seed {history.run.seed}.</p>",
+        f" {escape(history.run.url)}, seed {escape(str(history.run.seed))}.</p>",
         *(_section(result, ops) for result in results if result.findings),
         "<h2>All checks</h2>",
         "<table><thead><tr><th>Check<th>Verdict<th>Times looked<th>A fault would be that<tbody>",

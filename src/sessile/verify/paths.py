@@ -47,7 +47,10 @@ def text(value: Any, path: str | None) -> str:
 
 
 def as_text(value: Any) -> str:
-    return value if isinstance(value, str) else "" if value is None else str(value)
+    try:
+        return value if isinstance(value, str) else "" if value is None else str(value)
+    except RecursionError:
+        return ""
 
 
 def _each(value: Any, rest: tuple[str | int | None, ...]) -> Iterator[Any]:
@@ -83,6 +86,18 @@ def put_in(template: Any, values: Mapping[str, str | None], *, for_url: bool = F
         items = cast(Sequence[Any], template)
         return [put_in(value, values, for_url=for_url) for value in items]
     return template
+
+
+def names(template: Any) -> Iterator[str]:
+    """What is to be put in, of a request or a part of one."""
+    if isinstance(template, str):
+        yield from _NAME.findall(template)
+    elif isinstance(template, Mapping):
+        for value in cast(Mapping[str, Any], template).values():
+            yield from names(value)
+    elif isinstance(template, list):
+        for value in cast(Sequence[Any], template):
+            yield from names(value)
 
 
 def _quoted(value: str | None, *, for_url: bool) -> str:

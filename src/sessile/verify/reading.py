@@ -99,6 +99,8 @@ async def joined(do: Steps) -> None:
     who = do.who("joined")
     for _ in range(2):
         opened = None if do.target.send.opens else await do.open(who)
+        if opened is None and not do.target.send.opens:
+            return
         send = await do.post(who, opened, do.target.slow_text or "")
         session, turn = opened or send.said.get("session"), send.said.get("turn")
         if not send.ok or session is None or turn is None:
@@ -120,7 +122,8 @@ async def foreign_cursor(do: Steps) -> None:
         await do.settle(who, sends)
         await do.told(followed, sends)
     await do.settle(who, [await do.post(who, mine)])
-    for cursor in {op.said["id"] for op in followed.events[:2]} - {None}:
+    ids = [str(op.said["id"]) for op in followed.events if op.said["id"] is not None]
+    for cursor in ids[:2]:
         async with do.backend.follow(who, mine, cursor) as replayed:
             await do.until(replayed, lambda _: False, 0.5)
 

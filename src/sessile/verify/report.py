@@ -1,12 +1,15 @@
 """What a run comes to, as a program reads it: JSON, and JUnit XML for a build server."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree as Xml  # it writes, and reads none  # nosec B405
 
 from sessile.verify.check import Finding, Result
 from sessile.verify.history import History, Op
+
+_NO_XML = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def summary(results: Iterable[Result]) -> str:
@@ -52,7 +55,7 @@ def as_junit(history: History, results: Sequence[Result]) -> str:
     ops = {op.number: op for op in history.ops}
     suite = Xml.Element(
         "testsuite",
-        name=f"sessile verify {history.run.target}",
+        name=_plain(f"sessile verify {history.run.target}"),
         tests=str(len(results)),
         failures=str(sum(result.verdict == "found" for result in results)),
         skipped=str(sum(result.verdict == "not testable" for result in results)),
@@ -99,4 +102,4 @@ def _finding(finding: Finding, ops: Mapping[int, Op]) -> dict[str, Any]:
 
 def _plain(text: str) -> str:
     """Without what XML cannot hold."""
-    return "".join(char if char >= " " or char in "\n\t" else "�" for char in text)
+    return _NO_XML.sub("�", text)

@@ -2,10 +2,11 @@
 
 import asyncio
 import ipaddress
-import json
+import re
 import socket
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ from sessile.verify.backend import Backend
 from sessile.verify.history import History, Op, Run
 from sessile.verify.recorder import Recorder
 from sessile.verify.restarts import Restart
+from sessile.verify.saying import parsed
 from sessile.verify.steps import Steps
 from sessile.verify.workload import Part, parts_for
 
@@ -58,16 +60,10 @@ class Plan:
 def check_address(url: str, *, owned: bool, restarts: bool = False) -> None:
     """Raises CannotVerify where it is not this machine's and nobody said whose it is, or it is to
     be restarted."""
-    host = urlsplit(url).hostname
-    if host is None or urlsplit(url).scheme not in ("http", "https"):
-        raise CannotVerify(f"{url} is no address of a server: http://HOST:PORT")
+    host = _host(url)
     if owned and not restarts:
         return
-    try:
-        found = {each[4][0] for each in socket.getaddrinfo(host, None)}
-    except OSError as error:
-        raise CannotVerify(f"{host} has no address: {error}") from None
-    if not all(ipaddress.ip_address(str(each).partition("%")[0]).is_loopback for each in found):
+    if not all(each.is_loopback for each in _addresses(host)):
         if restarts:
             raise CannotVerify(f"{host} is not this machine; --restart is for a server of it")
         raise CannotVerify(
@@ -76,14 +72,50 @@ def check_address(url: str, *, owned: bool, restarts: bool = False) -> None:
         )
 
 
+def _host(url: str) -> str:
+    """Raises CannotVerify."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+        httpx2.URL(url)
+    except (ValueError, httpx2.InvalidURL):
+        host, port, parts = None, None, urlsplit("")
+    if host is None or port == 0 or parts.scheme not in ("http", "https"):
+        raise CannotVerify(f"{shown(url)} is no address of a server: http://HOST:PORT")
+    return host
+
+
+def shown(url: str) -> str:
+    """Without a user and a password."""
+    return re.sub("//[^/]*@", "//", url)
+
+
+def client_of(url: str, **given: Any) -> httpx2.AsyncClient:
+    """One that keeps no cookies, which would make a second principal the first; and that asks
+    this machine without anybody between, whatever the environment says."""
+    local = all(each.is_loopback for each in _addresses(_host(url)))
+    client = httpx2.AsyncClient(base_url=url, trust_env=not local, **given)
+    client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=()))
+    return client
+
+
+def _addresses(host: str) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+    """Raises CannotVerify."""
+    try:
+        found = {str(each[4][0]).partition("%")[0] for each in socket.getaddrinfo(host, None)}
+    except (OSError, UnicodeError) as error:
+        raise CannotVerify(f"{host} has no address: {error}") from None
+    return [ipaddress.ip_address(each) for each in found]
+
+
 async def recognise(url: str) -> str:
     """The name of the shipped mapping that fits what answers there. Raises CannotVerify."""
-    async with httpx2.AsyncClient(base_url=url, timeout=10) as client:
+    async with client_of(url, timeout=10) as client:
         try:
             await client.get("/")
         except httpx2.HTTPError as error:
             raise CannotVerify(
-                f"nothing answers at {url}: {error}; start the server first"
+                f"nothing answers at {shown(url)}: {error!r}; start the server first"
             ) from None
         for name in loading.shipped():
             detect = loading.load(name).detect
@@ -91,8 +123,8 @@ async def recognise(url: str) -> str:
                 return name
     names = ", ".join(loading.shipped())
     raise CannotVerify(
-        f"what answers at {url} is not known; name it by --mapping, one of {names}, or a file of"
-        " your own: docs/verify.md says how one is written"
+        f"what answers at {shown(url)} is not known; name it by --mapping, one of {names}, or a"
+        " file of your own: docs/verify.md says how one is written"
     )
 
 
@@ -100,8 +132,8 @@ async def _fits(client: httpx2.AsyncClient, detect: mapping.Detect) -> bool:
     method, _, path = detect.request.call.partition(" ")
     try:
         reply = await client.request(method, path, json=detect.request.json)
-        value = reply.json() if reply.is_success else None
-    except (httpx2.HTTPError, json.JSONDecodeError, UnicodeDecodeError):
+        value = parsed(reply.text) if reply.is_success else None
+    except httpx2.HTTPError:
         return False
     if value is None:
         return False
@@ -144,10 +176,13 @@ async def _signed_in(target: mapping.Mapping, client: httpx2.AsyncClient) -> map
     principals = dict(target.principals)
     for name, asked in target.sign_in.items():
         method, _, path = asked.request.call.partition(" ")
-        reply = await client.request(
-            method, path, json=asked.request.json, headers=dict(asked.request.headers)
-        )
-        token = paths.text(reply.json() if reply.is_success else None, asked.token)
+        try:
+            reply = await client.request(
+                method, path, json=asked.request.json, headers=dict(asked.request.headers)
+            )
+        except httpx2.HTTPError as error:
+            raise CannotVerify(f"{asked.request.call} was not answered: {error!r}") from None
+        token = paths.text(parsed(reply.text) if reply.is_success else None, asked.token)
         if not token:
             raise CannotVerify(f"{asked.request.call} gave {name} no token: {reply.status_code}")
         bearer = {"Authorization": f"Bearer {token}"}
@@ -160,24 +195,27 @@ async def play(
     *,
     seen: Callable[[Op], None] | None = None,
     told: Callable[[str], None] | None = None,
+    recorded: Callable[[Recorder], None] | None = None,
     transport: httpx2.AsyncBaseTransport | None = None,
 ) -> History:
-    """The workload, against the backend. `told` is called with each part that has ended."""
+    """The workload, against the backend. `told` is called with each part that has ended;
+    `recorded` with what keeps the history, for whoever stops it midway."""
     target = plan.target
     can = list(target.can)
     if len(target.principals) > 1:
         can.append("two principals")
     if plan.restart is not None:
         can.append("restart")
-    url = urlsplit(plan.url)
-    where = url._replace(netloc=url.netloc.rpartition("@")[2]).geturl()
     run = Run(
-        target=target.name, url=where, can=tuple(can), limits=dict(plan.limits), seed=plan.seed
+        target=target.name, url=shown(plan.url), can=tuple(can), limits=dict(plan.limits),
+        seed=plan.seed,
     )  # fmt: skip
     recorder = Recorder(run, seen=seen)
+    if recorded is not None:
+        recorded(recorder)
     bounds = httpx2.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=50)
     given: dict[str, Any] = {} if transport is None else {"transport": transport}
-    async with httpx2.AsyncClient(base_url=plan.url, limits=bounds, **given) as client:
+    async with client_of(plan.url, limits=bounds, **given) as client:
         target = await _signed_in(target, client)
         steps = Steps(
             Backend(target, recorder, client),

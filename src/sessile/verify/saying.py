@@ -1,20 +1,46 @@
 """What a backend said, in the checker's words."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from sessile.verify import paths
+from sessile.verify.facts import NONCE
 from sessile.verify.mapping import Events, Read
 from sessile.verify.sse import Event, Reader
+
+TEXT_CHARS_MAX = 50_000
+_SURROGATE = re.compile(r"\\ud[89a-f]", re.IGNORECASE)
+
+
+def parsed(text: str) -> Any:
+    """What the JSON says; None where it is none. Half a surrogate, which no file and no address
+    takes, is replaced."""
+    try:
+        value = json.loads(text)
+        if _SURROGATE.search(text):
+            value = json.loads(json.dumps(value, ensure_ascii=False).encode(errors="replace"))
+    except (ValueError, RecursionError):
+        return None
+    return value
+
+
+def kept(text: str) -> str:
+    """Of a long text, its beginning, and the nonces in the rest."""
+    if len(text) <= TEXT_CHARS_MAX:
+        return text
+    return " ".join((text[:TEXT_CHARS_MAX], *NONCE.findall(text, TEXT_CHARS_MAX)))
+
+
+def as_id(value: Any) -> str | None:
+    """Of a session, a turn, an event: 7 in a reply is what `7` is in an address."""
+    return None if value is None else str(value)
 
 
 def said_by(event: Event, events: Events) -> dict[str, Any]:
     """An event in the checker's words."""
-    try:
-        data = json.loads(event.data)
-    except ValueError:
-        data = None
+    data = parsed(event.data)
 
     def at(path: str | None) -> Any:
         if path == "@event":
@@ -22,10 +48,11 @@ def said_by(event: Event, events: Events) -> dict[str, Any]:
         return event.id if path == "@id" else paths.first(data, path)
 
     name = paths.as_text(at(events.name))
-    said: dict[str, Any] = {"id": at(events.id), "name": name, "is": "other", "state": None}
-    said |= {"seq": at(events.seq), "session": at(events.session), "turn": at(events.turn)}
+    said: dict[str, Any] = {"id": as_id(at(events.id)), "name": name, "is": "other"}
+    said |= {"state": None, "seq": at(events.seq)}
+    said |= {"session": as_id(at(events.session)), "turn": as_id(at(events.turn))}
     if name in events.call_started or name in events.call_ended:
-        said["call"], said["over"] = at(events.call), name in events.call_ended
+        said["call"], said["over"] = as_id(at(events.call)), name in events.call_ended
     if name in events.gap:
         said["is"] = "gap"
     elif name in events.started:
@@ -35,9 +62,9 @@ def said_by(event: Event, events: Events) -> dict[str, Any]:
     elif name in events.texts:
         said["is"] = "text"
     if events.text is not None and name in events.texts:
-        said["text"] = paths.text(data, events.text)
+        said["text"] = kept(paths.text(data, events.text))
     if events.message is not None and name in events.messages:
-        said["message"] = paths.text(data, events.message)
+        said["message"] = kept(paths.text(data, events.message))
     if name in events.progress_in:
         said["progress"] = {each: paths.first(data, path) for each, path in events.progress.items()}
     return said
@@ -48,10 +75,11 @@ def streamed(text: str, events: Events, at: Mapping[str, Any]) -> dict[str, Any]
     told = [said_by(event, events) for event in Reader().feed(text.encode() + b"\n\n")]
     named = [each["session"] for each in told if each["session"] is not None]
     turns = [each["turn"] for each in told if each["turn"] is not None]
+    sessions = {} if events.session is None else {"sessions": sorted(set(named))}
     return {
-        "session": named[0] if named else None, "sessions": sorted(set(map(str, named))),
+        "session": named[0] if named else None, **sessions,
         "turn": turns[0] if turns else None,
-        "reply": "".join(each.get("text", "") for each in told),
+        "reply": kept("".join(each.get("text", "") for each in told)),
         "events": [{name: each[name] for name in ("is", "name", "state")} for each in told],
     }  # fmt: skip
 
@@ -63,9 +91,9 @@ def items_of(value: Any, read: Read) -> list[dict[str, Any]]:
             continue
         role = paths.as_text(paths.first(item, read.role))
         items.append({
-            "id": paths.first(item, read.id),
+            "id": as_id(paths.first(item, read.id)),
             "role": read.roles.get(role, role),
-            "text": paths.text(item, read.text),
-            "turn": paths.first(item, read.turn),
+            "text": kept(paths.text(item, read.text)),
+            "turn": as_id(paths.first(item, read.turn)),
         })  # fmt: skip
     return items[::-1] if read.newest_first else items

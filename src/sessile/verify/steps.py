@@ -2,12 +2,13 @@
 
 import asyncio
 import re
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from random import Random
 from typing import Any
 
 from sessile.verify.backend import Backend, Followed, Who
-from sessile.verify.facts import ENDS, texts
+from sessile.verify.facts import ENDS, is_no_id, nonces, texts
 from sessile.verify.history import Op
 from sessile.verify.recorder import Recorder
 from sessile.verify.restarts import Restart
@@ -15,6 +16,10 @@ from sessile.verify.restarts import Restart
 PACED_SECONDS = 8.0
 """What a part may take in turns, as the time of one tells."""
 POLL_SECONDS = 0.05
+OPEN_AGAIN = 5
+"""So often, where it is told to come back later."""
+ENOUGH_CHARS = 13
+"""Of an id, so that one made of them by chance is nobody's."""
 SLOW_HEAD_SECONDS = 0.3
 """Into a slow turn, before it is cancelled or left."""
 
@@ -34,6 +39,9 @@ class Steps:
         self.stuck_seconds, self.told_seconds = limits["stuck_seconds"], limits["told_seconds"]
         self.messages_long = messages_long
         self.turn_seconds = 0.0
+        self._accepted: dict[str, set[str]] = defaultdict(set)
+        self._restless: set[str] = set()
+        """Sessions of which it is not known that nothing is under way."""
         self.run = f"{self.random.getrandbits(32):08x}"
         names = list(self.target.principals) or ["p"]
         self.principal, self.other = names[0], names[1] if len(names) > 1 else None
@@ -43,6 +51,8 @@ class Steps:
         longer than those that follow."""
         who = self.as_part(self.who("pace"), "exclusive" if self.target.send.exclusive else "pace")
         session = None if self.target.send.exclusive else await self.open(who)
+        if session is None and not self.target.send.opens:
+            return
         took: list[float] = []
         for _ in range(2):
             began = self.backend.recorder.now()
@@ -67,11 +77,16 @@ class Steps:
         """A session's id; None where none was given, which the history tells of."""
         if self.target.open is not None:
             op = await self.backend.open(who)
+            for _ in range(OPEN_AGAIN):
+                if op.outcome != "busy":
+                    break
+                await asyncio.sleep(4 * POLL_SECONDS)
+                op = await self.backend.open(who)
         else:
             op = await self.post(who, None)
             await self.settle(who, [op])
         got = op.said.get("session")
-        return str(got) if op.ok and got else None
+        return str(got) if op.ok and not is_no_id(got) else None
 
     async def post(
         self, who: Who, session: str | None, text: str = "", key: str | None = None
@@ -86,28 +101,36 @@ class Steps:
         """Wait until every turn of these has ended, or none has for too long."""
         patience = self.stuck_seconds if seconds is None else seconds
         accepted = [op for op in sends if op.ok]
-        if self.target.turn is None:
-            if accepted and not self.target.send.until_the_end:
-                await self._rest(who, accepted)
-            return
-        turns = [(op, op.said.get("turn")) for op in accepted]
-        deadline = self.backend.recorder.now() + patience
-        for op, turn in turns:
-            session, pause = op.session or str(op.said.get("session")), POLL_SECONDS
-            while turn is not None:
-                told = await self.backend.turn(who, session, str(turn))
-                if not told.ok or told.said["state"] in (*ENDS, "other"):
+        for op in accepted:
+            self._accepted[_session(op)].add(op.nonce or "")
+        if self.target.turn is not None:
+            deadline = self.backend.recorder.now() + patience
+            for op in accepted:
+                turn = op.said.get("turn")
+                if turn is not None and await self._ended(who, _session(op), turn, deadline):
                     deadline = self.backend.recorder.now() + patience
-                    break
-                if self.backend.recorder.now() > deadline:
-                    break  # each of the others is asked once more
-                await asyncio.sleep(pause)
-                pause = min(0.5, pause * 1.3)
+            accepted = [op for op in accepted if op.said.get("turn") is None]
+        if accepted and not self.target.send.until_the_end:
+            await self._rest(who, accepted)
+
+    async def _ended(self, who: Who, session: str, turn: str, deadline: float) -> bool:
+        """Whether the turn was told to have ended by then; it is asked for once at least."""
+        pause = POLL_SECONDS
+        while True:
+            told = await self.backend.turn(who, session, turn)
+            if told.ok and told.said["state"] in ENDS:
+                return True
+            unknown = told.outcome == "refused" or told.said.get("state") == "other"
+            if unknown or self.backend.recorder.now() > deadline:
+                self._restless.add(session)
+                return False
+            await asyncio.sleep(pause)
+            pause = min(0.5, pause * 1.3)
 
     async def _rest(self, who: Who, sends: Sequence[Op]) -> None:
         """Where turns cannot be asked for: wait until what was sent is in every history, and none
         has changed for a while; or until it has been missing for too long."""
-        wanted = {(op.session or str(op.said.get("session")), op.nonce or "") for op in sends}
+        wanted = {(_session(op), op.nonce or "") for op in sends}
         before: list[Mapping[str, Any]] = []
         began = moved = self.backend.recorder.now()
         while True:
@@ -132,10 +155,26 @@ class Steps:
         """At rest, each path between two reads of the first, which show that it is."""
         if not self.target.reads:
             return
+        settled = settled and session not in self._restless
+        if settled:
+            await self._shown(who, session)
         first, *others = self.target.reads
         paths = [first, *(path for other in others for path in (other, first)[: 1 + settled])]
         for path in paths:
             await self.backend.read(who, session, path, settled=settled)
+
+    async def _shown(self, who: Who, session: str) -> None:
+        """Wait a while until each way to read a session shows all that was accepted: where it is
+        read need not be where it is written."""
+        until = self.backend.recorder.now() + self.target.settle_seconds
+        wanted = self._accepted[session]
+        for path in self.target.reads:
+            read = await self.backend.read(who, session, path)
+            while self.backend.recorder.now() < until and not (
+                read.ok and wanted <= set(nonces(*texts(read)))
+            ):
+                await asyncio.sleep(4 * POLL_SECONDS)
+                read = await self.backend.read(who, session, path)
 
     async def told(self, followed: Followed, turns: Sequence[Op]) -> None:
         """Wait until a stream has told the end of these turns, so that it is whole; or give up."""
@@ -150,7 +189,7 @@ class Steps:
                     await followed.changed.wait()
         except TimeoutError:
             pass
-        followed.settled = True
+        followed.settled = followed.session not in self._restless
 
     async def _quiet(self, followed: Followed) -> None:
         """Wait until nothing has come for a while."""
@@ -196,12 +235,26 @@ class Steps:
         )  # fmt: skip
 
     def made_up(self, like: str) -> str:
-        """An id of the same form that nothing has."""
-        return re.sub(
-            "[0-9a-f]{8,}|[0-9]+",
-            lambda found: "".join(self.random.choice("0123456789") for _ in found[0]),
-            like,
-        )
+        """An id of the same form that nothing has: where it is a small number, one that is larger
+        than any that was given."""
+        number = re.search("(?<![0-9A-Za-z])[0-9]{1,11}$", like)
+        if number is not None:
+            return like[: number.start()] + str(self.random.randrange(2 * 10**9, 2**31))
+        letters = re.sub("[^a-z]", "", like) or "abcdef", re.sub("[^A-Z]", "", like) or "ABCDEF"
+        made = list(like)
+        places = [place for place, each in enumerate(like) if each.isalnum() and each.isascii()]
+        if len(places) < ENOUGH_CHARS:
+            return f"{like}{self.random.getrandbits(40)}"
+        # Not the last, of which some forms allow a few only; nor what stands far in front of it.
+        for place in places[-ENOUGH_CHARS:-1]:
+            alphabet = letters[like[place].isupper()] if like[place].isalpha() else "0123456789"
+            made[place] = self.random.choice(alphabet)
+        return "".join(made)
+
+
+def _session(op: Op) -> str:
+    """Of something that was sent."""
+    return op.session or str(op.said.get("session"))
 
 
 def _turn_of(sending: "asyncio.Task[Op]") -> str | None:

@@ -36,7 +36,7 @@ async def oracle(do: Steps) -> None:
         return
     await do.settle(who, [await do.post(who, session)])
     absent = do.made_up(session)
-    for what in ("read", "send", "cancel", "delete", "stream"):
+    for what in ("read", "send", "cancel", "stream", "close", "delete"):
         other = do.who("oracle", what, do.other)
         for asked in (session, absent):
             if what == "read":

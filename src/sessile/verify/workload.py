@@ -41,6 +41,7 @@ PARTS: tuple[tuple[str, set[str], Callable[[Steps], Awaitable[None]]], ...] = (
     ("beside", {SESSIONS}, writing.beside),
     ("restart", {SESSIONS, "restart", "read"}, restarting.restart),
 )
+NAMES = tuple(name for name, *_ in PARTS)
 
 
 def parts_for(steps: Steps) -> tuple[Part, ...]:

@@ -6,6 +6,9 @@ from sessile.verify.check import Look, check
 from sessile.verify.facts import Facts, is_no_id, nonces, texts
 from sessile.verify.history import Op
 
+NOT_THERE = (403, 404, 410)
+ACCEPTED = 202
+
 
 @check("null-session-id", "S2", "T1", "what opens a session answers without its id")
 def null_session_id(facts: Facts, look: Look) -> None:
@@ -22,6 +25,11 @@ def null_session_id(facts: Facts, look: Look) -> None:
 def unusable_session_id(facts: Facts, look: Look) -> None:
     """What fails beside another message is for undeclared-busy-policy to judge."""
     keys: dict[str, str | None] = {}
+    accepted = {op.kind for op in facts.ops if op.ok}
+    written: dict[str, float] = {}
+    for op in facts.of("send"):
+        if op.ok and op.session is not None:
+            written.setdefault(op.session, op.ended)
     for op in facts.of("send", "press", "read", "stream"):
         born = facts.born.get(op.session or "")
         if born is None or op.principal != born.principal or op.began < born.ended:
@@ -35,7 +43,11 @@ def unusable_session_id(facts: Facts, look: Look) -> None:
             continue
         if op.key is not None and keys.setdefault(op.key, op.nonce) != op.nonce:
             continue  # a key that was taken is refused for what it is
+        if born.status is None and op.began < written.get(op.session or "", op.ended):
+            continue  # of a name that the caller made up, it is there when it is written to
         look.tried()
+        if op.kind not in accepted and op.status not in NOT_THERE:
+            continue  # whatever is asked is refused: the request is not as it should be
         if op.outcome in ("refused", "failed") and op.status is not None:
             look.found(op.session, f"The session was given and then {op.status}.", born, op)
 
@@ -112,11 +124,11 @@ def unborn_session_event(facts: Facts, look: Look) -> None:
         turn = op.said.get("turn")
         if op.ok and not is_no_id(turn):
             told[str(turn)] = op
-    names_session = "events.session" in facts.run.can
+    naming = {op.said["name"] for op in facts.of("event") if op.said["session"] is not None}
     for op in facts.of("event"):
         sent = told.get(str(op.said["turn"]))
-        if sent is None or not names_session:
-            continue
+        if sent is None or op.said["name"] not in naming:
+            continue  # some events need not name theirs, but each of a kind does or does not
         look.tried()
         named, wanted = op.said["session"], sent.session or sent.said.get("session")
         if named != wanted and named not in facts.owner:
@@ -142,15 +154,19 @@ def session_resurrection(facts: Facts, look: Look) -> None:
         gone = facts.gone.get(op.session or "")
         if gone is None or gone.kind != "delete" or op.began < gone.ended:
             continue
-        if op.kind == "send" and creates:
+        if gone.principal != facts.owner.get(op.session or "") or op.session in facts.twice_born:
+            continue
+        later = gone.ended + facts.limit("told_seconds")
+        if (op.kind == "send" and creates) or (gone.status == ACCEPTED and op.began < later):
             continue
         look.tried()
         if op.kind == "send" and op.ok:
             look.found(op.session, "A message was accepted after the session's deletion.", gone, op)
         elif op.kind == "read" and op.ok:
             old = [
-                nonce for nonce in nonces(*texts(op)) if facts.posts[nonce][0].ended < gone.began
-            ]
+                nonce for nonce in nonces(*texts(op))
+                if nonce in facts.posts and facts.posts[nonce][0].ended < gone.began
+            ]  # fmt: skip
             if old:
                 look.found(op.session, f"{old[0]} is still read after the deletion.", gone, op)
 

@@ -9,8 +9,12 @@ from sessile.verify.facts import Facts, nonces
 from sessile.verify.history import Op
 
 _WORD = re.compile(r"[\w.-]{5,}")
-_CHANGES = re.compile(r"[\w-]*\d[\w-]*")
+_CHANGES = re.compile(r"[\w+/=.:-]*\d[\w+/=.:-]*|[\w+/=-]{16,}")
 """Ids and times, which differ from one refusal to the next."""
+_NAME = re.compile(r"(?=.*\d)(?=.*[a-zA-Z]).*")
+"""An id that no model comes upon by itself."""
+LATER = (429, 503)
+"""They say nothing of the session."""
 
 
 @check("misrouted-event", "S0", "T3", "a stream tells of another session", "stream")
@@ -18,21 +22,25 @@ def misrouted_event(facts: Facts, look: Look) -> None:
     for op in facts.of("event"):
         if op.part == "foreign cursor":
             continue  # what it is told there is for cross-session-replay to judge
-        look.tried()
-        session, named, turn = op.session or "", op.said["session"], str(op.said["turn"])
-        if named != session and named in facts.owner:
-            look.found(session, f"An event of {named} came on the stream of {session}.", op)
-            continue
-        home = facts.turn_home.get(turn)
-        if home is not None and home != session:
-            look.found(session, f"An event of {home}'s turn came on the stream of {session}.", op)
-            continue
-        for nonce in nonces(op.reply):
-            home = facts.home.get(nonce, session)
-            if home != session:
-                sent = facts.posts[nonce][0]
-                look.found(session, f"What was posted to {home} came on {session}.", sent, op)
+        told = list(_told_of(facts, op))
+        look.tried(bool(told))
+        for home, what, sent in told:
+            if home != op.session:
+                look.found(op.session, f"{what} came on the stream of {op.session}.", *sent, op)
                 break
+
+
+def _told_of(facts: Facts, event: Op) -> Iterator[tuple[str, str, tuple[Op, ...]]]:
+    """The sessions that an event is known to be of, by what in it, and what shows that."""
+    named, turn = event.said["session"], str(event.said["turn"])
+    if named in facts.owner:
+        yield named, f"An event of {named}", ()
+    if turn in facts.turn_home:
+        yield facts.turn_home[turn], f"An event of {facts.turn_home[turn]}'s turn", ()
+    for nonce in nonces(event.reply):
+        if nonce in facts.home:
+            home = facts.home[nonce]
+            yield home, f"What was posted to {home}", (facts.posts[nonce][0],)
 
 
 @check("context-bleed", "S0", "T1", "an answer knows what was said in another session")
@@ -45,7 +53,7 @@ def context_bleed(facts: Facts, look: Look) -> None:
         look.tried()
         session = op.session or str(op.said.get("session"))
         for named in _words(*said):
-            if named != session and named in facts.owner:
+            if named != session and named in facts.owner and _NAME.fullmatch(named):
                 born = facts.born[named]
                 look.found(session, f"An answer in {session} speaks of {named}.", born, op)
                 break
@@ -70,7 +78,8 @@ def cross_tenant_read(facts: Facts, look: Look) -> None:
                     look.found(op.session, what, sent[0], op)
                     break
             else:
-                if owner and owner != op.principal and op.kind in ("read", "stream") and op.ok:
+                refused = op.kind in ("read", "stream") and op.kind in facts.refused_if_absent
+                if owner and owner != op.principal and refused and op.ok:
                     look.found(op.session, f"{op.principal} was answered {op.status}.", op)
                 if op.kind == "list" and op.ok:
                     _listed(facts, look, op)
@@ -86,14 +95,17 @@ def _listed(facts: Facts, look: Look, op: Op) -> None:
 
 @check("cross-tenant-write", "S8", "T2", "somebody changes what is another's", "two principals")
 def cross_tenant_write(facts: Facts, look: Look) -> None:
+    """A success says something where nothing is answered so for a session that is not there; else
+    what came of it does."""
     for op in facts.of("send", "press", "cancel", "close", "delete"):
         owner = facts.owner.get(op.session or "")
         if owner is None or owner == op.principal:
             continue
         look.tried()
-        if op.ok:
+        came = _came_of(facts, op, owner) if op.kind in ("close", "delete") else None
+        if op.ok and (op.kind in facts.refused_if_absent or came is not None):
             what = f"{op.principal}'s {op.kind} on a session of {owner} was answered {op.status}."
-            look.found(op.session, what, op)
+            look.found(op.session, what, op, *([] if came is None else [came]))
     for (session, _), read in facts.settled.items():
         for nonce in nonces(*(item["text"] for item in read.said["items"])):
             sent = facts.posts.get(nonce)
@@ -104,19 +116,36 @@ def cross_tenant_write(facts: Facts, look: Look) -> None:
                 break
 
 
+def _came_of(facts: Facts, gone: Op, owner: str) -> Op | None:
+    """What shows that the session has ended: its owner is refused, or reads no more what was said
+    before."""
+    for op in facts.asked_by_owner.get(gone.session or "", ()):
+        if op.began >= gone.ended and op.outcome == "refused":
+            return op
+    said = facts.said_in.get(gone.session or "", ())
+    before = {op.nonce for op in said if op.ended < gone.began and op.principal == owner}
+    for _, read in facts.last_reads(gone.session or ""):
+        held = {nonce for item in read.said["items"] for nonce in nonces(item["text"])}
+        if read.began >= gone.ended and before - held:
+            return read
+    return None
+
+
 @check("cross-session-replay", "S8", "T3", "a cursor of one session opens another", "resume")
 def cross_session_replay(facts: Facts, look: Look) -> None:
-    told: dict[str, Op] = {}
+    told: dict[tuple[str, str], Op] = {}
     for op in facts.of("event", part="foreign cursor"):
-        told.setdefault(op.reply, op)
+        told.setdefault((op.session or "", str(op.said["id"] or op.reply)), op)
     for number, stream in facts.streams.items():
         if stream.part != "foreign cursor" or stream.said["cursor"] is None:
             continue
         look.tried()
         for op in facts.events.get(number, ()):
-            first = told.setdefault(op.reply, op)
-            if first.session != stream.session:
-                look.found(stream.session, f"It tells what {first.session} was told.", first, op)
+            homes = [home for home, *_ in _told_of(facts, op) if home != stream.session]
+            first = told.get((homes[0], str(op.said["id"] or op.reply))) if homes else None
+            if first is not None:
+                what = f"It tells what {first.session} was told."
+                look.found(stream.session, what, first, stream, op)
                 break
 
 
@@ -132,6 +161,8 @@ def existence_oracle(facts: Facts, look: Look) -> None:
         for foreign, absent in zip(ops[::2], ops[1::2], strict=False):
             if foreign.ok or "unknown" in (foreign.outcome, absent.outcome):
                 continue  # what was answered is another fault
+            if foreign.status in LATER or absent.status in LATER:
+                continue
             look.tried()
             if foreign.status != absent.status:
                 what = (

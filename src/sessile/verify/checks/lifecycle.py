@@ -1,11 +1,14 @@
 """Does each turn begin, go on and end as it should?"""
 
+import re
 from collections import defaultdict
 from typing import Any
 
 from sessile.verify.check import Look, check
 from sessile.verify.facts import ENDS, Facts, is_no_id
 from sessile.verify.history import Op
+
+_MARK = re.compile(r"\s*[\[(<*_][^\n]{1,80}[\])>*_.]*\s*$")
 
 
 @check("missing-terminal", "S7", "T3", "a turn that ended is not told to have ended", "stream",
@@ -48,9 +51,12 @@ def double_terminal(facts: Facts, look: Look) -> None:
 @check("orphan-tool-call", "S6", "T3", "a call has no outcome, or an outcome no call",
        "stream", "events.call")  # fmt: skip
 def orphan_tool_call(facts: Facts, look: Look) -> None:
+    """Of turns that were told to have ended: of another, the outcome may be to come."""
     for stream, events in facts.whole():
         open_calls: dict[str, Op] = {}
         begun: set[str] = set()
+        ended = {op.said["turn"] for op in events if op.said["is"] == "ended"}
+        waits = "events.ended" in facts.run.can
         for op in events:
             call = op.said.get("call")
             if call is None:
@@ -64,7 +70,8 @@ def orphan_tool_call(facts: Facts, look: Look) -> None:
             elif call not in begun:
                 look.found(stream.session, f"{call} has an outcome and was not begun.", op)
         for call, op in open_calls.items():
-            look.found(stream.session, f"{call} was begun and has no outcome.", op, stream)
+            if not waits or op.said["turn"] in ended or None in ended:
+                look.found(stream.session, f"{call} was begun and has no outcome.", op, stream)
 
 
 @check("stuck-run", "S7", "T1", "a turn does not come to an end", "turn")
@@ -107,9 +114,13 @@ def stuck_run(facts: Facts, look: Look) -> None:
 @check("disconnect-cancels-turn", "S5", "T3", "a turn ends with its reader's connection", "stream",
        "turn", "slow turns")  # fmt: skip
 def disconnect_cancels_turn(facts: Facts, look: Look) -> None:
+    """One that failed did so by itself, where such a turn does so with its readers there, too."""
+    slow = [op for part in ("joined", "busy") for op in _last_turns(facts, part)]
+    fails = any(op.said["state"] == "failed" for op in slow) or not slow
     for op in _last_turns(facts, "disconnect"):
-        if op.said["state"] in ("queued", "running"):
-            continue  # not seen to its end
+        state = op.said["state"]
+        if state not in ENDS or (state == "failed" and fails):
+            continue  # not seen to its end, or to another
         look.tried()
         if op.said["state"] != "completed":
             what = f"{op.turn} is {op.said['state']} after all its readers had left."
@@ -156,15 +167,15 @@ def lost_partial(facts: Facts, look: Look) -> None:
         if not cancel.ok:
             continue
         shown = _shown(facts, cancel, until=cancel.began)
+        reads = [read for _, read in facts.last_reads(cancel.session or "")]
         kept = [replies.get(cancel.turn, "")] + [
-            item["text"]
-            for _, read in facts.last_reads(cancel.session or "")
-            for item in read.said["items"] if item["role"] == "assistant"
+            item["text"] for read in reads
+            for item in read.said["items"] if item["role"] != "user"
         ]  # fmt: skip
-        if not shown:
+        if not shown or not reads:
             continue
         look.tried()
-        if not any(shown in text for text in kept):
+        if not any(_plain(shown) in _plain(text) for text in kept):
             what = f"{len(shown)} characters of {cancel.turn} were shown and are kept nowhere."
             look.found(cancel.session, what, cancel)
 
@@ -172,17 +183,24 @@ def lost_partial(facts: Facts, look: Look) -> None:
 @check("ghost-turn", "S5", "T3", "a cancelled turn keeps text that nobody was shown", "cancel",
        "events.texts", "events.turn", "slow turns", "read")  # fmt: skip
 def ghost_turn(facts: Facts, look: Look) -> None:
+    """What stands in brackets behind the text may say that it was stopped."""
+    answers: dict[str, list[str]] = defaultdict(list)
+    for op in facts.of("send"):
+        if op.ok and op.said.get("reply"):
+            answers[str(op.said.get("turn"))].append(op.said["reply"])
     for cancel in facts.of("cancel", part="cancel"):
         if not cancel.ok:
             continue
         shown = _shown(facts, cancel, until=None)
         events = facts.told.get((cancel.session or "", cancel.turn or ""), ())
         whole = {op.said["message"] for op in events if "message" in op.said}
+        told = [_plain(text) for text in (shown, *whole, *answers[str(cancel.turn)])]
         for _, read in facts.last_reads(cancel.session or ""):
             for item in read.said["items"]:
                 if item["role"] == "assistant" and item["turn"] == cancel.turn and item["text"]:
                     look.tried()
-                    if item["text"] not in shown and item["text"] not in whole:
+                    text = _plain(_MARK.sub("", item["text"]))
+                    if not any(text in each for each in told):
                         what = f"{cancel.turn} has text that no stream has had."
                         look.found(cancel.session, what, cancel, read)
 
@@ -191,10 +209,25 @@ def ghost_turn(facts: Facts, look: Look) -> None:
     "premature-busy", "S7", "T3", "busy, though the turn's end was told", "stream", "events.ended"
 )
 def premature_busy(facts: Facts, look: Look) -> None:
-    for op in facts.of("send", part="after the end"):
-        look.tried()
-        if op.outcome == "busy":
-            look.found(op.session, f"Answered {op.status} after the turn's end was received.", op)
+    """Of the turn that was accepted before. To come back later is asked of anybody."""
+    ended: dict[tuple[str, str | None], Op] = {}
+    before: dict[str, Op] = {}
+    for op in sorted((*facts.of("event"), *facts.of("send", part="after the end")), key=_began):
+        session = op.session or ""
+        if op.kind == "event":
+            if op.said["is"] == "ended":
+                ended[session, op.said["turn"]] = op
+            continue
+        last = before.get(session)
+        if last is not None and op.status not in (429, 503):
+            end = ended.get((session, last.said.get("turn"))) or ended.get((session, None))
+            if end is not None and last.began <= end.began:
+                look.tried()
+                if op.outcome == "busy":
+                    what = f"Answered {op.status} after the turn's end was received."
+                    look.found(op.session, what, end, op)
+        if op.ok:
+            before[session] = op
 
 
 @check("phantom-progress", "S3", "T3", "progress is missing, falls, or goes on after the end",
@@ -236,6 +269,15 @@ def _last_turns(facts: Facts, part: str | None) -> list[Op]:
         if op.ok:
             last[op.turn] = op
     return list(last.values())
+
+
+def _began(op: Op) -> tuple[float, int]:
+    return op.began, op.number
+
+
+def _plain(text: str) -> str:
+    """Without the white space that one keeps and another does not."""
+    return " ".join(text.split())
 
 
 def _shown(facts: Facts, cancel: Op, *, until: float | None) -> str:

@@ -7,6 +7,9 @@ from sessile.verify.check import Look, check
 from sessile.verify.facts import Facts, nonces, texts
 from sessile.verify.history import Op
 
+NOISE_SECONDS = 0.2
+"""What a reply may be on its way."""
+
 
 @check("lost-message", "S4", "T1", "what was accepted is not in the history", "read")
 def lost_message(facts: Facts, look: Look) -> None:
@@ -103,10 +106,12 @@ def reordered_turns(facts: Facts, look: Look) -> None:
 
 
 def _replies_after(facts: Facts, look: Look, session: str, read: Op) -> None:
-    """A turn's reply stands behind what it answers."""
+    """A turn's reply stands behind what it answers, where that is known to be the turn's."""
+    items = read.said["items"]
+    to_come = {item["turn"] for item in items if item["role"] == "user"} - {None}
     asked: set[str] = set()
-    for item in read.said["items"]:
-        if item["turn"] is None:
+    for item in items:
+        if item["turn"] not in to_come:
             continue
         if item["role"] == "user":
             asked.add(item["turn"])
@@ -139,15 +144,20 @@ def overlapping_turns(facts: Facts, look: Look) -> None:
 
 @check("undeclared-busy-policy", "S4", "T1", "a second message is taken now so, now so")
 def undeclared_busy_policy(facts: Facts, look: Look) -> None:
-    """A 5xx that is not declared to mean it is no policy. It is the other message's doing where
-    one of two failed several times and never both, and none that was alone in its session."""
+    """It counts as taken where the first was seen under way after that; to come back later is asked
+    of anybody. A 5xx that is not declared to mean it is no policy: it is the other message's doing
+    where one of two failed several times and never both, and none that was alone in its session."""
+    last = _seen_under_way(facts)
     ways: dict[str, Op] = {}
     pairs: dict[str | None, list[Op]] = defaultdict(list)
     for op in facts.of("send", part="busy"):
         pairs[op.session].append(op)
-        if op.client.endswith("/second") and op.outcome in ("ok", "busy"):
-            look.tried()
-            ways.setdefault("accepted" if op.ok else str(op.status), op)
+        if not op.client.endswith("/second") or op.outcome not in ("ok", "busy"):
+            continue
+        if op.status in (429, 503) or (op.ok and last.get(op.session or "", 0.0) < op.ended):
+            continue
+        look.tried()
+        ways.setdefault("accepted" if op.ok else str(op.status), op)
     if len(ways) > 1:
         look.found(None, f"It was {' and '.join(sorted(ways))}.", *ways.values())
     failed = [[op for op in pair if op.outcome == "failed"] for pair in pairs.values()]
@@ -160,6 +170,25 @@ def undeclared_busy_policy(facts: Facts, look: Look) -> None:
         look.found(one[0].session, what, *pairs[one[0].session], alone[0])
 
 
+def _seen_under_way(facts: Facts) -> dict[str, float]:
+    """When each session's first message was last known to be at work."""
+    last: dict[str, float] = {}
+    turns: dict[str, str] = {}
+    for op in facts.of("send", part="busy"):
+        if op.ok and op.client.endswith("/first") and op.session is not None:
+            turns[op.session] = str(op.said.get("turn"))
+            if facts.run.can.count("turn") == 0:
+                last[op.session] = op.ended - NOISE_SECONDS  # its reply came so late
+    for op in facts.of("turn", part="busy"):
+        if (
+            op.ok
+            and op.said["state"] in ("queued", "running")
+            and turns.get(op.session or "") == op.turn
+        ):
+            last[op.session or ""] = op.began
+    return last
+
+
 @check("divergent-history", "S4", "T1", "two ways to read a session disagree", "two reads")
 def divergent_history(facts: Facts, look: Look) -> None:
     """Between two reads of one path that are the same, another path said something else: so that
@@ -169,7 +198,7 @@ def divergent_history(facts: Facts, look: Look) -> None:
             same_path = first.said["path"] == again.said["path"] != other.said["path"]
             if not same_path or _said(first) != _said(again):
                 continue
-            look.tried()
+            look.tried(bool(_said(first) or _said(other)))
             if _said(first) != _said(other):
                 what = f"{first.said['path']} and {other.said['path']} differ at rest."
                 look.found(session, what, first, other, again)
@@ -195,7 +224,8 @@ def sequence_gap(facts: Facts, look: Look) -> None:
 
 @check("sequence-reuse", "S4", "T3", "one place in a log has two contents", "stream")
 def sequence_reuse(facts: Facts, look: Look) -> None:
-    """To whomever it is told, and however often."""
+    """To whomever it is told, and however often. When it was sent may be in it, and pieces of text
+    may be put together by the time that they are told again."""
     seen: dict[tuple[str, str], Op] = {}
     for op in facts.of("event"):
         place = op.said["id"] if op.said["seq"] is None else op.said["seq"]
@@ -204,7 +234,7 @@ def sequence_reuse(facts: Facts, look: Look) -> None:
         first = seen.setdefault((op.session or "", str(place)), op)
         if first is not op:
             look.tried()
-            if first.reply != op.reply:
+            if not _same(first, op):
                 look.found(op.session, f"{place} has two contents.", first, op)
 
 
@@ -231,8 +261,19 @@ def non_monotonic_read(facts: Facts, look: Look) -> None:
         before[place] = (op, held)
 
 
+def _same(one: Op, other: Op) -> bool:
+    if any(one.said[name] != other.said[name] for name in ("name", "turn", "session")):
+        return False
+    if "text" in one.said and "text" in other.said:
+        text, more = str(one.said["text"]), str(other.said["text"])
+        return text.endswith(more) or more.endswith(text)
+    if one.said.get("message") != other.said.get("message"):
+        return False
+    return set(nonces(one.reply)) == set(nonces(other.reply))
+
+
 def _said(read: Op) -> list[tuple[str, str]]:
     return [
-        (item["role"], item["text"]) for item in read.said["items"]
+        (item["role"], " ".join(item["text"].split())) for item in read.said["items"]
         if item["role"] in ("user", "assistant") and item["text"]
     ]  # fmt: skip

@@ -16,14 +16,18 @@ CUT = ("cut", "restart")
 )
 def non_resumable_stream(facts: Facts, look: Look) -> None:
     """Also where no event has an id to come back with."""
+    known = facts.run.can
+    tells = {f"events.{name}" for name in ("started", "ended", "texts")} & set(known)
     for number, events in facts.events.items():
-        if events and all(op.said["id"] is None for op in events):
+        # One that is of no turn, such as a refusal or a sign of life, need not be come back to.
+        of_turns = [op for op in events if op.said["is"] in ("started", "text", "ended")]
+        if (of_turns or not tells) and all(op.said["id"] is None for op in events):
             look.tried()
             stream = facts.streams.get(number)
             evidence = (stream, events[0]) if stream is not None else (events[0],)
             look.found(events[0].session, "No event has an id to come back with.", *evidence)
     for stream in facts.of("stream", part="cut"):
-        if stream.said["cursor"] is not None and stream.outcome != "unknown":
+        if stream.said["cursor"] is not None and stream.outcome not in ("unknown", "busy"):
             look.tried()
             if not stream.ok:
                 what = f"Coming back with {stream.said['cursor']} was answered {stream.status}."
@@ -32,17 +36,32 @@ def non_resumable_stream(facts: Facts, look: Look) -> None:
 
 @check("replay-gap", "S5", "T3", "a reader that comes back has missed something", "resume")
 def replay_gap(facts: Facts, look: Look) -> None:
+    """Pieces of text may be put together by the time that they are told again."""
+    came_back = _comings_back(facts)
     for session, whole, joined in _joined(facts):
         got = {op.said["id"] for op in joined}
+        same_text = _texts(whole) == _texts(joined)
         last: Op | None = None
         for op in whole:
             look.tried()
             if op.said["id"] in got:
                 last = op
                 continue
+            if op.said["is"] == "text" and op.said.get("text") and same_text:
+                continue
             after = "its first cursor" if last is None else last.said["id"]
             what = f"A reader that came back after {after} was not told {op.said['id']}."
-            look.found(session, what, op, *_came_back(facts, session, last))
+            cursor = None if last is None else last.said["id"]
+            look.found(session, what, op, *came_back[session, cursor])
+
+
+def _texts(events: list[Op]) -> dict[str, str]:
+    """What was told of each turn's answer, each event once."""
+    texts: dict[str, list[str]] = defaultdict(list)
+    for op in {op.said["id"]: op for op in events}.values():
+        if op.said["is"] == "text":
+            texts[str(op.said["turn"])].append(op.said.get("text", ""))
+    return {turn: "".join(each) for turn, each in texts.items()}
 
 
 @check("replay-duplicate", "S5", "T3", "a reader that comes back is told twice", "resume")
@@ -52,7 +71,7 @@ def replay_duplicate(facts: Facts, look: Look) -> None:
         for op in joined:
             look.tried()
             first = seen.setdefault(op.said["id"], op)
-            if first is not op:
+            if first.said["stream"] != op.said["stream"]:
                 look.found(session, f"{op.said['id']} came twice.", first, op)
 
 
@@ -61,13 +80,18 @@ def replay_duplicate(facts: Facts, look: Look) -> None:
 )
 def late_subscriber_miss(facts: Facts, look: Look) -> None:
     accepted = {op.session for op in facts.of("send", part="late") if op.ok}
+    turns: dict[str, list[Op]] = defaultdict(list)
+    for op in facts.of("turn", part="late"):
+        turns[op.session or ""].append(op)
     for stream in facts.of("stream", part="late"):
         if stream.session not in accepted:
             continue
         events = facts.events.get(stream.said["stream"], ())
-        asked = [op for op in facts.of("turn", part="late") if op.session == stream.session]
+        asked = turns[stream.session or ""]
         look.tried()
-        if stream.outcome == "unknown" or any(op.said["is"] == "ended" for op in events):
+        if stream.outcome in ("unknown", "busy") or stream.said["end"] == "broken":
+            continue
+        if any(op.said["is"] == "ended" for op in events):
             continue
         if not any(op.ok for op in asked):
             what = "Neither the stream nor the turn tells the end."
@@ -86,11 +110,12 @@ def fan_out_miss(facts: Facts, look: Look) -> None:
     for session, both in readers.items():
         first, told = both[0]
         for other, events in both[1:]:
-            look.tried()
-            if [_place(op) for op in told] != [_place(op) for op in events]:
-                missing = {_place(op) for op in told} ^ {_place(op) for op in events}
+            one, another = _places(told), _places(events)
+            look.tried(bool(one or another))
+            if one != another:
                 what = (
-                    f"{len(missing)} events came to one of two readers only, or in another order."
+                    f"{len(set(one) ^ set(another))} events came to one of two readers only, or in"
+                    " another order."
                 )
                 look.found(session, what, first, other)
 
@@ -138,14 +163,14 @@ def silent_stream(facts: Facts, look: Look) -> None:
             look.found(stream.session, f"Nothing came for {silence:.0f} s.", stream)
 
 
-def _came_back(facts: Facts, session: str, last: Op | None) -> list[Op]:
-    """The request of the reader that was cut off with what it had last, as far as there is one."""
-    cursor = None if last is None else last.said["id"]
-    return [
-        op for op in facts.of("stream")
-        if op.part in CUT and op.session == session and op.said["cursor"] is not None
-        and cursor in (None, op.said["cursor"])
-    ][:1]  # fmt: skip
+def _comings_back(facts: Facts) -> dict[tuple[str, str | None], list[Op]]:
+    """The first request of the reader that was cut off with each cursor; of each session, too."""
+    found: dict[tuple[str, str | None], list[Op]] = defaultdict(list)
+    for op in facts.of("stream"):
+        if op.part in CUT and op.said["cursor"] is not None:
+            found.setdefault((op.session or "", op.said["cursor"]), [op])
+            found.setdefault((op.session or "", None), [op])
+    return found
 
 
 def _to_the_end(events: tuple[Op, ...]) -> tuple[Op, ...]:
@@ -158,17 +183,28 @@ def _ends_while(stream: Op, asked: list[Op]) -> bool:
     return bool(heard) and heard[0] in ("queued", "running") and heard[-1] in ENDS
 
 
-def _place(op: Op) -> str:
-    """Which event it is; whether its content is the same is for sequence-reuse to judge."""
-    return op.reply if op.said["id"] is None else str(op.said["id"])
+def _places(events: tuple[Op, ...]) -> list[str]:
+    """Which events they are; whether their content is the same is for sequence-reuse to judge.
+    Without ids: what they say of turns, and text as a whole, for it may come in other pieces."""
+    places: list[str] = []
+    text = ""
+    for op in events:
+        if op.said["id"] is not None:
+            places.append(str(op.said["id"]))
+        elif op.said["is"] == "text":
+            text += op.said.get("text", "")
+        elif op.said["is"] in ("started", "ended") or "call" in op.said:
+            places.append(f"{op.said['name']} of {op.said['turn']}, {op.said.get('call')}")
+    return [*places, text] if text else places
 
 
 def _joined(facts: Facts) -> Iterator[tuple[str, list[Op], list[Op]]]:
     """A session, what an uncut reader was told of it from where another was first cut, and what
-    that one was told when it came back."""
+    that one was told when it came back, as far as it was let in and read on."""
     whole: dict[str, list[Op]] = defaultdict(list)
     joined: dict[str, list[Op]] = defaultdict(list)
     cursors: dict[str, str] = {}
+    last: dict[str, Op] = {}
     for number, stream in sorted(facts.streams.items()):
         events = [op for op in facts.events.get(number, ()) if op.said["id"]]
         if stream.part not in CUT or stream.session is None:
@@ -178,7 +214,17 @@ def _joined(facts: Facts) -> Iterator[tuple[str, list[Op], list[Op]]]:
         elif stream.said["cursor"] is not None:
             cursors.setdefault(stream.session, stream.said["cursor"])
             joined[stream.session] += events
+            last[stream.session] = stream
     for session, cursor in cursors.items():
         ids = [op.said["id"] for op in whole[session]]
-        if cursor in ids:
-            yield session, whole[session][ids.index(cursor) + 1 :], joined[session]
+        if cursor not in ids:
+            continue
+        told, got = (
+            whole[session][ids.index(cursor) + 1 :],
+            {op.said["id"] for op in joined[session]},
+        )
+        if not last[session].ok or last[session].said["end"] in ("cut", "broken"):
+            # It did not come back for the rest.
+            read = max((place for place, op in enumerate(told) if op.said["id"] in got), default=-1)
+            told = told[: read + 1]
+        yield session, told, joined[session]
