@@ -41,6 +41,8 @@ BIRTHPLACES = {
 }
 ID_MAKERS = ("uuid", "secrets", "os.urandom", "os.getrandom", "random.SystemRandom")
 
+PROBES = f"{PACKAGE}/verify/probes/"
+"""What the checker ships and never imports: each is for one framework."""
 VERIFY_IMPORTS = frozenset({"httpx2", "sessile.verify", "yaml"}) | sys.stdlib_module_names
 
 MUTABLE_TYPES = frozenset(
@@ -219,6 +221,8 @@ def is_mutable(module: Module, value: ast.expr, origins: dict[str, str]) -> bool
 
 def dependent_verify(root: Path) -> Iterator[Fault]:
     for module in modules(root, f"{PACKAGE}/verify"):
+        if module.path.startswith(PROBES):
+            continue
         for statement, _, dotted in module.imports():
             if not within(dotted, VERIFY_IMPORTS):
                 yield module.fault(statement, f"the checker imports {dotted}")

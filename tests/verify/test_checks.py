@@ -11,6 +11,7 @@ CAN = (
     "send", "open", "read", "two reads", "turn", "stream", "events.turn", "events.ended", "cancel",
     "slow turns",
 )  # fmt: skip
+BUSY = (409, 429, 503)
 ONE = "vq" + "1" * 32
 
 
@@ -23,9 +24,10 @@ class Told:
         self.now = 0.0
 
     def did(self, kind: Kind, *, took: float = 1.0, status: int | None = 200, **more: Any) -> None:
-        outcome: Outcome = "ok" if status is None or status < 300 else "refused"
-        outcome = "failed" if status == 500 else outcome
-        outcome = "busy" if status in (409, 429, 503) else outcome
+        refused: Outcome = "failed" if status is not None and status >= 500 else "refused"
+        outcome: Outcome = "busy" if status in BUSY else refused
+        if status is None or status < 300:
+            outcome = "ok"
         given: dict[str, Any] = {"part": "cancel", "client": "c", "session": "ses_1"}
         given |= {"principal": "p", **more}
         self.ops.append(
@@ -212,40 +214,6 @@ def test_histories_do_not_differ_where_something_was_written_between() -> None:
     assert told.found == set()
 
 
-def pairs(*statuses: tuple[int, int], alone: int = 200) -> Told:
-    """Two messages at once to each session, and one that is alone in its own."""
-    told = Told()
-    for number, (first, second) in enumerate(statuses):
-        more = {"part": "busy", "session": f"ses_{number}"}
-        told.did("send", client="busy/first", status=first, took=2.0, **more)
-        told.now -= 1.5
-        told.did("send", client="busy/second", status=second, took=0.5, **more)
-        told.now += 1.0
-    told.did("send", part="basics", status=alone)
-    return told
-
-
-def test_messages_that_fail_beside_another_where_none_alone_does_have_no_policy() -> None:
-    assert pairs((200, 500), (500, 200), (200, 200)).found == {"undeclared-busy-policy"}
-
-
-def test_messages_that_fail_anyway_say_nothing_of_a_policy() -> None:
-    assert pairs((200, 500), (200, 200)).found == set()  # but once
-    assert pairs((200, 500), (200, 500), (500, 500)).found == set()
-    assert pairs((200, 500), (500, 200), alone=500).found == set()
-
-
-def test_a_session_is_refused_where_its_only_message_fails() -> None:
-    for beside in (False, True):
-        told = Told()
-        told.did("open", session=None, said={"session": "ses_1", "sessions": ["ses_1"]})
-        told.sent(status=500, part="writers", took=0.5)
-        told.now -= 0.2 if beside else 0.0
-        told.sent(part="writers", took=0.5)
-
-        assert told.found == (set() if beside else {"unusable-session-id"})
-
-
 def test_a_second_message_that_is_told_to_come_back_later_is_not_busy() -> None:
     told = Told()
     told.sent(part="after the end")
@@ -413,3 +381,37 @@ def test_a_request_that_is_refused_of_every_session_is_not_as_it_should_be() -> 
         told.did("read", status=422)
 
         assert told.found == found
+
+
+def pairs(*statuses: tuple[int, int], alone: int = 200) -> Told:
+    """Two messages at once to each session, and one that is alone in its own."""
+    told = Told()
+    for number, (first, second) in enumerate(statuses):
+        more = {"part": "busy", "session": f"ses_{number}"}
+        told.did("send", client="busy/first", status=first, took=2.0, **more)
+        told.now -= 1.5
+        told.did("send", client="busy/second", status=second, took=0.5, **more)
+        told.now += 1.0
+    told.did("send", part="basics", status=alone)
+    return told
+
+
+def test_messages_that_fail_beside_another_where_none_alone_does_have_no_policy() -> None:
+    assert pairs((200, 500), (500, 200), (200, 200)).found == {"undeclared-busy-policy"}
+
+
+def test_messages_that_fail_anyway_say_nothing_of_a_policy() -> None:
+    assert pairs((200, 500), (200, 200)).found == set()  # but once
+    assert pairs((200, 500), (200, 500), (500, 500)).found == set()
+    assert pairs((200, 500), (500, 200), alone=500).found == set()
+
+
+def test_a_session_is_refused_where_its_only_message_fails() -> None:
+    for beside in (False, True):
+        told = Told()
+        told.did("open", session=None, said={"session": "ses_1", "sessions": ["ses_1"]})
+        told.sent(status=500, part="writers", took=0.5)
+        told.now -= 0.2 if beside else 0.0
+        told.sent(part="writers", took=0.5)
+
+        assert told.found == (set() if beside else {"unusable-session-id"})

@@ -2,28 +2,21 @@
 
 import asyncio
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
 
 from sessile.cli.failure import FAILED, CommandFailed
-from sessile.cli.plain import cut, one_line
+from sessile.cli.verdicts import answered, asked, print_list, print_probe, print_results
 
 if TYPE_CHECKING:
     from sessile.verify.check import Result
-    from sessile.verify.history import History, Op
+    from sessile.verify.history import History
     from sessile.verify.recorder import Recorder
-
-COLOURS = {"found": "red", "passed": "green"}
-WIDE = 100
-FINDINGS_SHOWN = 3
-LINE_CHARS_MAX = 300
 
 UrlArgument = Annotated[str, typer.Argument(metavar="URL")]
 MappingOption = Annotated[
@@ -66,6 +59,17 @@ FromOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="The report as JSON on stdout.")]
 JunitOption = Annotated[Path | None, typer.Option(metavar="FILE", help="And as JUnit XML.")]
 HtmlOption = Annotated[Path | None, typer.Option(metavar="FILE", help="And as one page.")]
+ProbeOption = Annotated[
+    bool, typer.Option("--probe", help="The backend's agent is a probe, which says what it sees.")
+]
+ProbeFileOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Print the probe of a framework, to be put in place of an agent; --list names them.",
+        show_default=False,
+    ),
+]
 ListOption = Annotated[bool, typer.Option("--list", help="Show checks, limits, mappings.")]
 RestartOption = Annotated[
     str | None,
@@ -96,15 +100,17 @@ def verify(
     junit: JunitOption = None,
     html: HtmlOption = None,
     restart: RestartOption = None,
+    probe: ProbeOption = False,
+    probe_file: ProbeFileOption = None,
     listed: ListOption = False,
     owned: OwnedOption = False,
 ) -> None:
     """Hold a chat backend, any one, against what a session promises.
 
-    [bold]sessile verify[/bold]                                           the server of this machine
+    [bold]sessile verify[/bold]                                           this machine's server
     [bold]sessile verify http://localhost:8000 --mapping agui[/bold]      another framework's
     [bold]sessile verify --html report.html --history run.jsonl[/bold]    with the evidence
-    [bold]sessile verify --from run.jsonl[/bold]                          the same, judged again
+    [bold]sessile verify --from run.jsonl[/bold]                          judged again
 
     It opens sessions of its own, writes, reads, cuts streams and asks as
     somebody else, and judges what was answered. What is reported, happened,
@@ -115,12 +121,15 @@ def verify(
     the run could not be made.
     """
     if listed:
-        _list()
+        print_list()
+        return
+    if probe_file is not None:
+        print_probe(probe_file)
         return
     told = Console(stderr=True, highlight=False)
     kept, stopped = (_kept(from_), False) if from_ is not None else _played(
         url, mapping, token or [], limit or [], part or [], seed, messages, told, owned=owned,
-        restart=restart,
+        restart=restart, probe=probe,
     )  # fmt: skip
     results = _judged(kept, only or [], path=from_)
     _write(kept, results, history=history, junit=junit, html=html)
@@ -129,43 +138,35 @@ def verify(
 
         sys.stdout.write(report(kept, results))
     else:
-        _print(kept, results)
+        print_results(kept, results)
+    _check(kept, results, stopped=stopped)
+
+
+def _check(kept: "History", results: "Sequence[Result]", *, stopped: bool) -> None:
+    """That nothing was found says nothing where nothing was taken, or the server went away."""
     found = sum(result.verdict == "found" for result in results)
     if found:
         many = "1 check" if found == 1 else f"{found} checks"
         raise CommandFailed(f"{many} found something wrong", code=FAILED)
     if stopped:
         raise CommandFailed("it was stopped midway: what is not done is not tested")
-    _check_answered(kept)
-
-
-def _check_answered(kept: "History") -> None:
-    """That nothing was found says nothing where nothing was taken, or the server went away."""
     sends = [op for op in kept.ops if op.kind == "send"]
-    asked = sends or [op for op in kept.ops if op.kind == "open"]
+    begun = sends or [op for op in kept.ops if op.kind == "open"]
     if not any(op.ok for op in sends):
-        last = asked[-1] if asked else None
-        said = "" if last is None else f": {_asked(last)} -> {_answered(last)}"
+        last = begun[-1] if begun else None
+        said = "" if last is None else f": {asked(last)} -> {answered(last)}"
         raise CommandFailed(f"no message was accepted, so that nothing was tested{said}")
     last = [op for op in kept.ops if op.kind not in ("event", "stream")][-1]
     if last.outcome == "unknown":
         raise CommandFailed(
-            f"the server stopped answering: #{last.number} {_asked(last)} -> {_answered(last)}"
+            f"the server stopped answering: #{last.number} {asked(last)} -> {answered(last)}"
         )
-
-
-def _asked(op: "Op") -> str:
-    return cut(one_line(op.request.partition("\n")[0] or op.reply[:90]), LINE_CHARS_MAX)
-
-
-def _answered(op: "Op") -> str:
-    return str(op.status or one_line(op.reply[:90]) or op.outcome)
 
 
 def _played(
     url: str, name: str | None, tokens: Sequence[str], limits: Sequence[str],
     parts: Sequence[str], seed: int, messages: int, told: Console, *, owned: bool,
-    restart: str | None,
+    restart: str | None, probe: bool,
 ) -> "tuple[History, bool]":  # fmt: skip
     """And whether it was stopped by Ctrl-C."""
     from sessile.verify import loading, mapping, restarts, runner  # noqa: PLC0415
@@ -175,6 +176,7 @@ def _played(
         runner.check_address(url, owned=owned, restarts=restart is not None)
         target = loading.load(name or asyncio.run(runner.recognise(url)))
         target = runner.with_tokens(target, _tokens(tokens))
+        target = mapping.with_probe(target) if probe else target
         unknown = [name for name in parts if name not in NAMES]
         if unknown:
             raise CommandFailed(f"no part is called {unknown[0]}; there are {', '.join(NAMES)}")
@@ -243,74 +245,6 @@ def _write(
             html.write_text(as_html(kept, results), encoding="utf-8")
     except OSError as error:
         raise CommandFailed(str(error)) from None
-
-
-def _print(kept: "History", results: "Sequence[Result]") -> None:
-    """What was found comes last, where a terminal is when the command has ended."""
-    from sessile.verify.report import summary  # noqa: PLC0415
-
-    console = Console(highlight=False)
-    table = Table(box=None, pad_edge=False)
-    wide = console.width >= WIDE
-    for name in ("check", "verdict", "times looked", *(["a fault would be that"] if wide else [])):
-        table.add_column(name, justify="right" if name == "times looked" else "left")
-    for result in results:
-        if result.verdict != "not testable":
-            verdict = Text(result.verdict, style=COLOURS[result.verdict])
-            cells = (result.check.name, verdict, f"{result.trials:,}", result.check.about)
-            table.add_row(*cells[: len(table.columns)])
-    console.print(table)
-    _print_untested(console, results)
-    ops = {op.number: op for op in kept.ops}
-    for result in results:
-        if result.findings:
-            _print_found(console, result, ops)
-    what = one_line(f"{kept.run.target} at {kept.run.url}: {summary(results)}.")
-    console.print(Text(f"\n{what}"), soft_wrap=True)
-
-
-def _print_untested(console: Console, results: "Sequence[Result]") -> None:
-    untested: dict[str, list[str]] = {}
-    for result in results:
-        if result.verdict == "not testable":
-            untested.setdefault(result.why, []).append(result.check.name)
-    if untested:
-        console.print("\nnot tested, which is not passed:")
-    for why, names in untested.items():
-        console.print(Text(f"  {', '.join(names)}: {why}", style="dim"), soft_wrap=True)
-
-
-def _print_found(console: Console, result: "Result", ops: "Mapping[int, Op]") -> None:
-    check = result.check
-    console.print(f"\n[red bold]{check.name}[/red bold]: {check.about}", soft_wrap=True)
-    for finding in result.findings[:FINDINGS_SHOWN]:
-        what = cut(one_line(finding.what), 2 * LINE_CHARS_MAX)
-        console.print(Text(f"  {what}"), soft_wrap=True)
-        for number in finding.ops:
-            op = ops[number]
-            asked = op.request.partition("\n")[0] or op.reply.replace("\n", " ")[:90]
-            answered = f" -> {op.status}" if op.status else ""
-            line = f"    #{number} at {op.began:.2f} s, {op.kind} by {op.client}: {asked}{answered}"
-            line = cut(one_line(line), LINE_CHARS_MAX)
-            console.print(Text(line, style="dim"), soft_wrap=True)
-    hidden = len(result.findings) + result.more - FINDINGS_SHOWN
-    if hidden > 0:
-        console.print(f"  and {hidden} more; --html FILE shows them with requests and replies")
-
-
-def _list() -> None:
-    from sessile.verify import loading, runner  # noqa: PLC0415
-    from sessile.verify.checker import declared  # noqa: PLC0415
-
-    console = Console(highlight=False)
-    table = Table(box=None, pad_edge=False)
-    for name in ("check", "class", "tier", "what it finds"):
-        table.add_column(name)
-    for each in declared():
-        table.add_row(each.name, each.kind, each.tier, each.about)
-    console.print(table)
-    limits = ", ".join(f"{name}={value:g}" for name, value in runner.LIMITS.items())
-    console.print(f"\nlimits: {limits}\nmappings: {', '.join(loading.shipped())}")
 
 
 def _limits(given: Sequence[str]) -> dict[str, float]:

@@ -12,11 +12,11 @@ from urllib.parse import quote, urlencode
 import httpx2
 
 from sessile.verify import paths
-from sessile.verify.history import Op, Outcome
+from sessile.verify.history import Kind, Op, Outcome
 from sessile.verify.mapping import Events, Read, Request
 from sessile.verify.mapping import Mapping as Target
 from sessile.verify.recorder import Recorder, as_reply, as_request, hider
-from sessile.verify.saying import as_id, items_of, kept, parsed, said_by, streamed
+from sessile.verify.saying import parsed, said_by, said_of
 from sessile.verify.sse import Event, Reader, TooLong
 
 REPLY_SECONDS_MAX = 30.0
@@ -146,6 +146,26 @@ class Backend:
         assert self.target.list is not None
         return await self._ask(who, "list", self.target.list.request, values={})
 
+    async def gate(
+        self, who: Who, kind: Kind, session: str, *, call: str | None = None,
+        turn: str | None = None,
+    ) -> Op:  # fmt: skip
+        """grant, revoke, tools, pending or approve."""
+        grants, approvals = self.target.grants, self.target.approvals
+        asked: dict[str, tuple[Request | None, str | None]] = {}
+        if grants is not None:
+            asked |= {"grant": (grants.give, None), "revoke": (grants.take, None)}
+            asked["tools"] = (grants.tools, grants.names)
+        if approvals is not None:
+            asked["pending"] = (approvals.pending, approvals.calls)
+            asked["approve"] = (approvals.approve, None)
+        request, names = asked[kind]
+        assert request is not None
+        return await self._ask(
+            who, kind, request, values={"session": session, "turn": turn, "call": call},
+            session=session, turn=turn, said_at={} if names is None else {"names": names},
+        )  # fmt: skip
+
     # -- streams
 
     @asynccontextmanager
@@ -266,7 +286,7 @@ class Backend:
         outcome = self._outcome(status, text)
         said: dict[str, Any] = {}
         if outcome == "ok":
-            said = self._said(kind, text, said_at or {}, read, events)
+            said = said_of(self.target, kind, text, said_at or {}, read, events)
         return self.recorder.add(
             kind=kind, part=who.part, client=who.client, principal=who.principal, began=began,
             ended=self.recorder.now(), outcome=outcome, session=session, turn=turn, nonce=nonce,
@@ -303,37 +323,6 @@ class Backend:
         if status in self.target.busy or any(paths.text(value, at) == it for at, it in says):
             return "busy"
         return "failed" if status >= 500 else "refused"
-
-    def _said(
-        self, kind: str, text: str, at: Mapping[str, Any], read: tuple[str, Read] | None,
-        events: Events | None,
-    ) -> dict[str, Any]:  # fmt: skip
-        if events is not None:
-            return streamed(text, events, at)
-        value = parsed(text)
-        if read is not None:
-            more = {"more": True} if paths.first(value, read[1].more) else {}
-            return {"path": read[0], "items": items_of(value, read[1]), **more}
-        if kind == "list" and self.target.list is not None:
-            return {"sessions": list(map(as_id, paths.each(value, self.target.list.sessions)))}
-        if kind == "turn" and self.target.turn is not None:
-            asked = self.target.turn
-            word = paths.as_text(paths.first(value, asked.state))
-            state = next((ours for ours, all_ in asked.states.items() if word in all_), "other")
-            progress = {name: paths.first(value, at) for name, at in asked.progress.items()}
-            return {
-                "state": state, "reply": kept(paths.text(value, asked.reply)), "progress": progress,
-                "session": as_id(paths.first(value, asked.session)),
-            }  # fmt: skip
-        said: dict[str, Any] = {}
-        if "session" in at:
-            said["sessions"] = [as_id(paths.first(value, path)) for path in at["session"]]
-            said["session"] = said["sessions"][0] if said["sessions"] else None
-        if "turn" in at:
-            said["turn"] = as_id(paths.first(value, at["turn"]))
-        if "reply" in at:
-            said["reply"] = kept(paths.text(value, at["reply"]))
-        return said
 
 
 def _wire(headers: Mapping[str, str]) -> dict[bytes, bytes]:

@@ -20,6 +20,7 @@ NEEDS = {
     "two principals": "second principal, q",
     "resume": "stream.resume_header or resume_query",
     "slow turns": "slow_text",
+    "probe": "probe (an agent that tells what it is shown)",
     **{
         f"events.{name}": f"stream.events.{name}"
         for name in ("seq", "session", "turn", "call", "started", "ended", "texts", "progress")

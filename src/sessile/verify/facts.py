@@ -1,14 +1,13 @@
 """A history, sorted once by what the checks ask for: each of them is then linear in its length."""
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+from sessile.verify.answering import NONCE, Answer, answers_of
 from sessile.verify.history import History, Kind, NoHistory, Op
 
-NONCE = re.compile(r"vq[0-9a-f]{32}")
 ENDS = ("completed", "failed", "cancelled")
 NOBODY = frozenset({"", "null", "none", "undefined", "nil", "nan"})
 
@@ -139,6 +138,24 @@ class Facts:
             (session, op.said["path"]): op for session, reads in self.at_rest.items()
             for op in reads
         }  # fmt: skip
+
+    @cached_property
+    def answers(self) -> Mapping[str, Answer]:
+        """What a probe answered, by the nonce of the message, in the order in which these were
+        sent: as it was first seen in the session that the message was sent to, or first with what
+        a tool of it was given."""
+        found: dict[str, Answer] = {}
+        if "probe" in self.run.can:
+            for op in self.of("send", "turn", "read"):
+                for answer in answers_of(op):
+                    home = self.home.get(answer.nonce)
+                    if home is None or home != (op.session or str(op.said.get("session"))):
+                        continue
+                    known = found.setdefault(answer.nonce, answer)
+                    if answer.tool and not known.tool:
+                        found[answer.nonce] = answer
+        order = {nonce: place for place, nonce in enumerate(self.posts)}
+        return dict(sorted(found.items(), key=lambda each: order[each[0]]))
 
     def last_reads(self, session: str) -> Iterable[tuple[str, Op]]:
         """Of a session at rest, by path."""

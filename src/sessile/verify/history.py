@@ -16,7 +16,7 @@ VERSION = 1
 
 Kind = Literal[
     "open", "send", "press", "read", "turn", "cancel", "close", "delete", "list", "stream", "event",
-    "restart",
+    "restart", "grant", "revoke", "tools", "pending", "approve",
 ]  # fmt: skip
 Outcome = Literal["ok", "busy", "refused", "failed", "unknown"]
 """`ok`: 2xx, or an event that came. `busy`: 409, 429 or 503, or as the mapping says. `refused`:
@@ -52,6 +52,7 @@ class Op:
     read                path, items [{id, role, text, turn}]
     turn                turn, state (queued, running, completed, failed, cancelled, other), progress
     list                sessions
+    tools, pending      names: of tools, or the ids of calls that wait for an approval
     stream              stream (a number), cursor, end (cut, ended, refused, left, broken), opened,
                         silence (the longest while a turn ran, in seconds)
     restart             nothing; its request is the command, its reply what that said

@@ -10,8 +10,10 @@ from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
 from sessile.verify import paths
 from sessile.verify.mapping import (
+    Approvals,
     BadMapping,
     Events,
+    Grants,
     Listing,
     Mapping,
     Open,
@@ -21,9 +23,11 @@ from sessile.verify.mapping import (
     Send,
     SignIn,
     Turn,
+    with_probe,
 )
 
 SHIPPED = Path(__file__).parent / "targets"
+PROBES = Path(__file__).parent / "probes"
 KNOWN: Map[str, frozenset[str]] = {
     "open": frozenset({"key", "user"}),
     "send": frozenset({"key", "session", "text", "user"}),
@@ -32,10 +36,14 @@ KNOWN: Map[str, frozenset[str]] = {
     "turn": frozenset({"session", "turn", "user"}),
     "stream": frozenset({"session", "user"}),
     "list": frozenset({"user"}),
+    "grants": frozenset({"session", "user"}),
+    "approvals": frozenset({"call", "session", "user"}),
     **dict.fromkeys(("cancel", "close", "delete"), frozenset({"session", "turn", "user"})),
 }
 """What there is to put into each request."""
 PATHS: Map[type, tuple[str, ...]] = {
+    Approvals: ("calls",),
+    Grants: ("names",),
     Events: ("name", "id", "seq", "session", "turn", "text", "message", "call", "progress"),
     Listing: ("sessions",),
     Open: ("session",),
@@ -50,6 +58,11 @@ PATHS: Map[type, tuple[str, ...]] = {
 
 def shipped() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in SHIPPED.glob("*.yaml")))
+
+
+def probes() -> dict[str, Path]:
+    """The file of each framework's probe, to be put into place by whoever has the framework."""
+    return {path.stem.removesuffix("_probe"): path for path in sorted(PROBES.glob("*_probe.py"))}
 
 
 def load(name_or_file: str) -> Mapping:
@@ -80,7 +93,7 @@ def read_mapping(raw: Any) -> Mapping:
             raise BadMapping(f"{place}: nothing is known to put in for {{{min(unknown)}}}")
         if place == "stream" and "session" not in names:
             raise BadMapping("stream.request: does not say which {session}")
-    return found
+    return with_probe(found) if found.probe else found
 
 
 def _requests(found: Mapping) -> Iterator[tuple[str, Request]]:
@@ -92,8 +105,10 @@ def _requests(found: Mapping) -> Iterator[tuple[str, Request]]:
         elif isinstance(part, Map):
             for each, read in cast(Map[str, Read], part).items():
                 yield f"{name}.{each}", read.request
-        elif part is not None and part.request is not None:
-            yield name, part.request
+        elif part is not None:
+            for its in dataclasses.fields(part):
+                if isinstance(request := getattr(part, its.name), Request):
+                    yield name if its.name == "request" else f"{name}.{its.name}", request
 
 
 def _texts(value: Any) -> Iterator[str]:

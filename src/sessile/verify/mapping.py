@@ -5,7 +5,7 @@ A mapping is a YAML file, or a Python file with a name MAPPING of the same shape
 """
 
 from collections.abc import Mapping as Map
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -160,6 +160,27 @@ class Listing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Grants:
+    """How a session is allowed the tool `probe_gated`, and not any more. `tools`: what tells which
+    tools there are, be they allowed or not, with their `names`."""
+
+    give: Request
+    take: Request
+    tools: Request | None = None
+    names: str = "[*]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approvals:
+    """What tells the `calls` of a session that wait for an approval, the last one last, or did;
+    and how `{call}` is approved."""
+
+    pending: Request
+    calls: str
+    approve: Request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Detect:
     """The backend is this one where the reply has these values at these paths."""
 
@@ -183,7 +204,8 @@ class Mapping:
     `busy_says`: what another refusal says at these paths that means the same. `slow_text`: what
     has a turn that takes a second or so; `tool_text`: one that calls a tool. `settle_seconds`: how
     long nothing may happen until a session is taken to rest, where the backend has no way to ask
-    for its turns. `parallel_turns`: they may run at once."""
+    for its turns. `parallel_turns`: they may run at once. `probe`: what answers is a probe, which
+    says what it is shown: see `with_probe`."""
 
     name: str
     about: str = ""
@@ -207,6 +229,9 @@ class Mapping:
     tool_text: str | None = None
     settle_seconds: float = 2.0
     parallel_turns: bool = False
+    grants: Grants | None = None
+    approvals: Approvals | None = None
+    probe: bool = False
 
     @property
     def can(self) -> tuple[str, ...]:
@@ -240,4 +265,11 @@ class Mapping:
             names.append("slow turns")
         if self.parallel_turns:
             names.append("parallel turns")
+        if self.probe:
+            names += ["probe", *(each for each in ("grants", "approvals") if getattr(self, each))]
         return tuple(names)
+
+
+def with_probe(target: Mapping) -> Mapping:
+    """The same backend where what answers is a probe, and takes its commands."""
+    return replace(target, probe=True, slow_text="probe: wait", tool_text="probe: call")

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from sessile.verify import paths
-from sessile.verify.facts import NONCE
+from sessile.verify.answering import NONCE
 from sessile.verify.mapping import Events, Read
+from sessile.verify.mapping import Mapping as Target
 from sessile.verify.sse import Event, Reader
 
 TEXT_CHARS_MAX = 50_000
@@ -97,3 +98,37 @@ def items_of(value: Any, read: Read) -> list[dict[str, Any]]:
             "turn": as_id(paths.first(item, read.turn)),
         })  # fmt: skip
     return items[::-1] if read.newest_first else items
+
+
+def said_of(
+    target: Target, kind: str, text: str, at: Mapping[str, Any], read: tuple[str, Read] | None,
+    events: Events | None,
+) -> dict[str, Any]:  # fmt: skip
+    if events is not None:
+        return streamed(text, events, at)
+    value = parsed(text)
+    if read is not None:
+        more = {"more": True} if paths.first(value, read[1].more) else {}
+        return {"path": read[0], "items": items_of(value, read[1]), **more}
+    if kind == "list" and target.list is not None:
+        return {"sessions": list(map(as_id, paths.each(value, target.list.sessions)))}
+    if kind == "turn" and target.turn is not None:
+        asked = target.turn
+        word = paths.as_text(paths.first(value, asked.state))
+        state = next((ours for ours, all_ in asked.states.items() if word in all_), "other")
+        progress = {name: paths.first(value, at) for name, at in asked.progress.items()}
+        return {
+            "state": state, "reply": kept(paths.text(value, asked.reply)), "progress": progress,
+            "session": as_id(paths.first(value, asked.session)),
+        }  # fmt: skip
+    said: dict[str, Any] = {}
+    if "names" in at:
+        said["names"] = [paths.as_text(each) for each in paths.each(value, at["names"])]
+    if "session" in at:
+        said["sessions"] = [as_id(paths.first(value, path)) for path in at["session"]]
+        said["session"] = said["sessions"][0] if said["sessions"] else None
+    if "turn" in at:
+        said["turn"] = as_id(paths.first(value, at["turn"]))
+    if "reply" in at:
+        said["reply"] = kept(paths.text(value, at["reply"]))
+    return said

@@ -4,7 +4,7 @@ history under its own name; what they mean is for the checks to say."""
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from sessile.verify import reading, restarting, trespassing, writing
+from sessile.verify import probing, reading, restarting, trespassing, writing
 from sessile.verify.steps import Steps
 
 SESSIONS = "sessions"
@@ -37,6 +37,7 @@ PARTS: tuple[tuple[str, set[str], Callable[[Steps], Awaitable[None]]], ...] = (
     ("foreign cursor", {SESSIONS, "resume"}, reading.foreign_cursor),
     ("after the end", {SESSIONS, "stream", "events.ended"}, reading.after_the_end),
     ("gone", {SESSIONS, "delete"}, writing.gone),
+    ("probe", {SESSIONS, "probe"}, probing.probe),
     ("long", {SESSIONS}, writing.long),
     ("beside", {SESSIONS}, writing.beside),
     ("restart", {SESSIONS, "restart", "read"}, restarting.restart),

@@ -2,6 +2,7 @@
 by AgentOS on SQLite."""
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -39,10 +40,19 @@ class Echo(Model):
         return response
 
 
+model: Model = Echo(id="echo")
+tools: list[Any] = []
+if probes := os.environ.get("PROBES"):  # the directory of the checker's probes
+    sys.path.append(probes)
+    from agno_probe import Probe, tools
+
+    model = Probe(id="probe")
+
 port, file = sys.argv[1:]
 agent = Agent(
     id="echo",
-    model=Echo(id="echo"),
+    model=model,
+    tools=tools,
     db=AsyncSqliteDb(db_file=file),
     add_history_to_context=True,
     telemetry=False,

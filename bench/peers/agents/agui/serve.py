@@ -3,6 +3,7 @@ same text, in a second where asked to; the history is the caller's, or at /kept,
 store's in memory."""
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator
 
@@ -37,6 +38,11 @@ async def _stream(messages: list[ModelMessage], _: AgentInfo) -> AsyncIterator[s
 
 
 agent = Agent(FunctionModel(_answer, stream_function=_stream))
+if probes := os.environ.get("PROBES"):  # the directory of the checker's probes
+    sys.path.append(probes)
+    import pydantic_ai_probe
+
+    agent = pydantic_ai_probe.agent
 store = InMemoryConversationStore()
 # The usage of a kept conversation adds up: by default its 51st run is refused.
 limits = UsageLimits(request_limit=None)

@@ -3,7 +3,18 @@ facts: it tells what it tried, and what it found with the operations that show i
 
 from types import ModuleType
 
-from sessile.verify.checks import growth, identity, isolation, lifecycle, order, restart, streams
+from sessile.verify.checks import (
+    growth,
+    identity,
+    isolation,
+    lifecycle,
+    order,
+    probe,
+    restart,
+    streams,
+)
 
-MODULES: tuple[ModuleType, ...] = (identity, isolation, order, lifecycle, streams, restart, growth)
+MODULES: tuple[ModuleType, ...] = (
+    identity, isolation, order, lifecycle, probe, streams, restart, growth,
+)  # fmt: skip
 """They register their checks when they are imported."""

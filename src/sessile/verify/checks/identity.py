@@ -41,6 +41,8 @@ def unusable_session_id(facts: Facts, look: Look) -> None:
             continue
         if facts.across(born, op) or (op.outcome == "failed" and op.number in facts.contended):
             continue
+        if op.part == "probe":
+            continue  # what fails behind a turn that was to fail is for bricked-session to judge
         if op.key is not None and keys.setdefault(op.key, op.nonce) != op.nonce:
             continue  # a key that was taken is refused for what it is
         if born.status is None and op.began < written.get(op.session or "", op.ended):

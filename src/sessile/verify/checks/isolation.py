@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 
+from sessile.verify.answering import BEGINS, answers_in
 from sessile.verify.check import Look, check
 from sessile.verify.facts import Facts, nonces
 from sessile.verify.history import Op
@@ -37,6 +38,8 @@ def _told_of(facts: Facts, event: Op) -> Iterator[tuple[str, str, tuple[Op, ...]
         yield named, f"An event of {named}", ()
     if turn in facts.turn_home:
         yield facts.turn_home[turn], f"An event of {facts.turn_home[turn]}'s turn", ()
+        if "probe" in facts.run.can:
+            return  # its own words: which of them it should not know is context-bleed's
     for nonce in nonces(event.reply):
         if nonce in facts.home:
             home = facts.home[nonce]
@@ -52,15 +55,22 @@ def context_bleed(facts: Facts, look: Look) -> None:
             continue
         look.tried()
         session = op.session or str(op.said.get("session"))
-        for named in _words(*said):
+        shown = {nonce for answer in answers_in(*said) for nonce in answer["nonces"]}
+        # Which session a probe was given is for stale-context to judge.
+        for named in _words(*(text for text in said if BEGINS not in text)):
             if named != session and named in facts.owner and _NAME.fullmatch(named):
                 born = facts.born[named]
                 look.found(session, f"An answer in {session} speaks of {named}.", born, op)
                 break
         for nonce in nonces(*said):
             home = facts.home.get(nonce, session)
-            if home != session and facts.posts[nonce][0].principal == op.principal:
-                sent = facts.posts[nonce][0]
+            if home == session:
+                continue
+            sent = facts.posts[nonce][0]
+            if nonce in shown:
+                look.found(session, f"The model is shown what was posted to {home}.", sent, op)
+                break
+            if sent.principal == op.principal:
                 look.found(session, f"An answer knows what was posted to {home}.", sent, op)
                 break
 

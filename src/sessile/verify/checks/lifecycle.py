@@ -2,8 +2,10 @@
 
 import re
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
+from sessile.verify.answering import Answer
 from sessile.verify.check import Look, check
 from sessile.verify.facts import ENDS, Facts, is_no_id
 from sessile.verify.history import Op
@@ -48,10 +50,19 @@ def double_terminal(facts: Facts, look: Look) -> None:
                     look.found(op.session, what, first, op)
 
 
-@check("orphan-tool-call", "S6", "T3", "a call has no outcome, or an outcome no call",
-       "stream", "events.call")  # fmt: skip
+@check("orphan-tool-call", "S6", "T3", "a call has no outcome, or an outcome no call")
 def orphan_tool_call(facts: Facts, look: Look) -> None:
-    """Of turns that were told to have ended: of another, the outcome may be to come."""
+    """On a stream, of turns that were told to have ended: of another, the outcome may be to come.
+    And in what the model is shown, where a provider would refuse it."""
+    if not {"events.call", "probe"} & set(facts.run.can):
+        look.lacks = "the mapping has neither stream.events.call nor a probe"
+    for session, calls in _shown_calls(facts).items():
+        for name, (answer, outcomes) in calls.items():
+            look.tried()
+            if outcomes != 1:
+                sent = facts.posts[answer.nonce][0]
+                what = f"The model is shown {name} with {outcomes or 'no'} outcomes."
+                look.found(session, what, sent, answer.op)
     for stream, events in facts.whole():
         open_calls: dict[str, Op] = {}
         begun: set[str] = set()
@@ -278,6 +289,15 @@ def _began(op: Op) -> tuple[float, int]:
 def _plain(text: str) -> str:
     """Without the white space that one keeps and another does not."""
     return " ".join(text.split())
+
+
+def _shown_calls(facts: Facts) -> Mapping[str, Mapping[str, tuple[Answer, int]]]:
+    """By session and call, as the last that was answered there tells it."""
+    found: dict[str, dict[str, tuple[Answer, int]]] = defaultdict(dict)
+    for answer in facts.answers.values():
+        for call, outcomes in answer.calls.items():
+            found[facts.home[answer.nonce]][call] = (answer, outcomes)
+    return found
 
 
 def _shown(facts: Facts, cancel: Op, *, until: float | None) -> str:
