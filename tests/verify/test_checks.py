@@ -157,6 +157,16 @@ def test_a_message_that_was_accepted_and_is_not_there_is_lost() -> None:
     assert told.found == {"lost-message"}
 
 
+def test_a_message_that_is_kept_with_its_completed_turn_is_not_lost_with_a_failed_one() -> None:
+    for state, names in (("failed", set[str]()), ("completed", {"lost-message"})):
+        told = Told(*CAN, "late messages")
+        told.sent()
+        told.asked(state)
+        told.read("messages")
+
+        assert told.found == names
+
+
 def test_a_message_that_was_not_accepted_is_not_lost() -> None:
     told = Told()
     told.sent(status=409)

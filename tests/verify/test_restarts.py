@@ -28,6 +28,8 @@ from sessile.verify.history import History, Kind
 from sessile.verify.restarts import ByCommand, NotRestarted, Restart
 
 VERIFY = Path(__file__).parents[2] / "docs" / "verify.md"
+IN_A_SESSION = "read -r _ _ _ _ _ session _ < /proc/$$/stat; test $session = $$"
+"""Of its own, so that what interrupts the run does not interrupt the server that it leaves."""
 LIMITS = {**runner.LIMITS, "told_seconds": 1.0, "recovery_seconds": 1.0}
 
 
@@ -107,7 +109,7 @@ async def answering() -> AsyncIterator[str]:
 @pytest.mark.parametrize(
     ("command", "why"),
     [
-        ("true", "a connection to it outlived the command, so it was not killed"),
+        (IN_A_SESSION, "a connection to it outlived the command, so it was not killed"),
         ("echo no such server >&2; exit 3", "the command ended with 3: no such server"),
         ("exec sleep 60", "it did not answer within 1.5 s"),
     ],
@@ -193,6 +195,16 @@ def test_a_message_that_no_history_had_yet_is_missed_only_where_its_turn_complet
         told.read("messages")
 
         assert told.found == names
+
+
+def test_a_message_is_missed_whose_turn_was_under_way_before_and_is_not_known_after() -> None:
+    told = Restarted()
+    told.asked("running")
+    told.restarted()
+    told.did("turn", turn="trn_1", status=500)
+    told.read("messages")
+
+    assert told.found == {"session-amnesia"}
 
 
 def test_a_reply_that_was_there_is_missed() -> None:

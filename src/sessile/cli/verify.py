@@ -107,10 +107,10 @@ def verify(
 ) -> None:
     """Hold a chat backend, any one, against what a session promises.
 
-    [bold]sessile verify[/bold]                                           the server of this machine
+    [bold]sessile verify[/bold]                                           this machine's server
     [bold]sessile verify http://localhost:8000 --mapping agui[/bold]      another framework's
     [bold]sessile verify --html report.html --history run.jsonl[/bold]    with the evidence
-    [bold]sessile verify --from run.jsonl[/bold]                          the same, judged again
+    [bold]sessile verify --from run.jsonl[/bold]                          judged again
 
     It opens sessions of its own, writes, reads, cuts streams and asks as
     somebody else, and judges what was answered. What is reported, happened,

@@ -89,7 +89,8 @@ class Send:
     `events`: the reply is an event stream that ends with the turn; `waits`: it comes when the turn
     has ended, without the answer. `opens`: a send that names no session gets one of its own.
     `exclusive`: each `{user}` has one active session, whoever asks. `creates`: a send to a session
-    that is not there makes one of that name."""
+    that is not there makes one of that name. `late`: the message is in a history once its turn has
+    completed, and not where that failed."""
 
     request: Request
     session: tuple[str, ...] = ()
@@ -100,6 +101,7 @@ class Send:
     keyed: bool = False
     opens: bool = False
     creates: bool = False
+    late: bool = False
     exclusive: bool = False
 
     @property
@@ -244,6 +246,8 @@ class Mapping:
             names.append("keys")
         if self.send.creates:
             names.append("sends that create")
+        if self.send.late:
+            names.append("late messages")
         if self.send.exclusive:
             names.append("exclusive")
         if self.send.events is not None:

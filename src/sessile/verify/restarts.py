@@ -80,7 +80,7 @@ class ByCommand:
         return said
 
     async def _answers(self) -> None:
-        async with httpx2.AsyncClient(timeout=5) as client:
+        async with httpx2.AsyncClient(timeout=5, trust_env=False) as client:
             while True:
                 try:
                     async with client.stream("GET", self.url) as reply:

@@ -34,6 +34,8 @@ OF_KIND: Mapping[str, Shape] = {
     "read": {"path": (str, True), "items": (list, True)},
     "turn": {"state": (str, True)},
     "list": {"sessions": (list, True)},
+    "tools": {"names": (list, True)},
+    "pending": {"names": (list, True)},
     "stream": {
         "stream": (int, True), "cursor": (TEXT, True), "end": (str, True),
         "opened": (NUMBER, True), "silence": ((int, float), True),

@@ -17,11 +17,15 @@ def lost_message(facts: Facts, look: Look) -> None:
     What is lost by a restart is for session-amnesia to judge."""
     begun = {op.said["turn"] for op in facts.of("event") if op.said["is"] == "started"}
     withdrawn = {op.turn for op in facts.of("cancel") if op.ok} - begun - {None}
+    completed = {op.turn for op in facts.of("turn") if op.ok and op.said["state"] == "completed"}
+    late = "late messages" in facts.run.can
     held = {place: set(nonces(*texts(read))) for place, read in facts.settled.items()}
     for nonce, sends in facts.posts.items():
         send = next((op for op in sends if op.ok), None)
         home = facts.home.get(nonce)
         if send is None or home is None or send.said.get("turn") in withdrawn:
+            continue
+        if late and send.said.get("turn") not in completed:
             continue
         for path, read in facts.last_reads(home):
             gone = facts.gone.get(home)
