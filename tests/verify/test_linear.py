@@ -12,7 +12,8 @@ from sessile.verify.runner import LIMITS
 from sessile.verify.workload import NAMES
 
 CAN = tuple({"send", *(need for each in declared() for need in each.needs)} - {"parallel turns"})
-SHORT, TIMES = 4_000, 8
+SHORT, TIMES, CACHES = 4_000, 16, 3
+"""What is longer does not fit into the processor's caches, which tells, too."""
 
 
 class Told:
@@ -70,7 +71,7 @@ def seconds(count: int) -> float:
         gc.enable()
 
 
-def test_a_history_that_is_eight_times_as_long_takes_about_eight_times_as_long() -> None:
+def test_a_history_that_is_many_times_as_long_takes_about_as_many_times_as_long() -> None:
     few = min(seconds(SHORT) for _ in range(3))
 
-    assert seconds(SHORT * TIMES) < 2 * TIMES * few
+    assert seconds(SHORT * TIMES) < CACHES * TIMES * few
