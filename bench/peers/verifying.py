@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -66,6 +67,8 @@ def _verified(peer: Peer, url: str, file: Path, kept: Path | None) -> Any:
     command = [sys.executable, "-m", "sessile", "verify", url, "--mapping", peer.name, "--json"]
     restart = [sys.executable, "-m", "bench.peers.restart", str(file)]
     command += ["--restart", shlex.join(restart)]
+    if "PROBES" in os.environ:  # in place of the echo: see bench/peers/agents
+        command.append("--probe")
     if kept is not None:
         kept.mkdir(parents=True, exist_ok=True)
         command += ["--html", str(kept / f"{peer.name}.html")]
