@@ -223,12 +223,15 @@ async def _answer(job: dict[str, Any]) -> dict[str, Any]:
 
 def main(processor: int) -> None:
     os.sched_setaffinity(0, {processor})
-    for line in sys.stdin:
-        try:
-            answer = uvloop.run(_answer(json.loads(line)))
-        except Exception as error:  # noqa: BLE001  whatever it was, whoever measures is told
-            answer = {"error": f"{type(error).__name__}: {error}"}
-        print(json.dumps(answer), flush=True)
+    # Standard output is not buffered where PYTHONUNBUFFERED is set, and then is cut short when a
+    # line is longer than its pipe.
+    with open(sys.stdout.fileno(), "w", closefd=False) as out:
+        for line in sys.stdin:
+            try:
+                answer = uvloop.run(_answer(json.loads(line)))
+            except Exception as error:  # noqa: BLE001  whatever it was, whoever measures is told
+                answer = {"error": f"{type(error).__name__}: {error}"}
+            print(json.dumps(answer), file=out, flush=True)
 
 
 if __name__ == "__main__":

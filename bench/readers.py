@@ -23,6 +23,8 @@ SECTION = "readers"
 WARM = 20
 CALLERS = 50
 QUIET_SECONDS = 0.5
+ALL_SECONDS_MAX = 30.0
+"""Until then every entry has to be with its reader: one that is lost is not late, but worse."""
 TURNS = 10
 AT_ONCE = 200
 _AT = re.compile(rb'"at":"([^"]+)"')
@@ -79,6 +81,10 @@ class _Reader(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._gone.set()
 
+    @property
+    def gone(self) -> bool:
+        return self._gone.is_set()
+
     async def leave(self) -> None:
         """Returns when the server can tell."""
         self.transport.abort()
@@ -115,6 +121,12 @@ async def _follow(server: Measured, paths: Sequence[str], *, times: bool = False
     return await asyncio.gather(*map(come, paths))
 
 
+def _check_there(readers: Sequence[_Reader]) -> None:
+    """Those whom the server has let go of cost nothing, and would prove nothing."""
+    gone = sum(each.gone for each in readers)
+    assert not gone, f"{gone} of {len(readers)} readers were let go of"
+
+
 async def _leave(readers: Sequence[_Reader]) -> None:
     for each in readers:
         await each.leave()
@@ -133,6 +145,7 @@ async def _held(report: Report, server: Server, count: int) -> None:
     await asyncio.sleep(5 * QUIET_SECONDS)
     idle = (server.cpu_seconds() - spent) / (time.perf_counter() - begun) * 100
     report.add(SECTION, f"{count:,} held, nothing to tell: CPU", idle, "% of a core")
+    _check_there(readers)
     await _leave(readers)
 
 
@@ -149,11 +162,19 @@ async def _told(
     pace = callers * ENTRIES_A_TURN / entries_a_second
     begun = time.perf_counter()
     async with asyncio.TaskGroup() as tasks:
-        for place in range(callers):
-            due = begun + pace * place / callers
-            tasks.create_task(_say(server, ids[place::callers], due, pace, begun + seconds))
+        said = [
+            tasks.create_task(
+                _say(server, ids[place::callers], begun + pace * place / callers, pace,
+                     begun + seconds)
+            )
+            for place in range(callers)
+        ]  # fmt: skip
     took = time.perf_counter() - begun
-    await asyncio.sleep(QUIET_SECONDS)
+    wanted = sum(each.result() for each in said) * ENTRIES_A_TURN
+    async with asyncio.timeout(ALL_SECONDS_MAX):
+        while sum(len(reader.late_ms) for reader in readers) < wanted:  # noqa: ASYNC110
+            await asyncio.sleep(QUIET_SECONDS / 5)
+    _check_there(readers)
     late = [each for reader in readers for each in reader.late_ms]
     about = f"{count:,} readers of a session each"
     report.add(SECTION, f"{about}: entries", len(late) / took, "/s")
@@ -163,7 +184,8 @@ async def _told(
     await _leave(readers)
 
 
-async def _say(server: Server, ids: Sequence[str], due: float, pace: float, until: float) -> None:
+async def _say(server: Server, ids: Sequence[str], due: float, pace: float, until: float) -> int:
+    """How many turns were begun."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     turn = 0
     while due < until:
@@ -177,6 +199,7 @@ async def _say(server: Server, ids: Sequence[str], due: float, pace: float, unti
         await reader.readexactly(int(size[1]))
         due, turn = due + pace, turn + 1
     writer.close()
+    return turn
 
 
 async def _fanned_out(
@@ -203,6 +226,9 @@ async def _fanned_out(
         floor_cost = (bare.cpu_seconds() - spent) / (count * TURNS * ENTRIES_A_TURN) * 1e6
         costs.append(cost)
         ratios.append(cost / floor_cost)
+    _check_there([*mine, *theirs])
+    least, most = (of(each.came for each in mine) for of in (min, max))
+    assert least > 0.9 * most, f"one reader has had {least} bytes, another {most}"
     middle = rounds // 2
     about = f"an entry to {count:,} readers of one session"
     report.add(SECTION, f"{about}: CPU a reader", sorted(costs)[middle], "µs")

@@ -9,7 +9,7 @@ from sessile.verify.runner import LIMITS
 
 CAN = (
     "send", "open", "read", "two reads", "turn", "stream", "events.turn", "events.ended", "cancel",
-    "slow turns",
+    "slow turns", "ends of turns",
 )  # fmt: skip
 BUSY = (409, 429, 503)
 ONE = "vq" + "1" * 32
@@ -349,6 +349,28 @@ def test_a_deletion_by_somebody_else_is_one_where_the_owner_is_refused_after_it(
         told.did("open", said={"session": "ses_1", "sessions": ["ses_1"]}, session=None)
         told.did("delete", principal="q")
         told.sent(status=status)
+
+        assert told.found == found
+
+
+def test_a_turn_is_read_by_somebody_else_where_one_that_is_not_there_is_refused() -> None:
+    for status, found in ((200, set[str]()), (404, {"cross-tenant-read"})):
+        told = Told(*CAN, "two principals")
+        told.did("open", said={"session": "ses_1", "sessions": ["ses_1"]}, session=None)
+        said = {"state": "completed", "reply": ""}
+        other: dict[str, Any] = {"principal": "q", "part": "oracle", "client": "oracle/turn"}
+        told.did("turn", turn="trn_1", said=said, **other)
+        told.did("turn", turn="trn_0", said=said, **{**other, "session": "ses_0"}, status=status)
+
+        assert told.found == found
+
+
+def test_a_reply_that_streams_ends_a_turn_once_and_what_is_within_it_too() -> None:
+    for turn, found in (("trn_2", set[str]()), ("trn_1", {"double-terminal"})):
+        told = Told("send", "ends of turns")
+        events = [{"is": "ended", "name": name, "state": "", "turn": each}
+                  for name, each in (("failed", "trn_1"), ("finished", turn))]  # fmt: skip
+        told.did("send", nonce=ONE, said={"turn": "trn_1", "events": events})
 
         assert told.found == found
 

@@ -5,6 +5,7 @@ import asyncio
 import json
 import runpy
 from dataclasses import replace
+from io import StringIO
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from tests.verify.test_checks import Told
 from sessile.verify import loading, runner
 from sessile.verify.answering import answers_in
 from sessile.verify.checker import declared, judge
-from sessile.verify.history import History, Kind
+from sessile.verify.history import History, Kind, NoHistory, read, write
 
 LIMITS = {**runner.LIMITS, "stop_seconds": 5.0}
 SOON = {"stuck_seconds": 0.5, "told_seconds": 2.0}
@@ -292,6 +293,17 @@ def test_what_has_another_form_is_no_answer() -> None:
     ]  # fmt: skip
 
     assert [each["nonce"] for each in answers_in(*odd, " ".join(odd[:-2]) + good)] == [word(1)]
+
+
+@pytest.mark.parametrize("kind", ["tools", "pending"])
+def test_a_history_whose_names_are_no_list_is_none(kind: Kind) -> None:
+    told = Probed()
+    told.gate(kind, names=7)
+    lines = StringIO()
+    write(History(told.run, tuple(told.ops)), lines)
+
+    with pytest.raises(NoHistory, match="names is a int"):
+        read(lines.getvalue().splitlines())
 
 
 async def test_the_probe_of_pydantic_ai_answers_what_the_table_says() -> None:

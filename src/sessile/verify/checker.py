@@ -20,6 +20,7 @@ NEEDS = {
     "two principals": "second principal, q",
     "resume": "stream.resume_header or resume_query",
     "slow turns": "slow_text",
+    "ends of turns": "stream.events or send.events with ended and turn",
     "probe": "probe (an agent that tells what it is shown)",
     **{
         f"events.{name}": f"stream.events.{name}"

@@ -1,5 +1,6 @@
 """A history, sorted once by what the checks ask for: each of them is then linear in its length."""
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -227,22 +228,29 @@ class Facts:
 
     def sent_to(self, stream: Op) -> Iterator[Op]:
         """What began a turn of the stream's session while it was read."""
-        for op in self.turns_of(stream.session):
-            if stream.said["opened"] <= op.began and op.ended <= stream.ended:
-                yield op
+        sends = self.turns_of(stream.session)
+        for place in range(bisect_left(sends, stream.said["opened"], key=_began), len(sends)):
+            if sends[place].began > stream.ended:
+                return
+            if sends[place].ended <= stream.ended:
+                yield sends[place]
 
     def turns_of(self, session: str | None) -> Sequence[Op]:
-        """What began each of its turns."""
+        """What began each of its turns, by when it began."""
         return self._sends.get(session or "", ())
 
     @cached_property
     def _sends(self) -> Mapping[str, list[Op]]:
         found: dict[str, list[Op]] = defaultdict(list)
-        for op in self.of("send", "press"):
+        for op in sorted(self.of("send", "press"), key=_began):
             turn = op.said.get("turn")
             if op.ok and not is_no_id(turn) and str(turn) in self.turn_home:
                 found[self.turn_home[str(turn)]].append(op)
         return found
+
+
+def _began(op: Op) -> float:
+    return op.began
 
 
 def nonces(*texts: str) -> Iterator[str]:

@@ -252,6 +252,9 @@ class Mapping:
             names.append("exclusive")
         if self.send.events is not None:
             names.append("replies that stream")
+        streams = (self.send.events, None if self.stream is None else self.stream.events)
+        if any(each is not None and each.ended and each.turn for each in streams):
+            names.append("ends of turns")
         if self.stream is not None:
             if self.stream.resume_header or self.stream.resume_query:
                 names.append("resume")

@@ -81,7 +81,7 @@ def streamed(text: str, events: Events, at: Mapping[str, Any]) -> dict[str, Any]
         "session": named[0] if named else None, **sessions,
         "turn": turns[0] if turns else None,
         "reply": kept("".join(each.get("text", "") for each in told)),
-        "events": [{name: each[name] for name in ("is", "name", "state")} for each in told],
+        "events": [{name: each[name] for name in ("is", "name", "state", "turn")} for each in told],
     }  # fmt: skip
 
 

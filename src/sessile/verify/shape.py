@@ -25,13 +25,17 @@ OP: Shape = {
 ITEM: Shape = {"id": (TEXT, True), "role": (str, True), "text": (str, True), "turn": (TEXT, True)}
 SAID: Shape = {
     "session": (TEXT, False), "turn": (TEXT, False), "reply": (TEXT, False),
-    "sessions": (list, False), "text": (str, False), "message": (str, False),
-    "call": (TEXT, False), "over": (bool, False), "progress": (dict, False),
+    "sessions": (list, False), "events": (list, False),
+    "text": (str, False), "message": (str, False), "call": (TEXT, False), "over": (bool, False),
+    "progress": (dict, False),
 }  # fmt: skip
+EVENT: Shape = {"is": (str, True), "name": (str, True), "turn": (TEXT, False)}
 OF_KIND: Mapping[str, Shape] = {
     "read": {"path": (str, True), "items": (list, True)},
     "turn": {"state": (str, True)},
     "list": {"sessions": (list, True)},
+    "tools": {"names": (list, True)},
+    "pending": {"names": (list, True)},
     "stream": {
         "stream": (int, True), "cursor": (TEXT, True), "end": (str, True),
         "opened": (NUMBER, True), "silence": ((int, float), True),
@@ -79,5 +83,7 @@ def check_op(values: Any) -> None:
         raise TypeError("opened is missing")
     for item in said.get("items", ()):
         check(item, ITEM)
+    for event in said.get("events", ()):
+        check(event, EVENT)
     for session in said.get("sessions", ()):
         check({"session": session}, SAID)

@@ -34,17 +34,21 @@ async def oracle(do: Steps) -> None:
     session = await do.open(who)
     if session is None:
         return
-    await do.settle(who, [await do.post(who, session)])
-    absent = do.made_up(session)
-    for what in ("read", "send", "cancel", "stream", "close", "delete"):
+    sent = await do.post(who, session)
+    await do.settle(who, [sent])
+    turn = str(sent.said.get("turn"))
+    absent, no_turn = do.made_up(session), do.made_up(turn)
+    for what in ("read", "turn", "send", "cancel", "stream", "close", "delete"):
         other = do.who("oracle", what, do.other)
         for asked in (session, absent):
             if what == "read":
                 await do.backend.read(other, asked, next(iter(do.target.reads)))
             elif what == "send":
                 await do.post(other, asked)
+            elif what == "turn" and "turn" in do.can:
+                await do.backend.turn(other, asked, turn if asked == session else no_turn)
             elif what == "stream" and "stream" in do.can:
                 async with do.backend.follow(other, asked) as followed:
                     await do.until(followed, lambda _: True, 0.3)
-            elif what in do.can:
-                await do.backend.simple(other, what, asked, do.made_up(session))
+            elif what in do.can and what != "turn":
+                await do.backend.simple(other, what, asked, no_turn)

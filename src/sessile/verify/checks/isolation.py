@@ -88,7 +88,9 @@ def cross_tenant_read(facts: Facts, look: Look) -> None:
                     look.found(op.session, what, sent[0], op)
                     break
             else:
-                refused = op.kind in ("read", "stream") and op.kind in facts.refused_if_absent
+                refused = (
+                    op.kind in ("read", "turn", "stream") and op.kind in facts.refused_if_absent
+                )
                 if owner and owner != op.principal and refused and op.ok:
                     look.found(op.session, f"{op.principal} was answered {op.status}.", op)
                 if op.kind == "list" and op.ok:
@@ -107,12 +109,16 @@ def _listed(facts: Facts, look: Look, op: Op) -> None:
 def cross_tenant_write(facts: Facts, look: Look) -> None:
     """A success says something where nothing is answered so for a session that is not there; else
     what came of it does."""
+    ended: set[str] = set()
     for op in facts.of("send", "press", "cancel", "close", "delete"):
         owner = facts.owner.get(op.session or "")
         if owner is None or owner == op.principal:
             continue
         look.tried()
-        came = _came_of(facts, op, owner) if op.kind in ("close", "delete") else None
+        came = None
+        if op.ok and op.kind in ("close", "delete") and op.session not in ended:
+            ended.add(op.session or "")
+            came = _came_of(facts, op, owner)
         if op.ok and (op.kind in facts.refused_if_absent or came is not None):
             what = f"{op.principal}'s {op.kind} on a session of {owner} was answered {op.status}."
             look.found(op.session, what, op, *([] if came is None else [came]))

@@ -37,7 +37,7 @@ def missing_terminal(facts: Facts, look: Look) -> None:
                     look.found(stream.session, f"{turn} has no end on the stream.", send, stream)
 
 
-@check("double-terminal", "S7", "T3", "a turn ends twice", "stream", "events.ended", "events.turn")
+@check("double-terminal", "S7", "T3", "a turn ends twice", "ends of turns")
 def double_terminal(facts: Facts, look: Look) -> None:
     for events in facts.events.values():
         ended: dict[str, Op] = {}
@@ -48,6 +48,16 @@ def double_terminal(facts: Facts, look: Look) -> None:
                 if first is not op and first.said["id"] != op.said["id"]:
                     what = f"{op.said['turn']} ended {first.said['name']}, then {op.said['name']}."
                     look.found(op.session, what, first, op)
+    for op in facts.of("send"):
+        over: dict[str, str] = {}
+        for event in op.said.get("events", ()):
+            turn, name = event.get("turn"), event["name"]
+            if event["is"] == "ended" and not is_no_id(turn):
+                look.tried()
+                if turn in over:
+                    what = f"{turn} ended {over[turn]}, then {name}, in one reply."
+                    look.found(op.session, what, op)
+                over[turn] = name
 
 
 @check("orphan-tool-call", "S6", "T3", "a call has no outcome, or an outcome no call")

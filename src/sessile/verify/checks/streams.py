@@ -1,5 +1,6 @@
 """Does a reader get everything, wherever it comes from and comes back to?"""
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator
 
@@ -128,13 +129,12 @@ def unannounced_turn(facts: Facts, look: Look) -> None:
     for op in facts.of("turn", part="joined"):
         if op.ok:
             asked[str(op.turn)].append(op)
+    sends: dict[str | None, list[Op]] = defaultdict(list)
+    for op in facts.of("send", part="joined"):
+        sends[facts.turn_home.get(str(op.said.get("turn")))].append(op)
     for stream, events in facts.whole():
         told = {str(op.said["turn"]) for op in events}
-        joined = [
-            send for send in facts.turns_of(stream.session)
-            if send.began < stream.said["opened"]
-            and _ends_while(stream, asked[str(send.said["turn"])])
-        ]  # fmt: skip
+        joined = _under_way(stream, sends[stream.session], asked)
         for send in [*facts.sent_to(stream), *joined]:
             look.tried()
             if str(send.said["turn"]) not in told:
@@ -176,6 +176,21 @@ def _comings_back(facts: Facts) -> dict[tuple[str, str | None], list[Op]]:
 def _to_the_end(events: tuple[Op, ...]) -> tuple[Op, ...]:
     ends = [number for number, op in enumerate(events) if op.said["is"] == "ended"]
     return events[: ends[-1] + 1] if ends else events
+
+
+def _began(op: Op) -> float:
+    return op.began
+
+
+def _under_way(stream: Op, sends: list[Op], asked: dict[str, list[Op]]) -> Iterator[Op]:
+    """What was sent before the stream was opened, and ended while it was read: the last of it."""
+    opened: float = stream.said["opened"]
+    for place in range(bisect_left(sends, opened, key=_began) - 1, -1, -1):
+        told = asked[str(sends[place].said["turn"])]
+        if not told or told[-1].began < opened:
+            return
+        if _ends_while(stream, told):
+            yield sends[place]
 
 
 def _ends_while(stream: Op, asked: list[Op]) -> bool:
