@@ -17,6 +17,8 @@ from starlette.routing import Route
 
 Wire = dict[str, Any]
 STEP_SECONDS = 0.002
+KEPT_EVENTS = 100
+"""Where no more are kept."""
 SLOW_STEPS, SLOW_STEP_SECONDS = 40, 0.025
 NONCE = re.compile("vq[0-9a-f]{32}")
 PEOPLE = {"Bearer p": "p", "Bearer q": "q"}
@@ -278,6 +280,8 @@ class Backend:
                 at += 1
             if self._now("replay-duplicate", every=2):
                 at = max(0, at - 1)
+            if self.fault == "silent-gap":
+                at = max(at, len(ids) - KEPT_EVENTS)
         return StreamingResponse(self._told(session, source, at), media_type="text/event-stream")
 
     async def _told(self, session: Session, source: Session, at: int) -> AsyncIterator[str]:

@@ -4,6 +4,7 @@ shows."""
 import asyncio
 import json
 import re
+from collections.abc import AsyncIterator
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,6 +53,14 @@ class Probed(Backend):
 
     def _of(self, session: Session) -> Known:
         return self._known.setdefault(session.id, Known())
+
+    async def _told(self, session: Session, source: Session, at: int) -> AsyncIterator[str]:
+        """One that is told again stops at a turn that failed, where that is the fault."""
+        again = at > 0 and self.planted == "unreplayable"
+        async for told in super()._told(session, source, at):
+            yield told
+            if again and '"failed"' in told:
+                await asyncio.Event().wait()
 
     # -- gates
 

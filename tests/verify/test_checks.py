@@ -3,6 +3,8 @@ it looks so, each beside one in which it did."""
 
 from typing import Any
 
+import pytest
+
 from sessile.verify.checker import judge
 from sessile.verify.history import History, Kind, Op, Outcome, Run
 from sessile.verify.runner import LIMITS
@@ -437,3 +439,50 @@ def test_a_session_is_refused_where_its_only_message_fails() -> None:
         told.sent(part="writers", took=0.5)
 
         assert told.found == (set() if beside else {"unusable-session-id"})
+
+
+def came_back(told: Told, heard: str, again: str, *, client: str, part: str, **more: Any) -> None:
+    """Turns by letters: those that a reader heard of, and those that one did who came back from
+    behind the first event."""
+    reader = f"{part}/{client}"
+    for number, turns in ((1, heard), (2, again)):
+        stream = 10 * len(told.ops) + number
+        for place, turn in enumerate(turns):
+            what = {"_": "gap"}.get(turn, "ended")
+            told.heard(what, turn=None if turn == "_" else turn, id=f"{place}", stream=stream)
+        said = {"stream": stream, "cursor": None if number == 1 else "0", "end": "left"}
+        said |= {"opened": 0.0, "silence": 0.0, **more}
+        told.did("stream", said=said, part=part, client=reader, session=f"ses_{client}")
+
+
+@pytest.mark.parametrize(
+    ("again", "end", "found"),
+    [
+        ("bcd", "left", False),
+        ("", "left", False),  # nothing at all: perhaps it is slow
+        ("bc", "left", False),  # so far
+        ("_d", "left", False),  # and told so
+        ("d", "broken", False),
+        ("d", "left", True),
+        ("e", "left", True),  # of all that there was before
+    ],
+)
+def test_a_gap_is_silent_where_what_came_later_was_told(again: str, end: str, found: bool) -> None:
+    told = Told(*CAN, "resume")
+    came_back(told, "abcd", again, client="back", part="old cursor", end=end)
+
+    assert ("silent-gap" in told.found) == found
+
+
+@pytest.mark.parametrize(
+    ("control", "again", "found"),
+    [("bc", "bc", False), ("bc", "b", True), ("b", "b", False), ("bc", "", True)],
+)
+def test_a_thread_cannot_be_told_again_where_one_without_a_failure_can(
+    control: str, again: str, found: bool
+) -> None:
+    told = Told(*CAN, "resume", "probe")
+    came_back(told, "abc", control, client="control back", part="probe")
+    came_back(told, "abc", again, client="fail back", part="probe")
+
+    assert ("unreplayable-thread" in told.found) == found

@@ -34,12 +34,13 @@ PLANTED = {
     "no gate": "grant-drift",
     "hidden gate": "invisible-gate",
     "consumed": "consumed-approval",
+    "unreplayable": "unreplayable-thread",
 }
 BY_PROBE = {each.name for each in declared() if "probe" in each.needs}
 
 
 async def played(planted: str | None, **differs: Any) -> History:
-    limits = LIMITS | SOON if planted == "consumed" else LIMITS
+    limits = LIMITS | SOON if planted in ("consumed", "unreplayable") else LIMITS
     async with served(probed.probed(planted)) as site:
         target = loading.read_mapping(probed.mapping(**differs))
         plan = runner.Plan(url=site.url, target=target, limits=limits, only=("probe",))
@@ -69,7 +70,8 @@ async def test_nothing_is_found_where_nothing_is_planted() -> None:
 
 async def test_a_probe_without_gates_and_a_backend_without_a_probe_test_less() -> None:
     without = await played(None, grants=None, approvals=None)
-    assert BY_PROBE - verdicts(without, "not testable") == {"stale-context", "bricked-session"}
+    tested = {"stale-context", "bricked-session", "unreplayable-thread"}
+    assert BY_PROBE - verdicts(without, "not testable") == tested
 
     nobody = await played(None, probe=False)
     assert verdicts(nobody, "not testable") >= BY_PROBE

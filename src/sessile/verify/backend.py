@@ -66,6 +66,10 @@ class Followed:
         self.changed.set()
 
     @property
+    def first_id(self) -> str | None:
+        return next((str(op.said["id"]) for op in self.events if op.said["id"] is not None), None)
+
+    @property
     def last_id(self) -> str | None:
         for op in reversed(self.events):
             if op.said["id"] is not None:

@@ -1,9 +1,11 @@
 """The part of the workload that speaks to a probe: see `answering`."""
 
 import asyncio
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 
 from sessile.verify.answering import answers_of
+from sessile.verify.backend import Followed
 from sessile.verify.history import Op
 from sessile.verify.steps import POLL_SECONDS, Steps, together
 
@@ -43,9 +45,14 @@ async def _contexts(do: Steps) -> None:
 async def _control(do: Steps) -> None:
     """A session in which nothing fails."""
     who = do.who("probe", "control")
-    if (session := await do.open(who)) is not None:
-        await _look(do, session, "control")
-        await do.read_all(who, session)
+    session = await do.open(who)
+    if session is None:
+        return
+    async with _followed(do, session, "control") as followed:
+        sends = await _look(do, session, "control")
+        if followed is not None:
+            await do.told(followed, sends)
+    await do.read_all(who, session)
 
 
 async def _broken(do: Steps, how: str) -> None:
@@ -54,17 +61,27 @@ async def _broken(do: Steps, how: str) -> None:
     session = await do.open(who)
     if session is None:
         return
-    async with AsyncExitStack() as stack:
-        followed = None
-        if "stream" in do.can:
-            reader = do.who("probe", f"{how} reader")
-            followed = await stack.enter_async_context(do.backend.follow(reader, session))
+    async with _followed(do, session, how) as followed:
         first = await do.post(who, session, f"probe: {how}")
         await do.settle(who, [first])
         sends = [first, *await _look(do, session, how)]
         if followed is not None:
             await do.told(followed, sends)
     await do.read_all(who, session)
+
+
+@asynccontextmanager
+async def _followed(do: Steps, session: str, client: str) -> AsyncGenerator[Followed | None, None]:
+    """By a reader, where there are any; and then by one who comes back from where it began."""
+    if "stream" not in do.can:
+        yield None
+        return
+    async with do.backend.follow(do.who("probe", f"{client} reader"), session) as whole:
+        yield whole
+    first, last = whole.first_id, whole.last_id
+    if "resume" in do.can and first not in (None, last):
+        async with do.backend.follow(do.who("probe", f"{client} back"), session, first) as back:
+            await do.until(back, lambda op: op.said["id"] == last, do.told_seconds)
 
 
 async def _look(do: Steps, session: str, client: str) -> list[Op]:

@@ -8,6 +8,7 @@ from sessile.verify.history import Op
 from sessile.verify.steps import POLL_SECONDS, Steps, together
 
 CUTS_MAX = 60
+MANY_TURNS = 30
 
 
 async def tools(do: Steps) -> None:
@@ -66,7 +67,7 @@ async def cut(do: Steps) -> None:
         await do.settle(who, sends)
         await do.told(whole, sends)
     # Of what it had after the first, let the cut have taken the rest.
-    cursor = next((str(op.said["id"]) for op in followed.events if op.said["id"] is not None), None)
+    cursor = followed.first_id
     if cursor is None:
         return
     share = max(80, whole.bytes_read // 8)
@@ -81,6 +82,28 @@ async def cut(do: Steps) -> None:
         if cursor == followed.last_id:
             share *= 2  # not one event was whole
         cursor = followed.last_id
+
+
+async def old_cursor(do: Steps) -> None:
+    """A reader comes back from where its session began, once much has happened in it."""
+    who = do.who("old cursor")
+    session = await do.open(who)
+    if session is None:
+        return
+    async with do.backend.follow(do.who("old cursor", "whole"), session) as whole:
+        send = await do.post(who, session)
+        for _ in range(do.at_most(MANY_TURNS)):
+            await do.settle(who, [send])
+            send = await do.post(who, session)
+        await do.settle(who, [send])
+        await do.told(whole, [send])
+    if whole.first_id is None:
+        return
+    async with do.backend.follow(do.who("old cursor", "back"), session, whole.first_id) as back:
+        await do.until(back, lambda op: op.said["id"] == whole.last_id, do.told_seconds)
+        send = await do.post(who, session)  # what is told of it came later than all that
+        await do.settle(who, [send])
+        await do.told(back, [send])
 
 
 async def late(do: Steps) -> None:

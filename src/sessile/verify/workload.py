@@ -32,6 +32,7 @@ PARTS: tuple[tuple[str, set[str], Callable[[Steps], Awaitable[None]]], ...] = (
     ("oracle", {SESSIONS, "two principals"}, trespassing.oracle),
     ("fan-out", {SESSIONS, "stream"}, reading.fan_out),
     ("cut", {SESSIONS, "resume"}, reading.cut),
+    ("old cursor", {SESSIONS, "resume"}, reading.old_cursor),
     ("late", {SESSIONS, "stream", "events.ended"}, reading.late),
     ("joined", {SESSIONS, "stream", "turn", "slow turns"}, reading.joined),
     ("foreign cursor", {SESSIONS, "resume"}, reading.foreign_cursor),

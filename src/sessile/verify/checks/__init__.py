@@ -10,11 +10,12 @@ from sessile.verify.checks import (
     lifecycle,
     order,
     probe,
+    replays,
     restart,
     streams,
 )
 
 MODULES: tuple[ModuleType, ...] = (
-    identity, isolation, order, lifecycle, probe, streams, restart, growth,
+    identity, isolation, order, lifecycle, probe, streams, replays, restart, growth,
 )  # fmt: skip
 """They register their checks when they are imported."""
