@@ -238,6 +238,28 @@ def test_after_the_time_that_is_told_there_is_room_and_never_for_more(start_ms: 
     assert len(hits) / minutes <= 11.5
 
 
+@pytest.mark.parametrize(("now_ms", "seconds"), [(600_000, 75), (660_000, 15), (674_500, 1)])
+def test_the_time_that_is_told_is_no_longer_than_needed(now_ms: int, seconds: int) -> None:
+    rates = Rates()
+    for _ in range(4):
+        rates.count("ann", now_ms=600_000)
+
+    assert rates.wait("ann", most=4, now_ms=now_ms) == seconds
+
+
+def test_a_tenant_has_its_own_number_of_requests(tmp_path: Path) -> None:
+    file = tmp_path / "limits.toml"
+    file.write_text("[acme]\nrequests_minute_tenant_max = 1\n")
+    some = limits(ManualClock(), limits_file=str(file), requests_minute_tenant_max=2)
+    some.count_request(ANN)
+    some.count_request(EVE)
+
+    with pytest.raises(LimitReached) as raised:
+        some.count_request(BOB)
+    assert raised.value.limit == "requests_minute_tenant_max"
+    some.count_request(EVE)
+
+
 def test_who_is_silent_is_forgotten() -> None:
     rates = Rates()
     for user in range(100):
