@@ -28,3 +28,16 @@ async def test_a_follower_of_a_node_that_drains_has_all_and_comes_back_for_more(
         assert all(isinstance(item, Grown) for item in given)
         assert [entry.seq for item in given for entry in item.entries] == log
     assert node.feed.readers == 0
+
+
+@virtual
+async def test_a_follower_who_leaves_is_forgotten(house: House) -> None:
+    node = await house.node(echo())
+    session = await house.open(node)
+    following = node.feed.follow(ANN, session)
+    await anext(following)
+    assert len(node.feed._follows) == 1
+
+    await following.aclose()  # type: ignore[attr-defined]
+
+    assert node.feed._follows == set()

@@ -260,6 +260,25 @@ def test_a_tenant_has_its_own_number_of_requests(tmp_path: Path) -> None:
     some.count_request(EVE)
 
 
+@virtual
+async def test_a_tenant_has_its_own_number_of_sessions_and_of_turns(
+    house: House, tmp_path: Path
+) -> None:
+    file = tmp_path / "limits.toml"
+    file.write_text("[acme]\nsessions_user_max = 1\nqueue_user_max = 1\n")
+    until = asyncio.Event()
+    node = await house.node(waits(until), turns_concurrent_max=1, limits_file=str(file))
+
+    for principal, many in ((EVE, 2), (ANN, 1)):
+        for _ in range(many):
+            session = await house.open(node, principal)
+    assert (await refused(house, house.open(node))).limit == "sessions_user_max"
+    await house.submit(node, session)
+    await house.submit(node, session)
+    assert (await refused(house, house.submit(node, session))).limit == "queue_user_max"
+    until.set()
+
+
 def test_who_is_silent_is_forgotten() -> None:
     rates = Rates()
     for user in range(100):
