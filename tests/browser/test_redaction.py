@@ -108,6 +108,32 @@ async def test_earlier_messages_that_are_loaded_later_are_redacted_too(person: P
     await expect(person.messages("user").first).to_contain_text("This message was redacted.")
 
 
+async def test_earlier_messages_come_though_one_is_redacted_while_they_are_loaded(
+    person: Person,
+) -> None:
+    session_id = await person.login.opened()
+    await person.login.said(session_id, "say first")
+    await person.login.said(session_id, "fill 270")
+    await person.login.said(session_id, f"say {SECRET}")
+    await person.chat(session_id)
+    added = [it for it in await person.login.log(session_id) if it["kind"] == "message.added"]
+    last = next(it["body"] for it in reversed(added) if it["body"]["role"] == "user")
+    path = f"/v1/sessions/{session_id}/messages/{last['message_id']}/redact"
+
+    async def meanwhile(route: Route) -> None:
+        """The page reads its window anew, and one entry more, before it has the earlier ones."""
+        async with person.page.expect_response(lambda it: it.url.endswith("&limit=1")):
+            await person.login.ask("POST", path, {})
+        await expect(person.page.get_by_text("This message was redacted.")).to_have_count(1)
+        await route.continue_()
+
+    await person.page.route("**/events?after=0&*", meanwhile, times=1)
+    await person.button("Load earlier").click()
+
+    await expect(person.messages("user").first).to_contain_text("say first")
+    await expect(person.button("Load earlier")).to_have_count(0)
+
+
 async def as_an_operator(route: Route) -> None:
     reply = await route.fetch()
     await route.fulfill(response=reply, json={**await reply.json(), "roles": ["operator"]})

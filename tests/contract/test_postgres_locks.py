@@ -241,11 +241,16 @@ async def test_a_transaction_that_was_begun_for_nobody_is_ended(dsn: str) -> Non
             last = asyncio.gather(desk.submit(held, run=False))
             await before
             await until(lambda: all_rest(lanes))
-            idle = """
-                SELECT count(*) FROM pg_stat_activity
+            # Between two tries for the session that is held, the one who tries is idle, too; what
+            # was begun for nobody would be until its connection is closed for it.
+            none_idle = """
+                SELECT count(*) = 0 FROM pg_stat_activity
                 WHERE application_name LIKE 'sessile lane %' AND state LIKE 'idle in%'
             """
-            assert await own.fetchval(idle) == 0
+            connections = [lane._connection for lane in lanes]
+            await until(lambda: own.fetchval(none_idle))
+            assert [lane._connection for lane in lanes] == connections
+            assert not any(each.is_closed() for each in connections if each is not None)
         await first
         await last
 

@@ -174,14 +174,18 @@ export class OpenSession {
     if (this.loadingEarlier || !this.earlier) return;
     this.loadingEarlier = true;
     this.#told();
-    const of = this.log;
-    const last = this.after;
-    const begin = Math.max(0, last - WINDOW);
     try {
-      const found = await this.#read(begin, last);
-      if (this.log !== of) return; // read anew meanwhile
-      this.after = begin;
-      this.#foldAnew([...found, ...this.entries]);
+      for (let of = null; of !== this.log && this.earlier; ) {
+        of = this.log;
+        const last = this.after;
+        const begin = Math.max(0, last - WINDOW);
+        const found = await this.#read(begin, last);
+        if (this.#stopped) return;
+        if (of !== this.log) continue; // read anew meanwhile: what was found may be void
+        this.after = begin;
+        this.#foldAnew([...found, ...this.entries]);
+        of = this.log;
+      }
     } finally {
       this.loadingEarlier = false;
       this.#told();
