@@ -64,9 +64,8 @@ def _print_found(console: Console, result: "Result", ops: "Mapping[int, Op]") ->
         console.print(Text(f"  {what}"), soft_wrap=True)
         for number in finding.ops:
             op = ops[number]
-            asked = op.request.partition("\n")[0] or op.reply.replace("\n", " ")[:90]
-            answered = f" -> {op.status}" if op.status else ""
-            line = f"    #{number} at {op.began:.2f} s, {op.kind} by {op.client}: {asked}{answered}"
+            came = f" -> {op.status}" if op.status else ""
+            line = f"    #{number} at {op.began:.2f} s, {op.kind} by {op.client}: {asked(op)}{came}"
             line = cut(one_line(line), LINE_CHARS_MAX)
             console.print(Text(line, style="dim"), soft_wrap=True)
     hidden = len(result.findings) + result.more - FINDINGS_SHOWN
@@ -100,7 +99,8 @@ def print_list() -> None:
 
 
 def asked(op: "Op") -> str:
-    return cut(one_line(op.request.partition("\n")[0] or op.reply[:90]), LINE_CHARS_MAX)
+    what = op.request.partition("\n")[0] or op.reply.replace("\n", " ")[:90]
+    return cut(one_line(what), LINE_CHARS_MAX)
 
 
 def answered(op: "Op") -> str:

@@ -177,7 +177,7 @@ def _seen_under_way(facts: Facts) -> dict[str, float]:
     for op in facts.of("send", part="busy"):
         if op.ok and op.client.endswith("/first") and op.session is not None:
             turns[op.session] = str(op.said.get("turn"))
-            if facts.run.can.count("turn") == 0:
+            if "turn" not in facts.run.can:
                 last[op.session] = op.ended - NOISE_SECONDS  # its reply came so late
     for op in facts.of("turn", part="busy"):
         if (
