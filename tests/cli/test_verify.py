@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -156,6 +157,22 @@ def test_a_server_that_went_away_has_not_passed(run: Run, clean: History, tmp_pa
 
     assert ran.code == 2
     assert "the server stopped answering" in ran.err
+
+
+def test_a_server_that_keeps_a_run_waiting_is_not_waited_for_without_end(
+    run: Run, tmp_path: Path
+) -> None:
+    path = tmp_path / "run.jsonl"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        to = ("verify", url, "--mapping", "agui", "--history", str(path))
+        ran = run(*to, "--limit", "run_seconds=0.2")
+
+    assert ran.code == 2
+    assert "it had not ended after 0.2 s" in ran.err
+    assert "what is not done is not tested" in ran.err
+    with path.open(encoding="utf-8") as lines:
+        assert read(lines).run.limits["run_seconds"] == 0.2
 
 
 def test_a_terminal_gets_no_orders_from_a_history(

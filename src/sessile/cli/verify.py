@@ -127,7 +127,7 @@ def verify(
         print_probe(probe_file)
         return
     told = Console(stderr=True, highlight=False)
-    kept, stopped = (_kept(from_), False) if from_ is not None else _played(
+    kept, stopped = (_kept(from_), "") if from_ is not None else _played(
         url, mapping, token or [], limit or [], part or [], seed, messages, told, owned=owned,
         restart=restart, probe=probe,
     )  # fmt: skip
@@ -142,14 +142,14 @@ def verify(
     _check(kept, results, stopped=stopped)
 
 
-def _check(kept: "History", results: "Sequence[Result]", *, stopped: bool) -> None:
+def _check(kept: "History", results: "Sequence[Result]", *, stopped: str) -> None:
     """That nothing was found says nothing where nothing was taken, or the server went away."""
     found = sum(result.verdict == "found" for result in results)
     if found:
         many = "1 check" if found == 1 else f"{found} checks"
         raise CommandFailed(f"{many} found something wrong", code=FAILED)
     if stopped:
-        raise CommandFailed("it was stopped midway: what is not done is not tested")
+        raise CommandFailed(f"{stopped}: what is not done is not tested")
     sends = [op for op in kept.ops if op.kind == "send"]
     begun = sends or [op for op in kept.ops if op.kind == "open"]
     if not any(op.ok for op in sends):
@@ -167,8 +167,8 @@ def _played(
     url: str, name: str | None, tokens: Sequence[str], limits: Sequence[str],
     parts: Sequence[str], seed: int, messages: int, told: Console, *, owned: bool,
     restart: str | None, probe: bool,
-) -> "tuple[History, bool]":  # fmt: skip
-    """And whether it was stopped by Ctrl-C."""
+) -> "tuple[History, str]":  # fmt: skip
+    """And why it was stopped, if it was."""
     from sessile.verify import loading, mapping, restarts, runner  # noqa: PLC0415
     from sessile.verify.workload import NAMES  # noqa: PLC0415
 
@@ -194,11 +194,14 @@ def _played(
                 plan, told=lambda part: status.update(f"{part} is done"), recorded=recorders.append
             )
             try:
-                return asyncio.run(playing), False
+                return asyncio.run(asyncio.wait_for(playing, known["run_seconds"])), ""
             except KeyboardInterrupt:
                 if not recorders:
                     raise
-                return recorders[0].history(), True
+                return recorders[0].history(), "it was stopped midway"
+            except TimeoutError:
+                why = f"it had not ended after {known['run_seconds']:g} s, its run_seconds"
+                return recorders[0].history(), why
     except (runner.CannotVerify, mapping.BadMapping) as error:
         raise CommandFailed(str(error)) from None
 

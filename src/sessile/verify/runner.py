@@ -27,6 +27,7 @@ PARTS_AT_ONCE = 6
 ALONE = ("long", "beside", "restart")
 """Parts that measure, or end all that runs: nothing else may run meanwhile."""
 LIMITS: Mapping[str, float] = {
+    "run_seconds": 900.0,
     "create_seconds": 5.0,
     "stuck_seconds": 30.0,
     "told_seconds": 5.0,
