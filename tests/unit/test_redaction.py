@@ -1,6 +1,7 @@
 """What a redaction leaves of a log, where the voided text was repeated in other shapes."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -114,3 +115,9 @@ def test_a_title_may_be_the_beginning_of_a_message_on_more_lines() -> None:
     session = redacted(ASKED, title="it is 47…", said="it is\n\n4711").session
     assert session is not None
     assert session.title is None
+
+
+def test_a_call_of_a_turn_that_has_nothing_of_the_message_stays_as_it_is() -> None:
+    other = replace(CALL, turn_id=TurnId("trn_2"), message_id=MessageId("msg_other"))
+    assert "tool.started" not in bodies(redacted(ASKED, other))
+    assert bodies(redacted(ASKED, CALL))["tool.started"]["arguments"] == {"for": ""}
