@@ -16,6 +16,8 @@ from tests.cli.conftest import WAIT_SECONDS, Process, Ran, Serve, environment, u
 from tests.cli.gates import APP, open_gate
 from tests.cli.terminal import Terminal
 
+from sessile.cli.serving import called
+
 SAID = {"input": {"type": "message", "text": "wait"}}
 
 
@@ -198,6 +200,17 @@ def test_tokens_that_cannot_be_read_are_told(tmp_path: Path) -> None:
 
     with Serve(tmp_path) as served:
         assert "line 1" in one_line(served)
+
+
+def test_the_chat_to_try_is_called_as_a_shell_finds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [".venv/bin/sessile", "serve"])
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    assert called() == ".venv/bin/sessile"
+    (tmp_path / "sessile").touch(mode=0o755)
+    assert called() == "sessile"
 
 
 @pytest.mark.parametrize("output", [">/dev/full", ">&-"])

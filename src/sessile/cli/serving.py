@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import shlex
+import shutil
 import signal
 import socket
 import sqlite3
@@ -201,7 +202,7 @@ class Serving:
         if settings.console:
             _say(f"  console     {_link(url, token)}")
         _say(f"  try         curl -s {' '.join(asked)}")
-        chat = ["sessile", "chat"]
+        chat = [called(), "chat"]
         if port != Settings().port:
             chat += ["--url", url]
         if settings.data_dir != Settings().data_dir:
@@ -233,6 +234,13 @@ def leave() -> NoReturn:
     with suppress(OSError):
         sys.stderr.flush()
     os._exit(0)
+
+
+def called() -> str:
+    """What a shell finds this command by: its name, or the path that it was called by."""
+    path = sys.argv[0]
+    by_path = os.path.basename(path) == "sessile" and shutil.which("sessile") is None
+    return path if by_path else "sessile"
 
 
 def _flag_told(error: WrongSetting) -> str:
