@@ -76,7 +76,7 @@ async def test_what_a_lost_turn_has_still_to_write_does_not_hold_its_node(house:
     async def count(turn: TurnContext) -> AsyncIterator[str]:
         for number in range(60):
             yield f"{number} "
-            await asyncio.sleep(1)
+            await house.later(1)
 
     node = await house.node(counts, store=fills, drain_seconds_max=DRAIN)
     session = await house.open(node)
