@@ -14,7 +14,7 @@ ZERO_ALLOWED = frozenset(
     f"{what}_{whose}_max"
     for what in ("turns_concurrent", "requests_minute", "sessions", "queue", "tokens_day")
     for whose in ("user", "tenant")
-) | {"port"}
+) | {"port", "retention_days", "deltas_retention_days"}
 TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -315,6 +315,8 @@ def _converted(settings: Settings, name: str, value: Any) -> Any:
     if kind is bool:
         return _truth(name, value)
     if issubclass(kind, Path):
+        if not str(value):
+            raise ValueError(f"{name}: is empty; the directory one is in is .")
         return Path(value)
     try:
         converted = kind(value)
@@ -322,10 +324,20 @@ def _converted(settings: Settings, name: str, value: Any) -> Any:
         raise ValueError(f"{name}: {value!r} is not {_article(kind)}") from None
     if name == "retention_tenants":
         days_by_tenant(value)
-    zero = name in ZERO_ALLOWED and converted == 0
-    if kind in (int, float) and not (0 < converted < inf or zero):
-        raise ValueError(f"{name}: must be more than 0 and finite, not {value}")
+    if name == "api_origins":
+        _check_origins(value)
+    zero = name in ZERO_ALLOWED
+    if kind in (int, float) and not (0 < converted < inf or (zero and converted == 0)):
+        least = "0 or more" if zero else "more than 0"
+        raise ValueError(f"{name}: must be {least} and finite, not {value}")
     return converted
+
+
+def _check_origins(text: str) -> None:
+    """Raises ValueError for one that no browser sends, and that would let in no page."""
+    for each in listed(text):
+        if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#*\s]+", each, re.IGNORECASE):
+            raise ValueError(f"api_origins: {each!r} is no origin, such as https://shop.example")
 
 
 def _truth(name: str, value: Any) -> bool:

@@ -46,6 +46,30 @@ def test_a_data_directory_that_cannot_be_made_is_told_with_what_to_do(tmp_path: 
     assert "file/data: Not a directory; give one that can be written by --data-dir" in told
 
 
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (
+            {
+                "SESSILE_PUSHER_APP_ID": "one",
+                "SESSILE_PUSHER_KEY": "k",
+                "SESSILE_PUSHER_SECRET": "s",
+            },
+            "--pusher-app-id: 'one' is not digits alone",
+        ),
+        ({"SESSILE_LIMITS_FILE": "no.toml"}, "--limits-file: no.toml: No such file or directory"),
+        ({}, "sessile-data/pusher-app: should have one line: a key and a secret"),
+    ],
+)
+def test_what_a_setting_or_a_file_lacks_is_told_of_it_and_not_of_the_database(
+    tmp_path: Path, settings: dict[str, str], told: str
+) -> None:
+    (tmp_path / "sessile-data").mkdir()
+    (tmp_path / "sessile-data" / "pusher-app").write_bytes(b"\xff a key\n")
+
+    assert told_by_serve(tmp_path, **settings) == f"sessile: {told}\n"
+
+
 def test_a_database_that_another_process_holds_is_told_with_what_to_do(
     tmp_path: Path, run: Run
 ) -> None:

@@ -19,6 +19,7 @@ ADDRESSES = {
     "store_url": "memory",
     "notifier_url": "nats://here",
     "retention_tenants": "acme=30",
+    "api_origins": "https://shop.example",
 }
 ANOTHER: dict[type, str] = {int: "7", float: "0.5", str: "words"}
 
@@ -100,7 +101,11 @@ def test_every_panel_begins_at_a_setting_that_there_is() -> None:
     ("name", "text", "why"),
     [
         ("port", "many", "'many' is not a whole number"),
-        ("port", "-1", "must be more than 0"),
+        ("port", "-1", "must be 0 or more"),
+        ("retention_days", "-1", "must be 0 or more"),
+        ("data_dir", "", "is empty"),
+        ("api_origins", "https://shop.example, *", "'*' is no origin"),
+        ("api_origins", "https://shop.example/", "'https://shop.example/' is no origin"),
         ("sweep_seconds", "soon", "'soon' is not a number"),
         ("sweep_seconds", "0", "must be more than 0"),
         ("console", "maybe", "'maybe' is neither true nor false"),

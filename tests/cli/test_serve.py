@@ -5,15 +5,18 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-from tests.cli.conftest import WAIT_SECONDS, Process, Ran, Serve, until
+from tests.cli.conftest import WAIT_SECONDS, Process, Ran, Serve, environment, until
 from tests.cli.gates import APP, open_gate
 from tests.cli.terminal import Terminal
+
+from sessile.cli.serving import called
 
 SAID = {"input": {"type": "message", "text": "wait"}}
 
@@ -159,7 +162,10 @@ def test_a_data_directory_that_is_in_use_is_told(demo: Serve) -> None:
 
 @pytest.mark.parametrize(
     ("host", "why"),
-    [("192.0.2.1", "Cannot assign requested address"), ("no.such.invalid", "there is no such")],
+    [
+        ("192.0.2.1", "requested address; give an"),
+        ("no.such.invalid", "there is no such"),
+    ],
 )
 def test_an_address_that_is_none_of_this_machine_is_refused(
     run: Callable[..., Ran], host: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -194,6 +200,34 @@ def test_tokens_that_cannot_be_read_are_told(tmp_path: Path) -> None:
 
     with Serve(tmp_path) as served:
         assert "line 1" in one_line(served)
+
+
+def test_the_chat_to_try_is_called_as_a_shell_finds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [".venv/bin/sessile", "serve"])
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    assert called() == ".venv/bin/sessile"
+    (tmp_path / "sessile").touch(mode=0o755)
+    assert called() == "sessile"
+
+
+@pytest.mark.parametrize("output", [">/dev/full", ">&-"])
+def test_it_serves_where_what_it_says_cannot_be_written(tmp_path: Path, output: str) -> None:
+    serve = f'exec "$0" -m sessile serve --port 0 {output}'
+    command = ["sh", "-c", serve, sys.executable]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True
+    ) as ran:
+        assert ran.stderr is not None
+        logged = json.loads(ran.stderr.readline())
+        ran.send_signal(signal.SIGTERM)
+        rest = ran.stderr.read()
+
+    assert logged["message"] == "serving"
+    assert [json.loads(line)["message"] for line in rest.splitlines()] == ["draining", "stopped"]
+    assert ran.returncode == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -1,11 +1,14 @@
 """A node that stops has an end, whatever its store does."""
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 from tests.runtime.agents import waits
 from tests.runtime.gate import Fills
 from tests.runtime.rig import House, virtual
+
+from sessile import Assistant, TurnContext
 
 DRAIN, TTL = 5.0, 12.0
 
@@ -62,3 +65,32 @@ async def test_a_store_that_is_full_for_a_while_is_handed_the_turns_back(house: 
     until.set()
     await house.node(waits(until))
     assert (await house.ended(session, turn.turn_id)).strikes == 0
+
+
+@virtual
+async def test_what_a_lost_turn_has_still_to_write_does_not_hold_its_node(house: House) -> None:
+    fills = Fills(house.gate)
+    counts = Assistant("counts")
+
+    @counts.agent
+    async def count(turn: TurnContext) -> AsyncIterator[str]:
+        for number in range(60):
+            yield f"{number} "
+            await house.later(1)
+
+    node = await house.node(counts, store=fills, drain_seconds_max=DRAIN)
+    session = await house.open(node)
+    turn = (await house.submit(node, session)).turn
+    await house.later(1)
+    fills.full = True
+    await house.later(TTL)
+    assert house.troubles.told("leases not renewed in time")
+    assert node.workers.running == 0
+
+    async with asyncio.timeout(1):
+        await house.sim.node("operator").spawn(node.stop())
+
+    assert not house.turn(session, turn.turn_id).ended
+    house.nodes.remove(node)
+    await house.node(counts)
+    assert (await house.ended(session, turn.turn_id)).status == "completed"

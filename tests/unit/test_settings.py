@@ -55,3 +55,10 @@ def test_what_is_not_set_is_seen_not_to_be() -> None:
 )
 def test_an_address_is_shown_without_what_lets_in(url: str, shown: str) -> None:
     assert without_password(url) == shown
+
+
+@pytest.mark.parametrize("field", fields(Settings), ids=lambda field: field.name)
+def test_what_is_the_default_may_be_given(field: Any) -> None:
+    said = str(field.default)
+
+    assert getattr(Settings.read({}, **{field.name: said}), field.name) == field.default

@@ -441,6 +441,8 @@ async def test_what_is_no_http_is_told_as_a_problem(walk: Walk) -> None:
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         b"FOO / HTTP/1.1\r\n\r\n",
         b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"CONNECT shop.example:443 HTTP/1.1\r\nHost: shop.example:443\r\n\r\n",
+        b"GET http://localhost HTTP/1.1\r\nHost: localhost\r\n\r\n",
         post + b"A b: c\r\n\r\n",
         post + b"Content-Length: -1\r\n\r\n",
         post + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",

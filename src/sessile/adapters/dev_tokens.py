@@ -94,7 +94,8 @@ def _with_admin(logins: list[Login], admin_token: str) -> list[Login]:
 
 
 def _read(path: Path) -> Iterable[Login]:
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    text = path.read_text(encoding="utf-8", errors="replace")  # the line is then refused by number
+    for number, line in enumerate(text.splitlines(), start=1):
         fields = line.partition("#")[0].split()
         if not fields:
             continue

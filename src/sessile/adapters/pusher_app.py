@@ -24,7 +24,8 @@ def load_or_create(path: Path, *, key: str = "", secret: str = "") -> tuple[str,
 
 
 def _read(path: Path) -> tuple[str, str]:
-    lines = [each.partition("#")[0].split() for each in path.read_text("utf-8").splitlines()]
+    text = path.read_text("utf-8", errors="replace")
+    lines = [each.partition("#")[0].split() for each in text.splitlines()]
     match [fields for fields in lines if fields]:
         case [[key, secret]]:
             return key, secret

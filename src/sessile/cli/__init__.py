@@ -1,4 +1,4 @@
-"""The command line: serve, chat, log, users, keys, migrate, restored, erase, doctor, verify.
+"""The command line: serve, work, chat, log, users, keys, migrate, restored, erase, doctor, verify.
 
 A command imports what it needs when it runs, so that `--help` is quick.
 """
@@ -16,6 +16,7 @@ from sessile.cli.access import DataDirOption, JsonOption, StoreUrlOption, databa
 from sessile.cli.failure import CommandFailed
 from sessile.cli.flags import read_settings, with_settings
 from sessile.cli.plain import lines
+from sessile.cli.streams import open_what_is_closed, silence
 from sessile.cli.verify import verify
 
 URL = "http://localhost:3006"
@@ -52,6 +53,7 @@ UserOption = Annotated[
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line. Raises SystemExit with its exit code."""
+    open_what_is_closed()
     try:
         app(arguments, prog_name="sessile")
     except CommandFailed as failure:
@@ -59,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(failure.code) from None
     except BrokenPipeError:
         # Whoever read our output has seen enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence()
         raise SystemExit(1) from None
 
 

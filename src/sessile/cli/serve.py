@@ -1,6 +1,7 @@
 """`sessile serve`: what to serve is read, the port taken, and then it runs until it is stopped."""
 
 import asyncio
+import errno
 import os
 import socket
 import threading
@@ -75,10 +76,12 @@ def _listening(host: str, port: int) -> socket.socket:
         listening.listen(LISTEN_BACKLOG)
     except OSError as error:
         listening.close()
-        raise CommandFailed(
-            f"cannot listen on {host}:{port}: {error.strerror};"
-            " stop what uses the port, or give another by --port (0 takes a free one)"
-        ) from error
+        todo = "stop what uses the port, or give another by --port (0 takes a free one)"
+        if error.errno == errno.EADDRNOTAVAIL:
+            todo = "give an address of this machine by --host"
+        if error.errno in (errno.EACCES, errno.EPERM):
+            todo = "give a port above 1023 by --port"
+        raise CommandFailed(f"cannot listen on {host}:{port}: {error.strerror}; {todo}") from error
     return listening
 
 

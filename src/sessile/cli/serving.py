@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import shlex
+import shutil
 import signal
 import socket
 import sqlite3
@@ -19,7 +20,9 @@ from urllib.parse import quote
 from sessile.cli.broken import no_database, no_postgres
 from sessile.cli.failure import CommandFailed
 from sessile.cli.plain import one_line
+from sessile.cli.streams import silence
 from sessile.core.errors import SessileError
+from sessile.http.app import App
 from sessile.http.listener import Listener
 from sessile.settings import Settings, WrongSetting, without_password
 from sessile.wiring import DevTokens, MissingExtra, Server, dev_tokens
@@ -58,8 +61,7 @@ class Serving:
             except MissingExtra as error:
                 raise CommandFailed(str(error)) from error
             except WrongSetting as error:
-                name, _, why = str(error).partition(":")
-                raise CommandFailed(f"--{name.replace('_', '-')}:{why}") from error
+                raise CommandFailed(_flag_told(error)) from error
             except (SessileError, OSError, sqlite3.Error, ValueError) as error:
                 raise CommandFailed(self._cannot_open(error)) from error
             await self._serve()
@@ -88,7 +90,7 @@ class Serving:
                 raise CommandFailed(f"development tokens: {error}") from error
         else:
             await self._refuse_closed()
-        listener = _Listener(self._server.app(), settings, http="httptools")
+        listener = _Listener(self._app(), settings, http="httptools")
         spare_garbage()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(listener.serve([self._listening]))
@@ -100,6 +102,15 @@ class Serving:
             listener.force_exit = self._asked_again.is_set()
             listener.should_exit = True
         logger.info("stopped")
+
+    def _app(self) -> App:
+        """Raises CommandFailed for what is wrong with a setting, or with the file pusher-app."""
+        try:
+            return self._server.app()
+        except WrongSetting as error:
+            raise CommandFailed(_flag_told(error)) from error
+        except (ValueError, OSError) as error:
+            raise CommandFailed(one_line(str(error))) from error
 
     async def _refuse_closed(self) -> None:
         """Raises CommandFailed where nobody could come in. Development tokens let nobody in from
@@ -191,7 +202,7 @@ class Serving:
         if settings.console:
             _say(f"  console     {_link(url, token)}")
         _say(f"  try         curl -s {' '.join(asked)}")
-        chat = ["sessile", "chat"]
+        chat = [called(), "chat"]
         if port != Settings().port:
             chat += ["--url", url]
         if settings.data_dir != Settings().data_dir:
@@ -218,12 +229,29 @@ class _Listener(Listener):
 
 def leave() -> NoReturn:
     """At once: a thread that is still inside a tool is not waited for."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with suppress(OSError):
+        sys.stdout.flush()
+    with suppress(OSError):
+        sys.stderr.flush()
     os._exit(0)
 
 
+def called() -> str:
+    """What a shell finds this command by: its name, or the path that it was called by."""
+    path = sys.argv[0]
+    by_path = os.path.basename(path) == "sessile" and shutil.which("sessile") is None
+    return path if by_path else "sessile"
+
+
+def _flag_told(error: WrongSetting) -> str:
+    name, _, why = str(error).partition(":")
+    return f"--{name.replace('_', '-')}:{why}"
+
+
 def _say(line: str) -> None:
-    with suppress(BrokenPipeError):
+    """A server goes on where nobody reads it any more, or where the disk for it is full."""
+    try:
         sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
+    except OSError:
+        silence()

@@ -89,9 +89,9 @@ class Connection(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        super().on_headers_complete()  # raises for a target that it cannot read, as CONNECT has
         self._in_head, self._in_body = False, True
         self._in_time()
-        super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         self._in_head, self._in_body = True, False

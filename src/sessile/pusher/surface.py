@@ -23,7 +23,7 @@ from sessile.pusher.signing import AppKeys
 from sessile.runtime.asking import Asking
 from sessile.runtime.limits import Limits
 from sessile.runtime.reads import Reads
-from sessile.settings import Settings, is_own_origin
+from sessile.settings import Settings, WrongSetting, is_own_origin
 
 SOCKET_PATH = re.compile(r"/app/([^/]+)")
 
@@ -61,9 +61,9 @@ class Pusher:
     ) -> None:
         settings = served.settings
         if not (settings.pusher_app_id.isascii() and settings.pusher_app_id.isdigit()):
-            raise ValueError(f"pusher_app_id: {settings.pusher_app_id!r} is not digits alone")
+            raise WrongSetting(f"pusher_app_id: {settings.pusher_app_id!r} is not digits alone")
         if settings.pusher_client_events not in ("off", "apart", "everywhere"):
-            raise ValueError(f"pusher_client_events: {settings.pusher_client_events!r} is none")
+            raise WrongSetting(f"pusher_client_events: {settings.pusher_client_events!r} is none")
         self._settings = settings
         self._served = served
         self._authenticator = authenticator

@@ -18,7 +18,7 @@ from sessile.ports.clock import Clock
 from sessile.ports.store import Store
 from sessile.runtime.rates import Rates
 from sessile.runtime.telemetry import Telemetry
-from sessile.settings import Settings
+from sessile.settings import Settings, WrongSetting
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ NAMES = tuple(each.name for each in fields(TenantLimits))
 
 
 class Limits:
-    """Raises ValueError where the file of the tenants cannot be read as such."""
+    """Raises WrongSetting where the file of the tenants cannot be read as such."""
 
     def __init__(
         self, *, store: Store, clock: Clock, settings: Settings, telemetry: Telemetry
@@ -178,35 +178,45 @@ class Limits:
             if (stamp := _stamp(file)) != self._stamp:
                 self._stamp = stamp
                 self._tenants = read_file(file, self._default)
-        except (OSError, ValueError) as error:
+        except WrongSetting as error:
             logger.error("the limits of tenants were not read", extra={"error": str(error)})
 
 
 def read_file(file: Path, default: TenantLimits) -> Mapping[TenantId, TenantLimits]:
-    """A TOML table for each tenant. Raises ValueError, with the place, and OSError."""
+    """A TOML table for each tenant. Raises WrongSetting, with the place."""
     try:
         tables: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"limits_file: {file}: {error}") from None
+    except OSError as error:
+        raise _absent(file, error) from None
+    except ValueError as error:  # of TOML, or of UTF-8
+        raise WrongSetting(f"limits_file: {file}: {error}") from None
     return {TenantId(name): _limits(file, name, it, default) for name, it in tables.items()}
 
 
 def _limits(file: Path, tenant: str, table: object, default: TenantLimits) -> TenantLimits:
     given: dict[str, int] = {}
     if not isinstance(table, dict):
-        raise ValueError(f"limits_file: {file}: {tenant} is no table of limits")
+        raise WrongSetting(f"limits_file: {file}: {tenant} is no table of limits")
     for name, most in cast(dict[str, Any], table).items():
+        at = f"limits_file: {file}: {tenant}.{name}"
         if name not in NAMES:
-            raise ValueError(f"limits_file: {file}: {tenant}.{name} is none of {', '.join(NAMES)}")
+            raise WrongSetting(f"{at} is none of {', '.join(NAMES)}")
         if type(most) is not int or most < 0:
-            raise ValueError(f"limits_file: {file}: {tenant}.{name} is no whole number from 0 on")
+            raise WrongSetting(f"{at} is no whole number from 0 on")
         given[name] = most
     return replace(default, **given)
 
 
 def _stamp(file: Path) -> tuple[int, int]:
-    stat = file.stat()
+    try:
+        stat = file.stat()
+    except OSError as error:
+        raise _absent(file, error) from None
     return stat.st_mtime_ns, stat.st_size
+
+
+def _absent(file: Path, error: OSError) -> WrongSetting:
+    return WrongSetting(f"limits_file: {file}: {error.strerror}")
 
 
 def _reached(limit: str, most: int, seconds: int) -> LimitReached:

@@ -67,8 +67,10 @@ class Workers:
 
     async def __aexit__(self, *exc: object) -> None:
         await self.drain()
-        for loop in self._loops:
-            loop.cancel()
+        # No turn runs any more. What a lost one had still to write would be tried for as long as
+        # the store does not answer.
+        for task in (*self._loops, *self._working):
+            task.cancel()
         self._stop_listening()
         await self._tasks.__aexit__(None, None, None)
 
@@ -190,7 +192,12 @@ class Workers:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._tasks.create_task(self._node.store.contained(work))
         self._working.add(task)
-        task.add_done_callback(self._working.discard)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._working.discard(task)
+            work.close()  # of a task that was cancelled before it began
+
+        task.add_done_callback(ended)
 
     async def _started(
         self,

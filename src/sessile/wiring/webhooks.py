@@ -12,7 +12,7 @@ from sessile.ports.webhooks import Webhooks
 from sessile.runtime.deliveries import Deliveries
 from sessile.runtime.reads import Reads
 from sessile.runtime.webhooks import WebhookDesk
-from sessile.settings import Settings
+from sessile.settings import Settings, WrongSetting
 
 PORT_MAX = 65_535
 
@@ -51,8 +51,7 @@ async def open_desk(
     clock: Clock,
 ) -> AsyncGenerator[WebhookDesk, None]:
     """What admins ask for, while it is delivered. `kept`: in the database of the settings; else in
-    memory, where somebody brings a store of their own. Raises ValueError for settings that do not
-    fit."""
+    memory, where somebody brings a store of their own. Raises WrongSetting."""
     from sessile.adapters.webhooks import Addresses, WebhookSender  # noqa: PLC0415
 
     async with AsyncExitStack() as stack:
@@ -94,5 +93,5 @@ async def open_desk(
 def _ports(text: str) -> list[int]:
     ports = [each.strip() for each in text.split(",") if each.strip()]
     if not all(each.isascii() and each.isdigit() and 0 < int(each) <= PORT_MAX for each in ports):
-        raise ValueError(f"webhook_ports: {text!r} are not ports, with commas between")
+        raise WrongSetting(f"webhook_ports: {text!r} are not ports, with commas between")
     return [int(each) for each in ports]
