@@ -8,8 +8,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
+from typing import Literal
 
 from sessile.adapters.memory import MemoryStore
+from sessile.adapters.memory.rows import Kept
 from sessile.core import codec
 from sessile.core.events import (
     TERMINAL_KINDS,
@@ -66,7 +68,7 @@ _decoded = lru_cache(maxsize=4096)(codec.decode)
 
 @dataclass(frozen=True, slots=True)
 class Final:
-    """One session as the store holds it in the end."""
+    """One session as the store holds it in the end; or held it, before it was deleted."""
 
     key: SessionKey
     log: tuple[Entry, ...]
@@ -74,16 +76,19 @@ class Final:
     session: Session
     turns: tuple[Turn, ...]
     leased: bool
+    gone: bool = False
 
 
 def final(store: MemoryStore, key: SessionKey) -> Final | None:
     """None where the session was deleted."""
     kept = store._kept.get(key)
-    if kept is None:
-        return None
+    return None if kept is None else final_of(key, kept, gone=False)
+
+
+def final_of(key: SessionKey, kept: Kept, *, gone: bool) -> Final:
     turns = tuple(sorted(kept.turns.values(), key=lambda turn: turn.position))
     leased = kept.lease.owner is not None
-    return Final(key, tuple(kept.log), kept.head, kept.session, turns, leased)
+    return Final(key, tuple(kept.log), kept.head, kept.session, turns, leased, gone)
 
 
 # One log ----------------------------------------------------------------------------------------
@@ -488,6 +493,8 @@ class Read:
     entries: tuple[Entry, ...]
     whole: bool
     """It read on until the world had come to rest."""
+    told: Literal["closed", "gone"] | None = None
+    """What it was told of the session's end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -514,6 +521,10 @@ class Seen:
     """Acknowledged cancels."""
     closed: set[SessionKey] = field(default_factory=set[SessionKey])
     """Acknowledged closes."""
+    deleting: set[SessionKey] = field(default_factory=set[SessionKey])
+    """Sessions that somebody meant to delete."""
+    deleted: set[SessionKey] = field(default_factory=set[SessionKey])
+    """Acknowledged deletes; and sessions that somebody was told are not there."""
     approved: set[tuple[SessionKey, CallId]] = field(default_factory=set[tuple[SessionKey, CallId]])
     """Calls that somebody meant to approve."""
     answered: set[tuple[SessionKey, CallId, bool]] = field(
@@ -540,7 +551,7 @@ def faults_of_world(finals: Mapping[SessionKey, Final], seen: Seen) -> list[str]
     faults += _side_effects(seen)
     for read in seen.reads:
         if read.key in finals:
-            faults += _stream(finals[read.key].log, read)
+            faults += _stream(finals[read.key], read)
     for told in seen.told:
         if told.key in finals:
             faults += _history(finals[told.key].log, told)
@@ -628,6 +639,8 @@ def _acknowledged(finals: Mapping[SessionKey, Final], seen: Seen) -> Iterator[st
         if key not in finals:
             continue
         status = {turn.turn_id: turn.status for turn in finals[key].turns}.get(turn_id)
+        if finals[key].gone and status in ("running", "awaiting"):
+            continue  # it was to end so
         if status != "cancelled":
             yield f"{key.session_id}: the cancel of {turn_id} was acknowledged, and it is {status}"
     for key in seen.closed:
@@ -646,11 +659,15 @@ def _side_effects(seen: Seen) -> Iterator[str]:
             yield f"{run.session}: {run.act} was completed, and was run again"
 
 
-def _stream(log: tuple[Entry, ...], read: Read) -> Iterator[str]:
+def _stream(final: Final, read: Read) -> Iterator[str]:
+    log = final.log
     expected = log[read.after : read.after + len(read.entries)]
     if read.entries != expected:
         seqs = [entry.seq for entry in read.entries]
         yield f"{read.name} of {read.key.session_id} from {read.after} got {seqs}"
+    elif final.gone or read.told == "gone":
+        if read.whole and (read.told is None or not final.gone):
+            yield f"{read.name} of {read.key.session_id}: {final.gone=}, and was told {read.told}"
     elif read.whole and read.after + len(read.entries) != len(log):
         got = read.after + len(read.entries)
         yield f"{read.name} of {read.key.session_id} got {got} of {len(log)} entries"

@@ -15,6 +15,7 @@ from tests.simulation.store import DicedStore
 from tests.simulation.world import Plant
 
 from sessile.adapters.memory import MemoryStore
+from sessile.adapters.memory.rows import Kept
 from sessile.core.attempts import check_append
 from sessile.core.commands import (
     AnswerApproval,
@@ -53,13 +54,13 @@ class FenceRemoved(MemoryStore):
     """Whoever writes for the running turn is let through."""
 
     async def append(self, holding: Holding, step: int, events: Sequence[Event]) -> Committed:
-        kept = self._kept[holding.key]
-        holding = replace(holding, fence=kept.head.fence)
-        return await super().append(holding, kept.lease.step, events)
+        if (kept := self._kept.get(holding.key)) is not None:
+            holding = replace(holding, fence=kept.head.fence)
+            step = kept.lease.step
+        return await super().append(holding, step, events)
 
     async def transact(self, key: SessionKey, command: Command) -> Committed:
-        if isinstance(command, FinishTurn):
-            kept = self._kept[key]
+        if isinstance(command, FinishTurn) and (kept := self._kept.get(key)) is not None:
             holding = replace(command.holding, fence=kept.head.fence)
             command = replace(command, holding=holding, step=kept.lease.step)
         return await super().transact(key, command)
@@ -76,7 +77,7 @@ class LooksThenWrites(MemoryStore):
         decision = decide(view, command)
         session_id = decision.session_id or key.session_id
         once = named(command).once
-        if once is not None and not decision.repeated:
+        if decision.deleted or (once is not None and not decision.repeated):
             # The row is unique: it is the one thing that two writers cannot both do.
             return await super().transact(key, command)
         return self._apply(key, view, decision, session_id)
@@ -101,8 +102,8 @@ class LeaseNotRenewed(MemoryStore):
 class Halves(MemoryStore):
     async def append_first_half(self, holding: Holding, step: int, events: Any) -> Committed:
         """Without a step: that comes with the second half."""
-        kept = self._kept[holding.key]
         committed = await self.append(holding, step, events)
+        kept = self._kept[holding.key]
         kept.lease = replace(kept.lease, step=step)
         return committed
 
@@ -140,7 +141,7 @@ class MessagesUnfenced(MemoryStore):
             return await super().append(holding, step, events)
         except LeaseLost:
             said = tuple(event for event in events if isinstance(event, MessageAdded))
-            if said:
+            if said and holding.key in self._kept:
                 view = self._view(holding.key, Named())
                 self._apply(holding.key, view, Decision(events=said), holding.key.session_id)
             raise
@@ -150,10 +151,10 @@ class StepsUnchecked(MemoryStore):
     """An append that is asked for again is written again."""
 
     async def append(self, holding: Holding, step: int, events: Sequence[Event]) -> Committed:
-        kept = self._kept[holding.key]
-        view = View(now_ms=0, head=kept.head, lease=kept.lease)
-        if not check_append(view, holding, step=step):
-            step = kept.lease.step
+        if (kept := self._kept.get(holding.key)) is not None:
+            view = View(now_ms=0, head=kept.head, lease=kept.lease)
+            if not check_append(view, holding, step=step):
+                step = kept.lease.step
         return await super().append(holding, step, events)
 
 
@@ -182,6 +183,40 @@ class WaitsForEver(MemoryStore):
         if isinstance(command, AwaitTurn):
             command = replace(command, expires_ms=10**9)
         return await super().transact(key, command)
+
+
+class KeepsKeys(MemoryStore):
+    """What was answered to the keys of a session stays when it is deleted."""
+
+    def _delete(self, key: SessionKey) -> Committed:
+        remembered = dict(self._remembered)
+        done = super()._delete(key)
+        self._remembered.update(remembered)
+        return done
+
+
+class BringsBack(MemoryStore):
+    """An append finds its session though it was deleted."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self._gone: dict[SessionKey, Kept] = {}
+
+    def _delete(self, key: SessionKey) -> Committed:
+        self._gone[key] = self._kept[key]
+        return super()._delete(key)
+
+    async def append(self, holding: Holding, step: int, events: Sequence[Event]) -> Committed:
+        if (gone := self._gone.get(holding.key)) is not None:
+            self._kept.setdefault(holding.key, gone)
+        return await super().append(holding, step, events)
+
+
+def deletes_by_hints_only(rig: Rig) -> None:
+    """Readers hear of a delete by nothing but its hint."""
+    swept = rig.feed.swept
+    there = lambda asked, heads: swept([key for key in asked if key in heads], heads)  # noqa: E731
+    rig.feed.swept = there  # type: ignore[method-assign]
 
 
 def hints_only(rig: Rig) -> None:
@@ -311,4 +346,7 @@ FAULTS: dict[str, Plant] = {
     "grant not looked for when a call starts": Plant(around=unauthorised),
     "wait without an end": Plant(memory=WaitsForEver),
     "outcome without its parent": Plant(around=forgets_the_parent),
+    "keys left by a delete": Plant(memory=KeepsKeys),
+    "append brings a deleted session back": Plant(memory=BringsBack),
+    "delete told by its hint only": Plant(node=deletes_by_hints_only),
 }

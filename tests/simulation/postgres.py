@@ -128,6 +128,9 @@ class Connection:
         raise NotImplementedError(sql)
 
     async def fetchval(self, sql: str, *values: Any) -> Any:
+        if "FROM session_head" in sql:
+            there = partial(self._database.there, [SessionKey(*values)])
+            return await self.ask(lambda answer: answer(1 if there() else None))
         assert "FROM entry" in sql
         tenant_id, session_id, seq, *rest = values
         key = SessionKey(tenant_id, session_id)

@@ -40,6 +40,8 @@ HAPPENS = {
     "session.revoked": 180, "tool.interrupted": 80, "tool.refused": 140, "message.reset": 10,
     "turn.awaiting": 160, "turn.cancel_requested": 160, "turn.cancelled": 230,
     "turn.completed": 500, "turn.edited": 10, "turn.failed": 25, "turn.steered": 120,
+    "deleted": 70, "deleted in a turn": 40, "deleted while it waits": 4, "deleted with a queue": 6,
+    "reader of what is gone": 70,
 }  # fmt: skip
 """So often at least in WORLDS_A_TEST worlds: about half as often as in the dullest of them."""
 PARTS = 6
