@@ -363,7 +363,8 @@ class _Gates:
     def __init__(self, fault: Callable[[str], None]) -> None:
         self._fault = fault
         self._grants: set[str] = set()
-        self._grants_at_start: frozenset[str] = frozenset()
+        self._grants_since_start: frozenset[str] = frozenset()
+        """Without a break."""
         self._asked: Counter[CallId] = Counter()
         self._answers: dict[CallId, bool] = {}
         self._approved: dict[CallId, TurnId] = {}
@@ -378,10 +379,11 @@ class _Gates:
                 self._grants.add(event.grant)
             case SessionRevoked():
                 self._grants.discard(event.grant)
+                self._grants_since_start -= {event.grant}
             case TurnStarted():
                 self._go_on(at)
                 self._of = event.turn_id
-                self._grants_at_start = frozenset(self._grants)
+                self._grants_since_start = frozenset(self._grants)
             case ApprovalRequested():
                 self._asked[event.call_id] += 1
                 if self._asked[event.call_id] > 1:
@@ -445,7 +447,7 @@ class _Gates:
 
     def _refused(self, at: str, event: ToolRefused) -> None:
         needed = GRANT_OF.get(event.name)
-        if event.verdict == "needs_grant" and needed in self._grants & self._grants_at_start:
+        if event.verdict == "needs_grant" and needed in self._grants_since_start:
             self._fault(f"{at}: {event.call_id} had what it needs")
         if event.verdict != "needs_grant" and self._answers.get(event.call_id):
             self._fault(f"{at}: {event.call_id} was approved, and refused")

@@ -20,14 +20,14 @@ from tests.simulation.store import Recorder, Weather, at_once
 from sessile.adapters.memory import MemoryStore
 from sessile.adapters.memory.rows import Kept
 from sessile.adapters.sql.batch import Batch
-from sessile.adapters.sql.gathered import Gathered, Known, Place
+from sessile.adapters.sql.gathered import Gathered, Holder, Known, Place
 from sessile.adapters.sql.jobs import Appended, Needs
 from sessile.adapters.sql.rows import head_row
 from sessile.core.commands import Remembered
 from sessile.core.context import Holding
 from sessile.core.errors import StorageBusy, StorageFull
 from sessile.core.events import Entry, SessionSummarized
-from sessile.core.ids import NodeId, SessionKey, TurnId, UserId
+from sessile.core.ids import NodeId, SessionId, SessionKey, TurnId, UserId
 from sessile.core.notes import AuditRecord
 from sessile.core.session import Turn
 from sessile.core.transcript import TEXT_KINDS
@@ -192,6 +192,9 @@ class Database:
                 memory.records.gone(key)
             else:
                 memory._kept[key] = draft
+                memory._hold(key, draft.head)
+        for key, kept in backend.buried.items():
+            memory._hold(key, replace(kept.head, status="closed"))
         self.recorder.buried.update(backend.buried)
         for key, due_at_ms in backend.due_at_ms.items():
             if due_at_ms is None:
@@ -241,6 +244,7 @@ class Database:
         heads: list[tuple[SessionKey, Known | None]] = []
         turns: list[tuple[SessionKey, Turn]] = []
         answers: list[tuple[Place, Remembered | None]] = []
+        holders: list[tuple[Holder, SessionKey | None]] = []
         wide: list[Kept] = []
         wanted = list(needs)
         for need in wanted:
@@ -249,6 +253,8 @@ class Database:
                 due_at_ms = self.memory._due_at_ms.get(need.key)
                 known = None if kept is None else Known(kept.head, kept.lease, due_at_ms, None)
                 heads.append((need.key, known))
+            if need.holder is not None:
+                holders.append((need.holder, self.holder(backend, need.holder)))
             if need.answer is not None:
                 answers.append((need.answer, self._answer(backend, need.answer)))
             if kept is None:
@@ -271,6 +277,8 @@ class Database:
                     batch.see_queue(need.key, need.queue)
             for place, answer in answers:
                 batch.see_answer(place, answer)
+            for holder, key_of in holders:
+                batch.see_holder(holder, key_of)
 
         return hand
 
@@ -281,7 +289,17 @@ class Database:
             except pg.UniqueViolationError as taken:
                 answer(taken)
 
-        self.lock(backend, sorted(gathered.born), had)
+        keys = {*gathered.born, *self._behind(backend, gathered)}
+        self.lock(backend, sorted(keys), had)
+
+    def _behind(self, backend: Backend, gathered: Gathered) -> Iterable[SessionKey]:
+        """What an insert waits for at the index of the exclusive keys: its place there, for which a
+        name stands that no session has, and the session that has it."""
+        for (tenant_id, _), known in gathered.born.items():
+            if (name := known.head.exclusive_key) is not None:
+                yield SessionKey(tenant_id, SessionId(name))
+                if (holder := self.holder(backend, (tenant_id, name))) is not None:
+                    yield holder
 
     def insert(self, backend: Backend, gathered: Gathered) -> None:
         """Raises UniqueViolationError."""
@@ -290,6 +308,9 @@ class Database:
             assert known.session is not None
             if self._kept(backend, key) is not None:
                 raise pg.UniqueViolationError("session_head_pkey")
+            name = known.head.exclusive_key
+            if name is not None and self.holder(backend, (key.tenant_id, name)) is not None:
+                raise pg.UniqueViolationError("session_head_exclusive")
             backend.drafts[key] = Kept(head=known.head, lease=known.lease, session=known.session)
             backend.due_at_ms[key] = known.due_at_ms
         for key, known in gathered.moved.items():
@@ -385,6 +406,15 @@ class Database:
 
     def _kept(self, backend: Backend, key: SessionKey) -> Kept | None:
         return backend.drafts[key] if key in backend.drafts else self.memory._kept.get(key)
+
+    def holder(self, backend: Backend, place: Holder) -> SessionKey | None:
+        """The active session that has this exclusive key."""
+        for key, draft in backend.drafts.items():
+            if draft is not None and draft.head.status == "active":
+                if (key.tenant_id, draft.head.exclusive_key) == place:
+                    return key
+        held = self.memory._holders.get(place)
+        return None if held in backend.drafts else held
 
     def _answer(self, backend: Backend, place: Place) -> Remembered | None:
         if place in backend.answers:

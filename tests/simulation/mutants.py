@@ -15,7 +15,7 @@ from tests.simulation.world import Plant
 
 from sessile.adapters.memory import MemoryStore
 from sessile.adapters.postgres.transaction import Transaction
-from sessile.adapters.sql.gathered import Gathered
+from sessile.adapters.sql.gathered import Gathered, Holder
 from sessile.adapters.sql.jobs import Appended
 from sessile.adapters.sqlite.writer import Writer
 from sessile.core import attempts
@@ -62,6 +62,13 @@ class KeepsInputs(Database):
     def write(self, backend: Backend, gathered: Gathered, answer: Answer) -> None:
         gathered.turns_edited.clear()
         super().write(backend, gathered, answer)
+
+
+class SharesKeys(Database):
+    """An exclusive key may be held by several."""
+
+    def holder(self, backend: Backend, place: Holder) -> SessionKey | None:
+        return None
 
 
 class KeepsAnswers(Database):
@@ -330,6 +337,7 @@ POSTGRES: dict[str, Plant] = {
     "postgres: memory of a lane not compared with the head": Plant(around=believes_its_memory),
     "postgres: keys left by a delete": Plant(database=KeepsAnswers),
     "postgres: unseen delete not looked for": Plant(around=deletes_again),
+    "postgres: exclusive key held by several": Plant(database=SharesKeys),
 }
 SQLITE: dict[str, Plant] = {
     "sqlite: key not written with its turn": Plant(database=ForgetsAnswers),

@@ -120,6 +120,14 @@ class Connection:
                     ]
                 )
             )
+        if "h.exclusive_key = k.exclusive_key" in sql:
+            places = list(zip(*values, strict=True))
+
+            def find(answer: Answer) -> None:
+                found = ((place, database.holder(backend, place)) for place in places)
+                answer([(*place, it.session_id) for place, it in found if it is not None])
+
+            return await self.ask(find)
         if "asked EXCEPT" in sql:
             keys = sorted(SessionKey(*key) for key in zip(*values, strict=True))
             return await self.ask(

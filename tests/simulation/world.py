@@ -68,6 +68,8 @@ STEPS_MAX = 400_000
 TIMES = (0, 0, 1, 2, 3, 4)
 FATES = ("kill", "kill", "pause", "pause", "drain", "refuse", "start")
 SHARE_DELETED = 0.2
+EXCLUSIVE = "exclusive"
+"""The assistant of which a user has one active session."""
 POLICIES: tuple[WhenBusy, ...] = ("enqueue", "enqueue", "reject", "interrupt", "steer", "steer")
 
 
@@ -277,7 +279,11 @@ class World:
             self.plant.tool("needs.refund", idempotent=True, stage=self._stage),
             self.plant.tool("asks.wire", idempotent=False, stage=self._stage),
         )
-        agents = [function_agent(self._stage, tools), model_agent(self._stage, tools)]
+        agents = [
+            function_agent(self._stage, tools),
+            model_agent(self._stage, tools),
+            function_agent(self._stage, tools, name=EXCLUSIVE, exclusive=True),
+        ]
         store = self._stores[name] = self._store(process)
         rig = Rig(
             name=name,
@@ -475,7 +481,20 @@ class World:
             self.readings.append(Reading(f"reader {reader}", key, self.chance.choice((0, 0, 1))))
 
     async def _begin(self, principal: Principal) -> SessionKey:
-        key = await self._opened(principal, self.chance.choice(("function", "model")))
+        assistant = self.chance.choice(("function", "model", EXCLUSIVE))
+        gone = set(self.seen.deleted)
+        times = self.chance.choice((1, 2)) if assistant == EXCLUSIVE else 1
+        async with asyncio.TaskGroup() as group:
+            opens = [group.create_task(self._opened(principal, assistant)) for _ in range(times)]
+        opened = {each.result() for each in opens}
+        key = opens[0].result()
+        kept = [self.memory._kept.get(each) for each in opened]
+        if sum(each is not None and each.head.status == "active" for each in kept) > 1:
+            self.seen.wrong.append(f"{key.session_id}: it was opened beside another")
+        if key in gone:
+            self.seen.wrong.append(f"{key.session_id}: it was deleted, and opened")
+        if key in self.users:
+            return key
         canary = f"canary-{len(self.users)}-"
         self.users[key] = principal
         self.turns[key] = []
