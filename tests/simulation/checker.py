@@ -302,6 +302,8 @@ class _Walk:
                 assert event.turn_id is not None
                 self._started[event.call_id] = event.turn_id
                 self._parents[event.call_id] = event.parent_call_id
+            case _ if isinstance(event, ToolOutcome) and event.turn_id is None:
+                self._outcomes.add(event.call_id)  # what a fork has copied
             case _ if isinstance(event, ToolOutcome):
                 if event.call_id in self._outcomes:
                     self._fault(f"{at}: {event.call_id} has an outcome already")
@@ -396,7 +398,7 @@ class _Gates:
                 self._answer(at, event)
             case ToolStarted():
                 self._start(at, event)
-            case _ if isinstance(event, ToolOutcome):
+            case _ if isinstance(event, ToolOutcome) and event.turn_id is not None:
                 self._end_call(at, event)
             case _ if isinstance(event, Terminal):
                 self._end(at, event)
@@ -523,6 +525,10 @@ class Seen:
     """Acknowledged cancels."""
     closed: set[SessionKey] = field(default_factory=set[SessionKey])
     """Acknowledged closes."""
+    forked: dict[SessionKey, tuple[SessionKey, TurnId]] = field(
+        default_factory=dict[SessionKey, tuple[SessionKey, TurnId]]
+    )
+    """Acknowledged forks: of which session, at which turn."""
     deleting: set[SessionKey] = field(default_factory=set[SessionKey])
     """Sessions that somebody meant to delete."""
     deleted: set[SessionKey] = field(default_factory=set[SessionKey])

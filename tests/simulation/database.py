@@ -29,7 +29,7 @@ from sessile.core.errors import StorageBusy, StorageFull
 from sessile.core.events import Entry, SessionSummarized
 from sessile.core.ids import NodeId, SessionId, SessionKey, TurnId, UserId
 from sessile.core.notes import AuditRecord
-from sessile.core.session import Turn
+from sessile.core.session import SessionHead, Turn
 from sessile.core.transcript import TEXT_KINDS
 from sessile.ports.store import Committed
 
@@ -54,6 +54,10 @@ class Backend:
     due_at_ms: dict[SessionKey, int | None] = field(default_factory=dict[SessionKey, int | None])
     answers: dict[Place, Remembered | None] = field(default_factory=dict[Place, Remembered | None])
     audited: list[AuditRecord] = field(default_factory=list[AuditRecord])
+    forks: list[tuple[SessionKey, SessionHead]] = field(
+        default_factory=list[tuple[SessionKey, SessionHead]]
+    )
+    """Which were made, and of what."""
     notes: list[tuple[Holding, tuple[Entry, ...]]] = field(
         default_factory=list[tuple[Holding, tuple[Entry, ...]]]
     )
@@ -186,6 +190,8 @@ class Database:
 
     def commit(self, backend: Backend) -> None:
         memory = self.memory
+        for key, origin in backend.forks:
+            memory.records.forked(key, origin)
         for key, draft in backend.drafts.items():
             if draft is None:
                 memory._kept.pop(key, None)
@@ -216,7 +222,7 @@ class Database:
         backend.within = False
         for rows in (backend.drafts, backend.buried, backend.due_at_ms, backend.answers):
             rows.clear()
-        backend.audited, backend.notes = [], []
+        backend.audited, backend.forks, backend.notes = [], [], []
         self.free(backend)
 
     # -- statements
@@ -303,7 +309,6 @@ class Database:
 
     def insert(self, backend: Backend, gathered: Gathered) -> None:
         """Raises UniqueViolationError."""
-        assert not gathered.forks
         for key, known in gathered.born.items():
             assert known.session is not None
             if self._kept(backend, key) is not None:

@@ -37,6 +37,8 @@ def _left(store: MemoryStore, key: SessionKey) -> Iterator[str]:
         yield "it is due"
     if key in store._holders.values():
         yield "it holds its exclusive key"
+    if key in store.records._forks:
+        yield "it is still a fork"
     for (tenant_id, _, scope, name), answer in store._remembered.items():
         if tenant_id == key.tenant_id and key.session_id in (scope, answer.session_id):
             yield f"the answer to the key {name!r} of it is left"

@@ -3,7 +3,7 @@
 They stand here, around the parts that they break, and leave no switch in what they break.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -31,15 +31,17 @@ from sessile.core.context import Holding
 from sessile.core.decide import decide
 from sessile.core.errors import LeaseLost
 from sessile.core.events import (
+    TERMINAL_KINDS,
     ApprovalDenied,
     ApprovalGranted,
+    Entry,
     Event,
     MessageAdded,
     ToolCompleted,
     ToolStarted,
     TurnCompleted,
 )
-from sessile.core.ids import NodeId, SessionKey, UserId
+from sessile.core.ids import NodeId, Seq, SessionKey, TurnId, UserId
 from sessile.core.policy import Verdict
 from sessile.core.session import Turn
 from sessile.core.transcript import History
@@ -195,6 +197,16 @@ class KeepsKeys(MemoryStore):
         return done
 
 
+class TakesForksAlong(MemoryStore):
+    """What was forked from a session goes with it."""
+
+    def _delete(self, key: SessionKey) -> Committed:
+        for fork, line in list(self.records._forks.items()):
+            if key in line and fork in self._kept:
+                super()._delete(fork)
+        return super()._delete(key)
+
+
 class BringsBack(MemoryStore):
     """An append finds its session though it was deleted."""
 
@@ -299,6 +311,17 @@ def unauthorised() -> Iterator[None]:
 
 
 @contextmanager
+def copies_too_much() -> Iterator[None]:
+    """A fork has what was said until the next turns' ends, too."""
+
+    async def end(log: AsyncIterator[Entry], turn_id: TurnId) -> Seq:
+        return [entry.seq async for entry in log if entry.kind in TERMINAL_KINDS][-1]
+
+    with patch("sessile.runtime.sessions.end_of", end):
+        yield
+
+
+@contextmanager
 def expiry_approves() -> Iterator[None]:
     """What nobody answered in time goes through."""
 
@@ -349,4 +372,6 @@ FAULTS: dict[str, Plant] = {
     "keys left by a delete": Plant(memory=KeepsKeys),
     "append brings a deleted session back": Plant(memory=BringsBack),
     "delete told by its hint only": Plant(node=deletes_by_hints_only),
+    "forks deleted with their origin": Plant(memory=TakesForksAlong),
+    "fork cut at a later turn": Plant(around=copies_too_much),
 }

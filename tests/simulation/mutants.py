@@ -64,6 +64,14 @@ class KeepsInputs(Database):
         super().write(backend, gathered, answer)
 
 
+class ForgetsForks(Database):
+    """That a session is a fork is not written with it."""
+
+    def commit(self, backend: Backend) -> None:
+        backend.forks.clear()
+        super().commit(backend)
+
+
 class SharesKeys(Database):
     """An exclusive key may be held by several."""
 
@@ -338,6 +346,7 @@ POSTGRES: dict[str, Plant] = {
     "postgres: keys left by a delete": Plant(database=KeepsAnswers),
     "postgres: unseen delete not looked for": Plant(around=deletes_again),
     "postgres: exclusive key held by several": Plant(database=SharesKeys),
+    "postgres: fork not written with its session": Plant(database=ForgetsForks),
 }
 SQLITE: dict[str, Plant] = {
     "sqlite: key not written with its turn": Plant(database=ForgetsAnswers),

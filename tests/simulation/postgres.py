@@ -317,6 +317,7 @@ async def _write(connection: Any, gathered: Gathered) -> None:
 
 async def _beside(connection: Any, gathered: Gathered) -> None:
     connection.backend.audited.extend(gathered.audited)
+    connection.backend.forks.extend(gathered.forks)
 
 
 async def _append(connection: Any, jobs: Sequence[Appended]) -> Any:

@@ -125,6 +125,7 @@ class FileTransaction(Transaction):
     def _write(self, gathered: Gathered) -> None:
         self._connection.database.insert(self._connection.backend, gathered)
         self._connection.backend.audited.extend(gathered.audited)
+        self._connection.backend.forks.extend(gathered.forks)
 
     def _show(self, needs: Needs) -> None:
         self._connection.database.show(self._connection.backend, [needs])(self._batch)

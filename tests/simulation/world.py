@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import Context
 from dataclasses import dataclass, field, replace
@@ -18,6 +18,7 @@ from tests.simulation.agents import Stage, TracingTool, function_agent, model_ag
 from tests.simulation.checker import Final, Read, Seen
 from tests.simulation.database import Database
 from tests.simulation.deletions import faults_of_deletions
+from tests.simulation.forks import faults_of_forks
 from tests.simulation.loop import Node, Simulation, simulate
 from tests.simulation.postgres import BUSY_SECONDS, LanedStore
 from tests.simulation.sqlite import WriterStore
@@ -68,6 +69,7 @@ STEPS_MAX = 400_000
 TIMES = (0, 0, 1, 2, 3, 4)
 FATES = ("kill", "kill", "pause", "pause", "drain", "refuse", "start")
 SHARE_DELETED = 0.2
+SHARE_FORKED = 0.12
 EXCLUSIVE = "exclusive"
 """The assistant of which a user has one active session."""
 POLICIES: tuple[WhenBusy, ...] = ("enqueue", "enqueue", "reject", "interrupt", "steer", "steer")
@@ -257,6 +259,8 @@ class World:
                     group.create_task(self._client(key))
                 if self.chance.random() < SHARE_DELETED:
                     group.create_task(self._deleter(key))
+                if self.chance.random() < SHARE_FORKED:
+                    group.create_task(self._forker(key))
             readers = [group.create_task(self._reader(each)) for each in self.readings]
             gated = self.users if self._gates else ()
             approvers = [group.create_task(self._approver(key)) for key in gated]
@@ -493,14 +497,15 @@ class World:
             self.seen.wrong.append(f"{key.session_id}: it was opened beside another")
         if key in gone:
             self.seen.wrong.append(f"{key.session_id}: it was deleted, and opened")
-        if key in self.users:
-            return key
-        canary = f"canary-{len(self.users)}-"
+        if key not in self.users:
+            self._know(key, principal, canary=f"canary-{len(self.users)}-")
+        return key
+
+    def _know(self, key: SessionKey, principal: Principal, *, canary: str) -> None:
         self.users[key] = principal
         self.turns[key] = []
         self.seen.canaries[key] = canary
         self._stage.canaries[key.session_id] = canary
-        return key
 
     async def _opened(self, principal: Principal, assistant: str) -> SessionKey:
         """Of an open whose outcome is not known a session may be left that nobody uses."""
@@ -603,6 +608,34 @@ class World:
                 group.create_task(self._patiently(key, delete, once=True))
         if chance.random() < 0.5:
             await self._client(await self._begin(principal))
+
+    async def _forker(self, key: SessionKey) -> None:
+        """Its user goes on from the end of one of its turns, beside it; and may delete that."""
+        principal, chance = self.users[key], self.chance
+        end = self.loop.time() + 6.0
+        await asyncio.sleep(chance.choice((0.5, 3.0)) * chance.random())
+        ended: list[TurnId] = []
+        while not ended and (kept := self.memory._kept.get(key)) and self.loop.time() < end:
+            ended = [turn_id for turn_id in kept.order if kept.turns[turn_id].ended]
+            await asyncio.sleep(0.1 * chance.random())
+        if not ended:
+            return
+        turn_id = chance.choice(ended)
+        self.say(f"{key.session_id}: fork at {turn_id}")
+        try:
+            opened = await self.ask_of(
+                key, lambda rig: rig.sessions.fork(principal, key.session_id, turn_id)
+            )
+        except (SessileError, Cut) as refused:
+            self.say(f"refused: {refused!r}")
+            return
+        fork = opened.found.head.key
+        self._know(fork, principal, canary=self.seen.canaries[key])
+        self.seen.forked[fork] = (key, turn_id)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._client(fork))
+            if chance.random() < SHARE_DELETED:
+                group.create_task(self._deleter(fork))
 
     async def _until_busy(self, key: SessionKey, *, waits: bool) -> None:
         """A turn runs, or waits for an approval, if one does so soon."""
@@ -757,6 +790,7 @@ class World:
                 faults += checker.faults_of_log(final, fences, ended=not final.gone)
         faults += checker.faults_of_world(finals, self.seen)
         faults += faults_of_deletions(self.users, self.memory, buried, self.seen)
+        faults += faults_of_forks(finals, self.memory, self.seen.forked)
         if self._calm and not self._slow:
             faults += checker.faults_of_calm(finals)
         whole = hashlib.blake2b(digest.encode(), digest_size=16)
@@ -772,12 +806,16 @@ class World:
             happened=self._happened(finals.values()),
         )
 
-    def _happened(self, finals: Iterable[Final]) -> Counter[str]:
+    def _happened(self, finals: Collection[Final]) -> Counter[str]:
         happened = self.fates.copy()
         happened["reply lost"] += self.weather.replies_lost
         happened["reader of what is gone"] += sum(each.told == "gone" for each in self.readings)
+        names = [final.head.exclusive_key for final in finals]
+        origins = {origin for origin, _ in self.seen.forked.values()}
+        happened["deleted beside its fork"] += len(origins & self.recorder.buried.keys())
         for kept in self.recorder.buried.values():
-            running = kept.head.running_turn_id
+            running, name = kept.head.running_turn_id, kept.head.exclusive_key
+            happened["exclusive opened anew"] += name is not None and names.count(name) > 1
             happened["deleted"] += 1
             happened["deleted in a turn"] += running is not None
             happened["deleted while it waits"] += kept.head.awaiting_until_ms is not None
