@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from tests.runtime.agents import echo, waits
+from tests.runtime.agents import Heard, echo, waits
 from tests.runtime.rig import ANN, House, virtual
 
 from sessile.core.commands import FinishTurn
@@ -159,3 +159,61 @@ async def test_an_outcome_that_the_close_refused_is_written_with_the_fenced_end(
 
     assert ended.status == "cancelled"
     assert house.kinds(session)[-3:] == ["session.closed", "tool.completed", "turn.cancelled"]
+
+
+@virtual
+async def test_an_agent_is_not_asked_where_its_session_was_deleted_before_it_read_the_history(
+    house: House,
+) -> None:
+    heard: Heard = []
+    node, other = await house.node(echo(heard)), await house.node(echo())
+    session = await house.open(node)
+    first = (await house.submit(node, session)).turn
+    await house.ended(session, first.turn_id)
+    read = house.gate.hold("read")
+    await house.submit(node, session)
+    await read.reached()
+    house.wire.lost = True
+
+    await other.do(other.keeping.delete(ANN, session))
+    read.go()
+    await house.until(lambda: node.workers.running == 0, within=0.1)
+
+    assert len(heard) == 1
+
+
+@virtual
+async def test_a_call_whose_start_was_refused_is_not_made_where_the_refusal_is_gone(
+    house: House,
+) -> None:
+    ready, go_on = asyncio.Event(), asyncio.Event()
+    made: list[int] = []
+
+    async def act(turn: TurnContext, history: History, tools: Tools) -> str:
+        ready.set()
+        await go_on.wait()
+        return (await tools.call("secret")).status
+
+    vault = Assistant("vault", agent=act, owner_grants=("read",))
+
+    @vault.tool(grant="read", idempotent=True)
+    async def secret(turn: TurnContext) -> None:
+        made.append(turn.attempt)
+
+    node = await house.node(vault, store=house.twice("tool.started"))
+    other = await house.node(vault)
+    session = await house.open(node)
+    await node.do(node.gates.grant(ANN, session, ("read",)))
+    await house.submit(node, session)
+    await ready.wait()
+    await node.do(node.gates.grant(ANN, session, ()))
+    read = house.gate.hold("read")
+    go_on.set()
+    await read.reached()  # the answer to the start was lost: the log is looked at
+    house.wire.lost = True
+
+    await other.do(other.keeping.delete(ANN, session))
+    read.go()
+    await house.until(lambda: node.workers.running == 0, within=0.1)
+
+    assert not made

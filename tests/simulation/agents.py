@@ -140,18 +140,23 @@ class KeepsContext(TracingTool):
 class Planned:
     """An assistant of one world."""
 
-    description, tools_allowed, exclusive = "", ("*",), False
+    description, tools_allowed = "", ("*",)
     owner_grants = ("refund",)
 
-    def __init__(self, name: str, loop: AgentLoop, tools: tuple[Tool, ...]) -> None:
+    def __init__(
+        self, name: str, loop: AgentLoop, tools: tuple[Tool, ...], *, exclusive: bool = False
+    ) -> None:
         self.name = name
+        self.exclusive = exclusive
         self.tools = tools
         self.reads_history = loop.reads_history
         self.restarts = loop.restarts
         self.run = loop.run
 
 
-def function_agent(stage: Stage, tools: tuple[Tool, ...]) -> Planned:
+def function_agent(
+    stage: Stage, tools: tuple[Tool, ...], *, name: str = "function", exclusive: bool = False
+) -> Planned:
     """Run again from the top after a loss: the runtime answers its calls from the log."""
 
     async def answer(
@@ -193,7 +198,7 @@ def function_agent(stage: Stage, tools: tuple[Tool, ...]) -> Planned:
             message = steered[-1] if steered else None
         yield TextDelta(f"{stage.canaries[turn.session_id]}done")
 
-    return Planned("function", FunctionLoop(answer), tools)
+    return Planned(name, FunctionLoop(answer), tools, exclusive=exclusive)
 
 
 class _Model:

@@ -8,8 +8,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
+from typing import Literal
 
 from sessile.adapters.memory import MemoryStore
+from sessile.adapters.memory.rows import Kept
 from sessile.core import codec
 from sessile.core.events import (
     TERMINAL_KINDS,
@@ -66,7 +68,7 @@ _decoded = lru_cache(maxsize=4096)(codec.decode)
 
 @dataclass(frozen=True, slots=True)
 class Final:
-    """One session as the store holds it in the end."""
+    """One session as the store holds it in the end; or held it, before it was deleted."""
 
     key: SessionKey
     log: tuple[Entry, ...]
@@ -74,16 +76,19 @@ class Final:
     session: Session
     turns: tuple[Turn, ...]
     leased: bool
+    gone: bool = False
 
 
 def final(store: MemoryStore, key: SessionKey) -> Final | None:
     """None where the session was deleted."""
     kept = store._kept.get(key)
-    if kept is None:
-        return None
+    return None if kept is None else final_of(key, kept, gone=False)
+
+
+def final_of(key: SessionKey, kept: Kept, *, gone: bool) -> Final:
     turns = tuple(sorted(kept.turns.values(), key=lambda turn: turn.position))
     leased = kept.lease.owner is not None
-    return Final(key, tuple(kept.log), kept.head, kept.session, turns, leased)
+    return Final(key, tuple(kept.log), kept.head, kept.session, turns, leased, gone)
 
 
 # One log ----------------------------------------------------------------------------------------
@@ -297,6 +302,8 @@ class _Walk:
                 assert event.turn_id is not None
                 self._started[event.call_id] = event.turn_id
                 self._parents[event.call_id] = event.parent_call_id
+            case _ if isinstance(event, ToolOutcome) and event.turn_id is None:
+                self._outcomes.add(event.call_id)  # what a fork has copied
             case _ if isinstance(event, ToolOutcome):
                 if event.call_id in self._outcomes:
                     self._fault(f"{at}: {event.call_id} has an outcome already")
@@ -358,7 +365,8 @@ class _Gates:
     def __init__(self, fault: Callable[[str], None]) -> None:
         self._fault = fault
         self._grants: set[str] = set()
-        self._grants_at_start: frozenset[str] = frozenset()
+        self._grants_since_start: frozenset[str] = frozenset()
+        """Without a break."""
         self._asked: Counter[CallId] = Counter()
         self._answers: dict[CallId, bool] = {}
         self._approved: dict[CallId, TurnId] = {}
@@ -373,10 +381,11 @@ class _Gates:
                 self._grants.add(event.grant)
             case SessionRevoked():
                 self._grants.discard(event.grant)
+                self._grants_since_start -= {event.grant}
             case TurnStarted():
                 self._go_on(at)
                 self._of = event.turn_id
-                self._grants_at_start = frozenset(self._grants)
+                self._grants_since_start = frozenset(self._grants)
             case ApprovalRequested():
                 self._asked[event.call_id] += 1
                 if self._asked[event.call_id] > 1:
@@ -389,7 +398,7 @@ class _Gates:
                 self._answer(at, event)
             case ToolStarted():
                 self._start(at, event)
-            case _ if isinstance(event, ToolOutcome):
+            case _ if isinstance(event, ToolOutcome) and event.turn_id is not None:
                 self._end_call(at, event)
             case _ if isinstance(event, Terminal):
                 self._end(at, event)
@@ -440,7 +449,7 @@ class _Gates:
 
     def _refused(self, at: str, event: ToolRefused) -> None:
         needed = GRANT_OF.get(event.name)
-        if event.verdict == "needs_grant" and needed in self._grants & self._grants_at_start:
+        if event.verdict == "needs_grant" and needed in self._grants_since_start:
             self._fault(f"{at}: {event.call_id} had what it needs")
         if event.verdict != "needs_grant" and self._answers.get(event.call_id):
             self._fault(f"{at}: {event.call_id} was approved, and refused")
@@ -488,6 +497,8 @@ class Read:
     entries: tuple[Entry, ...]
     whole: bool
     """It read on until the world had come to rest."""
+    told: Literal["closed", "gone"] | None = None
+    """What it was told of the session's end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -514,6 +525,14 @@ class Seen:
     """Acknowledged cancels."""
     closed: set[SessionKey] = field(default_factory=set[SessionKey])
     """Acknowledged closes."""
+    forked: dict[SessionKey, tuple[SessionKey, TurnId]] = field(
+        default_factory=dict[SessionKey, tuple[SessionKey, TurnId]]
+    )
+    """Acknowledged forks: of which session, at which turn."""
+    deleting: set[SessionKey] = field(default_factory=set[SessionKey])
+    """Sessions that somebody meant to delete."""
+    deleted: set[SessionKey] = field(default_factory=set[SessionKey])
+    """Acknowledged deletes; and sessions that somebody was told are not there."""
     approved: set[tuple[SessionKey, CallId]] = field(default_factory=set[tuple[SessionKey, CallId]])
     """Calls that somebody meant to approve."""
     answered: set[tuple[SessionKey, CallId, bool]] = field(
@@ -540,7 +559,7 @@ def faults_of_world(finals: Mapping[SessionKey, Final], seen: Seen) -> list[str]
     faults += _side_effects(seen)
     for read in seen.reads:
         if read.key in finals:
-            faults += _stream(finals[read.key].log, read)
+            faults += _stream(finals[read.key], read)
     for told in seen.told:
         if told.key in finals:
             faults += _history(finals[told.key].log, told)
@@ -628,6 +647,8 @@ def _acknowledged(finals: Mapping[SessionKey, Final], seen: Seen) -> Iterator[st
         if key not in finals:
             continue
         status = {turn.turn_id: turn.status for turn in finals[key].turns}.get(turn_id)
+        if finals[key].gone and status in ("running", "awaiting"):
+            continue  # it was to end so
         if status != "cancelled":
             yield f"{key.session_id}: the cancel of {turn_id} was acknowledged, and it is {status}"
     for key in seen.closed:
@@ -646,11 +667,15 @@ def _side_effects(seen: Seen) -> Iterator[str]:
             yield f"{run.session}: {run.act} was completed, and was run again"
 
 
-def _stream(log: tuple[Entry, ...], read: Read) -> Iterator[str]:
+def _stream(final: Final, read: Read) -> Iterator[str]:
+    log = final.log
     expected = log[read.after : read.after + len(read.entries)]
     if read.entries != expected:
         seqs = [entry.seq for entry in read.entries]
         yield f"{read.name} of {read.key.session_id} from {read.after} got {seqs}"
+    elif final.gone or read.told == "gone":
+        if read.whole and (read.told is None or not final.gone):
+            yield f"{read.name} of {read.key.session_id}: {final.gone=}, and was told {read.told}"
     elif read.whole and read.after + len(read.entries) != len(log):
         got = read.after + len(read.entries)
         yield f"{read.name} of {read.key.session_id} got {got} of {len(log)} entries"

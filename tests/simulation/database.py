@@ -20,16 +20,16 @@ from tests.simulation.store import Recorder, Weather, at_once
 from sessile.adapters.memory import MemoryStore
 from sessile.adapters.memory.rows import Kept
 from sessile.adapters.sql.batch import Batch
-from sessile.adapters.sql.gathered import Gathered, Known, Place
+from sessile.adapters.sql.gathered import Gathered, Holder, Known, Place
 from sessile.adapters.sql.jobs import Appended, Needs
 from sessile.adapters.sql.rows import head_row
 from sessile.core.commands import Remembered
 from sessile.core.context import Holding
 from sessile.core.errors import StorageBusy, StorageFull
 from sessile.core.events import Entry, SessionSummarized
-from sessile.core.ids import NodeId, SessionKey, TurnId
+from sessile.core.ids import NodeId, SessionId, SessionKey, TurnId, UserId
 from sessile.core.notes import AuditRecord
-from sessile.core.session import Turn
+from sessile.core.session import SessionHead, Turn
 from sessile.core.transcript import TEXT_KINDS
 from sessile.ports.store import Committed
 
@@ -47,11 +47,17 @@ class Backend:
     within: bool = False
     gone: bool = False
     idle_since_seconds: float = 0.0
-    drafts: dict[SessionKey, Kept] = field(default_factory=dict[SessionKey, Kept])
-    """The rows that it has written, as they will be."""
+    drafts: dict[SessionKey, Kept | None] = field(default_factory=dict[SessionKey, Kept | None])
+    """The rows that it has written, as they will be; None where they are deleted."""
+    buried: dict[SessionKey, Kept] = field(default_factory=dict[SessionKey, Kept])
+    """Those that it has deleted, as they stood."""
     due_at_ms: dict[SessionKey, int | None] = field(default_factory=dict[SessionKey, int | None])
-    answers: dict[Place, Remembered] = field(default_factory=dict[Place, Remembered])
+    answers: dict[Place, Remembered | None] = field(default_factory=dict[Place, Remembered | None])
     audited: list[AuditRecord] = field(default_factory=list[AuditRecord])
+    forks: list[tuple[SessionKey, SessionHead]] = field(
+        default_factory=list[tuple[SessionKey, SessionHead]]
+    )
+    """Which were made, and of what."""
     notes: list[tuple[Holding, tuple[Entry, ...]]] = field(
         default_factory=list[tuple[Holding, tuple[Entry, ...]]]
     )
@@ -184,15 +190,29 @@ class Database:
 
     def commit(self, backend: Backend) -> None:
         memory = self.memory
+        for key, origin in backend.forks:
+            memory.records.forked(key, origin)
         for key, draft in backend.drafts.items():
-            memory._kept[key] = draft
+            if draft is None:
+                memory._kept.pop(key, None)
+                memory.records.gone(key)
+            else:
+                memory._kept[key] = draft
+                memory._hold(key, draft.head)
+        for key, kept in backend.buried.items():
+            memory._hold(key, replace(kept.head, status="closed"))
+        self.recorder.buried.update(backend.buried)
         for key, due_at_ms in backend.due_at_ms.items():
             if due_at_ms is None:
                 memory._due_at_ms.pop(key, None)
             else:
                 memory._due_at_ms[key] = due_at_ms
         for (tenant_id, scope, user_id, key), answer in backend.answers.items():
-            memory._remembered[tenant_id, user_id, scope, key] = answer  # type: ignore[index]
+            asked: Any = (tenant_id, user_id, scope, key)
+            if answer is None:
+                memory._remembered.pop(asked, None)
+            else:
+                memory._remembered[asked] = answer
         memory.records.add(backend.audited)
         for holding, entries in backend.notes:
             self.recorder.note(holding, entries)
@@ -200,9 +220,9 @@ class Database:
 
     def _ended(self, backend: Backend) -> None:
         backend.within = False
-        for rows in (backend.drafts, backend.due_at_ms, backend.answers):
+        for rows in (backend.drafts, backend.buried, backend.due_at_ms, backend.answers):
             rows.clear()
-        backend.audited, backend.notes = [], []
+        backend.audited, backend.forks, backend.notes = [], [], []
         self.free(backend)
 
     # -- statements
@@ -230,6 +250,7 @@ class Database:
         heads: list[tuple[SessionKey, Known | None]] = []
         turns: list[tuple[SessionKey, Turn]] = []
         answers: list[tuple[Place, Remembered | None]] = []
+        holders: list[tuple[Holder, SessionKey | None]] = []
         wide: list[Kept] = []
         wanted = list(needs)
         for need in wanted:
@@ -238,6 +259,8 @@ class Database:
                 due_at_ms = self.memory._due_at_ms.get(need.key)
                 known = None if kept is None else Known(kept.head, kept.lease, due_at_ms, None)
                 heads.append((need.key, known))
+            if need.holder is not None:
+                holders.append((need.holder, self.holder(backend, need.holder)))
             if need.answer is not None:
                 answers.append((need.answer, self._answer(backend, need.answer)))
             if kept is None:
@@ -260,6 +283,8 @@ class Database:
                     batch.see_queue(need.key, need.queue)
             for place, answer in answers:
                 batch.see_answer(place, answer)
+            for holder, key_of in holders:
+                batch.see_holder(holder, key_of)
 
         return hand
 
@@ -270,16 +295,27 @@ class Database:
             except pg.UniqueViolationError as taken:
                 answer(taken)
 
-        self.lock(backend, sorted(gathered.born), had)
+        keys = {*gathered.born, *self._behind(backend, gathered)}
+        self.lock(backend, sorted(keys), had)
+
+    def _behind(self, backend: Backend, gathered: Gathered) -> Iterable[SessionKey]:
+        """What an insert waits for at the index of the exclusive keys: its place there, for which a
+        name stands that no session has, and the session that has it."""
+        for (tenant_id, _), known in gathered.born.items():
+            if (name := known.head.exclusive_key) is not None:
+                yield SessionKey(tenant_id, SessionId(name))
+                if (holder := self.holder(backend, (tenant_id, name))) is not None:
+                    yield holder
 
     def insert(self, backend: Backend, gathered: Gathered) -> None:
         """Raises UniqueViolationError."""
-        assert not gathered.deleted
-        assert not gathered.forks
         for key, known in gathered.born.items():
             assert known.session is not None
-            if key in self.memory._kept:
+            if self._kept(backend, key) is not None:
                 raise pg.UniqueViolationError("session_head_pkey")
+            name = known.head.exclusive_key
+            if name is not None and self.holder(backend, (key.tenant_id, name)) is not None:
+                raise pg.UniqueViolationError("session_head_exclusive")
             backend.drafts[key] = Kept(head=known.head, lease=known.lease, session=known.session)
             backend.due_at_ms[key] = known.due_at_ms
         for key, known in gathered.moved.items():
@@ -304,6 +340,20 @@ class Database:
             if self._answer(backend, asked) is not None:
                 raise pg.UniqueViolationError("idempotency_pkey")
             backend.answers[asked] = remembered
+        for key, user_id in gathered.deleted.items():
+            self.delete(backend, key, user_id)
+
+    def delete(self, backend: Backend, key: SessionKey, user_id: UserId) -> None:
+        """The rows that the statements of both stores delete: head, wide row, entries and turns,
+        and what was answered to keys of the session, and to the user's `open` of it."""
+        if (kept := self._kept(backend, key)) is not None:
+            backend.buried[key] = kept
+        backend.drafts[key] = backend.due_at_ms[key] = None
+        for place, answer in self._answers(backend).items():
+            tenant_id, scope, whose, _ = place
+            opened = (scope, whose, answer.session_id) == ("open", user_id, key.session_id)
+            if tenant_id == key.tenant_id and (scope == key.session_id or opened):
+                backend.answers[place] = None
 
     def append(self, backend: Backend, jobs: Sequence[Appended], answer: Answer) -> None:
         """A statement of its own, committed with it: None for each that does not hold its turn."""
@@ -360,12 +410,29 @@ class Database:
     # -- rows, as a transaction sees them
 
     def _kept(self, backend: Backend, key: SessionKey) -> Kept | None:
-        return backend.drafts.get(key) or self.memory._kept.get(key)
+        return backend.drafts[key] if key in backend.drafts else self.memory._kept.get(key)
+
+    def holder(self, backend: Backend, place: Holder) -> SessionKey | None:
+        """The active session that has this exclusive key."""
+        for key, draft in backend.drafts.items():
+            if draft is not None and draft.head.status == "active":
+                if (key.tenant_id, draft.head.exclusive_key) == place:
+                    return key
+        held = self.memory._holders.get(place)
+        return None if held in backend.drafts else held
 
     def _answer(self, backend: Backend, place: Place) -> Remembered | None:
+        if place in backend.answers:
+            return backend.answers[place]
         tenant_id, scope, user_id, key = place
-        kept = self.memory._remembered.get((tenant_id, user_id, scope, key))  # type: ignore[call-overload]
-        return backend.answers.get(place) or kept
+        return self.memory._remembered.get((tenant_id, UserId(user_id), scope, key))
+
+    def _answers(self, backend: Backend) -> dict[Place, Remembered]:
+        remembered = self.memory._remembered.items()
+        places = [(tenant, scope, user, name) for (tenant, user, scope, name), _ in remembered]
+        asked = dict.fromkeys((*places, *backend.answers))
+        found = ((place, self._answer(backend, place)) for place in asked)
+        return {place: answer for place, answer in found if answer is not None}
 
     def _draft(self, backend: Backend, key: SessionKey) -> Kept:
         draft = backend.drafts.get(key)

@@ -3,7 +3,7 @@
 They stand here, around the parts that they break, and leave no switch in what they break.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -15,6 +15,7 @@ from tests.simulation.store import DicedStore
 from tests.simulation.world import Plant
 
 from sessile.adapters.memory import MemoryStore
+from sessile.adapters.memory.rows import Kept
 from sessile.core.attempts import check_append
 from sessile.core.commands import (
     AnswerApproval,
@@ -30,15 +31,17 @@ from sessile.core.context import Holding
 from sessile.core.decide import decide
 from sessile.core.errors import LeaseLost
 from sessile.core.events import (
+    TERMINAL_KINDS,
     ApprovalDenied,
     ApprovalGranted,
+    Entry,
     Event,
     MessageAdded,
     ToolCompleted,
     ToolStarted,
     TurnCompleted,
 )
-from sessile.core.ids import NodeId, SessionKey, UserId
+from sessile.core.ids import NodeId, Seq, SessionKey, TurnId, UserId
 from sessile.core.policy import Verdict
 from sessile.core.session import Turn
 from sessile.core.transcript import History
@@ -53,13 +56,13 @@ class FenceRemoved(MemoryStore):
     """Whoever writes for the running turn is let through."""
 
     async def append(self, holding: Holding, step: int, events: Sequence[Event]) -> Committed:
-        kept = self._kept[holding.key]
-        holding = replace(holding, fence=kept.head.fence)
-        return await super().append(holding, kept.lease.step, events)
+        if (kept := self._kept.get(holding.key)) is not None:
+            holding = replace(holding, fence=kept.head.fence)
+            step = kept.lease.step
+        return await super().append(holding, step, events)
 
     async def transact(self, key: SessionKey, command: Command) -> Committed:
-        if isinstance(command, FinishTurn):
-            kept = self._kept[key]
+        if isinstance(command, FinishTurn) and (kept := self._kept.get(key)) is not None:
             holding = replace(command.holding, fence=kept.head.fence)
             command = replace(command, holding=holding, step=kept.lease.step)
         return await super().transact(key, command)
@@ -76,7 +79,7 @@ class LooksThenWrites(MemoryStore):
         decision = decide(view, command)
         session_id = decision.session_id or key.session_id
         once = named(command).once
-        if once is not None and not decision.repeated:
+        if decision.deleted or (once is not None and not decision.repeated):
             # The row is unique: it is the one thing that two writers cannot both do.
             return await super().transact(key, command)
         return self._apply(key, view, decision, session_id)
@@ -101,8 +104,8 @@ class LeaseNotRenewed(MemoryStore):
 class Halves(MemoryStore):
     async def append_first_half(self, holding: Holding, step: int, events: Any) -> Committed:
         """Without a step: that comes with the second half."""
-        kept = self._kept[holding.key]
         committed = await self.append(holding, step, events)
+        kept = self._kept[holding.key]
         kept.lease = replace(kept.lease, step=step)
         return committed
 
@@ -140,7 +143,7 @@ class MessagesUnfenced(MemoryStore):
             return await super().append(holding, step, events)
         except LeaseLost:
             said = tuple(event for event in events if isinstance(event, MessageAdded))
-            if said:
+            if said and holding.key in self._kept:
                 view = self._view(holding.key, Named())
                 self._apply(holding.key, view, Decision(events=said), holding.key.session_id)
             raise
@@ -150,10 +153,10 @@ class StepsUnchecked(MemoryStore):
     """An append that is asked for again is written again."""
 
     async def append(self, holding: Holding, step: int, events: Sequence[Event]) -> Committed:
-        kept = self._kept[holding.key]
-        view = View(now_ms=0, head=kept.head, lease=kept.lease)
-        if not check_append(view, holding, step=step):
-            step = kept.lease.step
+        if (kept := self._kept.get(holding.key)) is not None:
+            view = View(now_ms=0, head=kept.head, lease=kept.lease)
+            if not check_append(view, holding, step=step):
+                step = kept.lease.step
         return await super().append(holding, step, events)
 
 
@@ -182,6 +185,50 @@ class WaitsForEver(MemoryStore):
         if isinstance(command, AwaitTurn):
             command = replace(command, expires_ms=10**9)
         return await super().transact(key, command)
+
+
+class KeepsKeys(MemoryStore):
+    """What was answered to the keys of a session stays when it is deleted."""
+
+    def _delete(self, key: SessionKey) -> Committed:
+        remembered = dict(self._remembered)
+        done = super()._delete(key)
+        self._remembered.update(remembered)
+        return done
+
+
+class TakesForksAlong(MemoryStore):
+    """What was forked from a session goes with it."""
+
+    def _delete(self, key: SessionKey) -> Committed:
+        for fork, line in list(self.records._forks.items()):
+            if key in line and fork in self._kept:
+                super()._delete(fork)
+        return super()._delete(key)
+
+
+class BringsBack(MemoryStore):
+    """An append finds its session though it was deleted."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self._gone: dict[SessionKey, Kept] = {}
+
+    def _delete(self, key: SessionKey) -> Committed:
+        self._gone[key] = self._kept[key]
+        return super()._delete(key)
+
+    async def append(self, holding: Holding, step: int, events: Sequence[Event]) -> Committed:
+        if (gone := self._gone.get(holding.key)) is not None:
+            self._kept.setdefault(holding.key, gone)
+        return await super().append(holding, step, events)
+
+
+def deletes_by_hints_only(rig: Rig) -> None:
+    """Readers hear of a delete by nothing but its hint."""
+    swept = rig.feed.swept
+    there = lambda asked, heads: swept([key for key in asked if key in heads], heads)  # noqa: E731
+    rig.feed.swept = there  # type: ignore[method-assign]
 
 
 def hints_only(rig: Rig) -> None:
@@ -264,6 +311,17 @@ def unauthorised() -> Iterator[None]:
 
 
 @contextmanager
+def copies_too_much() -> Iterator[None]:
+    """A fork has what was said until the next turns' ends, too."""
+
+    async def end(log: AsyncIterator[Entry], turn_id: TurnId) -> Seq:
+        return [entry.seq async for entry in log if entry.kind in TERMINAL_KINDS][-1]
+
+    with patch("sessile.runtime.sessions.end_of", end):
+        yield
+
+
+@contextmanager
 def expiry_approves() -> Iterator[None]:
     """What nobody answered in time goes through."""
 
@@ -311,4 +369,9 @@ FAULTS: dict[str, Plant] = {
     "grant not looked for when a call starts": Plant(around=unauthorised),
     "wait without an end": Plant(memory=WaitsForEver),
     "outcome without its parent": Plant(around=forgets_the_parent),
+    "keys left by a delete": Plant(memory=KeepsKeys),
+    "append brings a deleted session back": Plant(memory=BringsBack),
+    "delete told by its hint only": Plant(node=deletes_by_hints_only),
+    "forks deleted with their origin": Plant(memory=TakesForksAlong),
+    "fork cut at a later turn": Plant(around=copies_too_much),
 }

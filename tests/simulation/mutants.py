@@ -15,13 +15,13 @@ from tests.simulation.world import Plant
 
 from sessile.adapters.memory import MemoryStore
 from sessile.adapters.postgres.transaction import Transaction
-from sessile.adapters.sql.gathered import Gathered
+from sessile.adapters.sql.gathered import Gathered, Holder
 from sessile.adapters.sql.jobs import Appended
 from sessile.adapters.sqlite.writer import Writer
 from sessile.core import attempts
 from sessile.core.commands import Command, View
 from sessile.core.events import Entry, Event, MessageAdded, MessageDelta
-from sessile.core.ids import SessionKey
+from sessile.core.ids import SessionKey, UserId
 from sessile.core.session import SessionHead, Turn
 from sessile.ports.store import Committed, Sweep
 from sessile.runtime.draft import Draft
@@ -35,7 +35,9 @@ class ComparesNoFence(Database):
     """An append grows whatever turn runs."""
 
     def holds(self, job: Appended) -> bool:
-        kept = self.memory._kept[job.key]
+        kept = self.memory._kept.get(job.key)
+        if kept is None:
+            return False
         return kept.head.running_turn_id is not None and kept.head.status == "active"
 
 
@@ -62,6 +64,30 @@ class KeepsInputs(Database):
         super().write(backend, gathered, answer)
 
 
+class ForgetsForks(Database):
+    """That a session is a fork is not written with it."""
+
+    def commit(self, backend: Backend) -> None:
+        backend.forks.clear()
+        super().commit(backend)
+
+
+class SharesKeys(Database):
+    """An exclusive key may be held by several."""
+
+    def holder(self, backend: Backend, place: Holder) -> SessionKey | None:
+        return None
+
+
+class KeepsAnswers(Database):
+    """What was answered to the keys of a session stays when it is deleted."""
+
+    def delete(self, backend: Backend, key: SessionKey, user_id: UserId) -> None:
+        answers = dict(backend.answers)
+        super().delete(backend, key, user_id)
+        backend.answers = answers
+
+
 class UnlocksEarly(Database):
     """The locks are let go of when the rows are written, not when they are committed."""
 
@@ -78,7 +104,7 @@ class CommitsLess(Database):
 
     def commit(self, backend: Backend) -> None:
         for key, draft in backend.drafts.items():
-            if (kept := self.memory._kept.get(key)) is not None:
+            if draft is not None and (kept := self.memory._kept.get(key)) is not None:
                 draft.turns.update(kept.turns)
         super().commit(backend)
 
@@ -89,6 +115,19 @@ def never_stands() -> Iterator[None]:
 
     async def stands(*_: Any) -> None:
         return None
+
+    with patch.object(Transaction, "stands", stands):
+        yield
+
+
+@contextmanager
+def deletes_again() -> Iterator[None]:
+    """A delete that nobody saw committed is not looked for."""
+    original = Transaction.stands
+
+    async def stands(self: Transaction, job: Any, unseen: Committed | None) -> Committed | None:
+        seen = None if unseen is not None and unseen.deleted else unseen
+        return await original(self, job, seen)
 
     with patch.object(Transaction, "stands", stands):
         yield
@@ -304,12 +343,17 @@ POSTGRES: dict[str, Plant] = {
     "postgres: unseen commit taken for lost": Plant(around=never_stands),
     "postgres: unseen commit taken for done": Plant(around=always_done),
     "postgres: memory of a lane not compared with the head": Plant(around=believes_its_memory),
+    "postgres: keys left by a delete": Plant(database=KeepsAnswers),
+    "postgres: unseen delete not looked for": Plant(around=deletes_again),
+    "postgres: exclusive key held by several": Plant(database=SharesKeys),
+    "postgres: fork not written with its session": Plant(database=ForgetsForks),
 }
 SQLITE: dict[str, Plant] = {
     "sqlite: key not written with its turn": Plant(database=ForgetsAnswers),
     "sqlite: turns not written with their entries": Plant(database=CommitsLess),
     "sqlite: memory kept of a batch that failed": Plant(around=remembers_what_failed),
     "sqlite: commit that failed taken for done": Plant(around=always_committed),
+    "sqlite: keys left by a delete": Plant(database=KeepsAnswers),
 }
 MUTANTS: dict[str, Plant] = {
     **{name: replace(plant, protocol=plant.protocol or "memory") for name, plant in FAULTS.items()},

@@ -120,6 +120,14 @@ class Connection:
                     ]
                 )
             )
+        if "h.exclusive_key = k.exclusive_key" in sql:
+            places = list(zip(*values, strict=True))
+
+            def find(answer: Answer) -> None:
+                found = ((place, database.holder(backend, place)) for place in places)
+                answer([(*place, it.session_id) for place, it in found if it is not None])
+
+            return await self.ask(find)
         if "asked EXCEPT" in sql:
             keys = sorted(SessionKey(*key) for key in zip(*values, strict=True))
             return await self.ask(
@@ -128,6 +136,9 @@ class Connection:
         raise NotImplementedError(sql)
 
     async def fetchval(self, sql: str, *values: Any) -> Any:
+        if "FROM session_head" in sql:
+            there = partial(self._database.there, [SessionKey(*values)])
+            return await self.ask(lambda answer: answer(1 if there() else None))
         assert "FROM entry" in sql
         tenant_id, session_id, seq, *rest = values
         key = SessionKey(tenant_id, session_id)
@@ -306,6 +317,7 @@ async def _write(connection: Any, gathered: Gathered) -> None:
 
 async def _beside(connection: Any, gathered: Gathered) -> None:
     connection.backend.audited.extend(gathered.audited)
+    connection.backend.forks.extend(gathered.forks)
 
 
 async def _append(connection: Any, jobs: Sequence[Appended]) -> Any:

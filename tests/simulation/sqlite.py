@@ -14,7 +14,7 @@ from tests.simulation.loop import Node
 from tests.simulation.postgres import holding_of
 from tests.simulation.store import DicedStore
 
-from sessile.adapters.sql.gathered import Gathered, Place
+from sessile.adapters.sql.gathered import Gathered, Holder, Place
 from sessile.adapters.sql.jobs import Appended, Asked, Job, Needs
 from sessile.adapters.sqlite import writer
 from sessile.adapters.sqlite.transaction import Transaction
@@ -125,6 +125,7 @@ class FileTransaction(Transaction):
     def _write(self, gathered: Gathered) -> None:
         self._connection.database.insert(self._connection.backend, gathered)
         self._connection.backend.audited.extend(gathered.audited)
+        self._connection.backend.forks.extend(gathered.forks)
 
     def _show(self, needs: Needs) -> None:
         self._connection.database.show(self._connection.backend, [needs])(self._batch)
@@ -141,6 +142,9 @@ class FileTransaction(Transaction):
         if not self._batch.gathered.empty:
             self.flush()
         self._show(Needs(key, queue=most))
+
+    def _see_holder(self, holder: Holder) -> None:
+        self._show(Needs(SessionKey(holder[0], SessionId("")), holder=holder))
 
     def _see_answer(self, place: Place) -> None:
         self._show(Needs(SessionKey(place[0], SessionId("")), answer=place))

@@ -8,6 +8,8 @@ from contextvars import Context
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from sessile.adapters.memory import MemoryStore
+from sessile.adapters.memory.rows import Kept
 from sessile.core.codec import decode
 from sessile.core.commands import AwaitTurn, Command, FinishTurn, SubmitTurn
 from sessile.core.context import Holding
@@ -23,12 +25,14 @@ T = TypeVar("T")
 class Recorder:
     """Keeps what the log does not tell: under which fence an entry was written, and when."""
 
-    def __init__(self, store: Store, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, store: MemoryStore, loop: asyncio.AbstractEventLoop) -> None:
         self._store = store
         self._loop = loop
         self.fences: defaultdict[SessionKey, dict[int, int]] = defaultdict(dict)
         self.completed_at: dict[str, float] = {}
         """By the `act` among its arguments: when a tool's outcome was committed."""
+        self.buried: dict[SessionKey, Kept] = {}
+        """The sessions that were deleted, as they stood."""
         self.sweep = store.sweep
         self.find = store.find
         self.sessions = store.sessions
@@ -40,7 +44,11 @@ class Recorder:
         self.renew, self.identity, self.probe = store.renew, store.identity, store.probe
 
     async def transact(self, key: SessionKey, command: Command) -> Committed:
+        kept = self._store._kept.get(key)
         committed = await self._store.transact(key, command)
+        if committed.deleted:
+            assert kept is not None
+            self.buried[key] = kept
         if isinstance(command, FinishTurn | AwaitTurn):
             self.note(command.holding, committed.entries)
         return committed

@@ -40,6 +40,9 @@ HAPPENS = {
     "session.revoked": 180, "tool.interrupted": 80, "tool.refused": 140, "message.reset": 10,
     "turn.awaiting": 160, "turn.cancel_requested": 160, "turn.cancelled": 230,
     "turn.completed": 500, "turn.edited": 10, "turn.failed": 25, "turn.steered": 120,
+    "deleted": 70, "deleted in a turn": 40, "deleted while it waits": 4, "deleted with a queue": 6,
+    "deleted in a later attempt": 2, "deleted beside its fork": 2, "exclusive opened anew": 2,
+    "reader of what is gone": 65, "session.forked": 30,
 }  # fmt: skip
 """So often at least in WORLDS_A_TEST worlds: about half as often as in the dullest of them."""
 PARTS = 6
@@ -58,7 +61,7 @@ def test_nothing_is_found_in_worlds_made_of_chance(first: int) -> None:
     assert happened["no turn"] <= WORLDS_A_TEST // 100
 
 
-@pytest.mark.parametrize(("protocol", "seed"), [("sqlite", 13), ("postgres", 31)])
+@pytest.mark.parametrize(("protocol", "seed"), [("sqlite", 23), ("postgres", 13)])
 def test_a_node_may_die_at_every_call_of_the_store_and_the_bus(protocol: str, seed: int) -> None:
     """Once ahead of each, once when it is sent; then another node goes on."""
     told = told_by("--crashes", "--seed", str(seed), "--protocol", protocol)
@@ -83,7 +86,7 @@ def test_a_planted_fault_is_found_and_its_seed_replays_it(part: int) -> None:
 @pytest.mark.parametrize("fault", [None, "fence removed", "postgres: append compares no fence"])
 def test_a_seed_replays_in_another_process(fault: str | None) -> None:
     """Whatever its hashes are: nothing may hang on the order of a set."""
-    seed = 3 if fault is None else 0
+    seed = 9
     story = live(seed, MUTANTS[fault] if fault else Plant())
     planted = ["--fault", fault] if fault else []
 

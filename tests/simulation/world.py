@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import Context
 from dataclasses import dataclass, field, replace
@@ -17,6 +17,8 @@ from tests.simulation import checker, postgres, sqlite
 from tests.simulation.agents import Stage, TracingTool, function_agent, model_agent
 from tests.simulation.checker import Final, Read, Seen
 from tests.simulation.database import Database
+from tests.simulation.deletions import faults_of_deletions
+from tests.simulation.forks import faults_of_forks
 from tests.simulation.loop import Node, Simulation, simulate
 from tests.simulation.postgres import BUSY_SECONDS, LanedStore
 from tests.simulation.sqlite import WriterStore
@@ -28,6 +30,7 @@ from sessile.adapters.postgres.failures import UNKNOWN
 from sessile.core.context import Principal
 from sessile.core.errors import (
     SessileError,
+    SessionNotFound,
     StorageBusy,
     StorageFull,
 )
@@ -65,6 +68,10 @@ LAST_WRITE_SECONDS = 1.0 + BUSY_SECONDS
 STEPS_MAX = 400_000
 TIMES = (0, 0, 1, 2, 3, 4)
 FATES = ("kill", "kill", "pause", "pause", "drain", "refuse", "start")
+SHARE_DELETED = 0.2
+SHARE_FORKED = 0.12
+EXCLUSIVE = "exclusive"
+"""The assistant of which a user has one active session."""
 POLICIES: tuple[WhenBusy, ...] = ("enqueue", "enqueue", "reject", "interrupt", "steer", "steer")
 
 
@@ -142,6 +149,7 @@ class Reading:
     after: int
     entries: list[Entry] = field(default_factory=list[Entry])
     ended: bool = False
+    told: Literal["closed", "gone"] | None = None
 
     @property
     def cursor(self) -> int:
@@ -194,7 +202,8 @@ class World:
         self.seen = Seen()
         self.ears: list[tuple[Node, Callable[[Hint], None]]] = []
         self.nodes: list[Rig] = []
-        self.keys: list[SessionKey] = []
+        self.users: dict[SessionKey, Principal] = {}
+        """The sessions that clients opened, and whose each is."""
         self.turns: dict[SessionKey, list[TurnId]] = {}
         self.readings: list[Reading] = []
         self._tell = tell
@@ -228,7 +237,7 @@ class World:
             chance=self.chance,
             seen=self.seen,
             canaries={},
-            fence_of=lambda key: self.memory._kept[key].head.fence,
+            fence_of=self._fence_of,
         )
 
     async def run(self) -> None:
@@ -245,11 +254,16 @@ class World:
             await self._open()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._befall())
-            for key in self.keys:
+            for key in self.users:
                 for _ in range(self.chance.randint(1, 2)):
                     group.create_task(self._client(key))
+                if self.chance.random() < SHARE_DELETED:
+                    group.create_task(self._deleter(key))
+                if self.chance.random() < SHARE_FORKED:
+                    group.create_task(self._forker(key))
             readers = [group.create_task(self._reader(each)) for each in self.readings]
-            approvers = [group.create_task(self._approver(key)) for key in self.keys if self._gates]
+            gated = self.users if self._gates else ()
+            approvers = [group.create_task(self._approver(key)) for key in gated]
             await self._until_settled(group, readers, approvers)
         for rig in tuple(self.nodes):
             await self._stop_node(rig)
@@ -269,7 +283,11 @@ class World:
             self.plant.tool("needs.refund", idempotent=True, stage=self._stage),
             self.plant.tool("asks.wire", idempotent=False, stage=self._stage),
         )
-        agents = [function_agent(self._stage, tools), model_agent(self._stage, tools)]
+        agents = [
+            function_agent(self._stage, tools),
+            model_agent(self._stage, tools),
+            function_agent(self._stage, tools, name=EXCLUSIVE, exclusive=True),
+        ]
         store = self._stores[name] = self._store(process)
         rig = Rig(
             name=name,
@@ -392,7 +410,7 @@ class World:
             rests = rests + 1 if self._at_rest() else 0
         for task in approvers:
             task.cancel()
-        if approvers:
+        if approvers or self.seen.deleting != self.seen.deleted:
             await asyncio.sleep(LAST_WRITE_SECONDS)
         self._settling = True
         for cut in self._cuts:
@@ -401,22 +419,32 @@ class World:
         end = self.loop.time() + CATCH_UP_SECONDS_MAX
         while self.loop.time() < end and not all(map(self._caught_up, self.readings)):  # noqa: ASYNC110
             await asyncio.sleep(0.1)
+        for rig in (rig for rig in self.nodes if rig.workers.running):
+            self.seen.wrong.append(f"{rig.name} runs {rig.workers.running} turns, of none")
         for each in self.readings:
             each.ended = True
         for task in readers:
             task.cancel()
 
     def _at_rest(self) -> bool:
-        """No turn is left, and no node stands still that may have one more request to send."""
+        """No turn is left, or still runs though its session is gone, and no node stands still that
+        may have one more request to send."""
         kept = self.memory._kept.values()
         now = self.loop.time()
-        return all(rig.process.held_until_seconds <= now for rig in self.nodes) and all(
+        return all(
+            rig.process.held_until_seconds <= now and not rig.workers.running for rig in self.nodes
+        ) and all(
             each.lease.owner is None and all(turn.ended for turn in each.turns.values())
             for each in kept
         )
 
     def _caught_up(self, reading: Reading) -> bool:
-        return reading.cursor == self.memory._kept[reading.key].head.head
+        kept = self.memory._kept.get(reading.key)
+        return reading.told is not None if kept is None else reading.cursor == kept.head.head
+
+    def _fence_of(self, key: SessionKey) -> int:
+        kept = self.memory._kept.get(key)
+        return 0 if kept is None else kept.head.fence
 
     async def ask(self, work: Work[T]) -> T:
         """Ask some node. Raises Cut where it goes away meanwhile."""
@@ -438,18 +466,46 @@ class World:
 
     # -- clients
 
+    async def ask_of(self, key: SessionKey, work: Work[T]) -> T:
+        """Ask some node of this session, which is there for nobody once it was deleted."""
+        gone = key in self.seen.deleted
+        try:
+            answer = await self.ask(work)
+        except SessionNotFound:
+            self.seen.deleted.add(key)
+            raise
+        if gone:
+            self.seen.wrong.append(f"{key.session_id}: it was deleted, and answers")
+        return answer
+
     async def _open(self) -> None:
-        number = len(self.keys)
-        principal = Principal(tenant_id=ACME, user_id=UserId(f"user_{number}"))
-        assistant = self.chance.choice(("function", "model"))
-        key = await self._opened(principal, assistant)
-        self.keys.append(key)
-        self.turns[key] = []
-        canary = f"canary-{number}-"
-        self.seen.canaries[key] = canary
-        self._stage.canaries[key.session_id] = canary
+        principal = Principal(tenant_id=ACME, user_id=UserId(f"user_{len(self.users)}"))
+        key = await self._begin(principal)
         for reader in range(self.chance.randint(0, 2)):
             self.readings.append(Reading(f"reader {reader}", key, self.chance.choice((0, 0, 1))))
+
+    async def _begin(self, principal: Principal) -> SessionKey:
+        assistant = self.chance.choice(("function", "model", EXCLUSIVE))
+        gone = set(self.seen.deleted)
+        times = self.chance.choice((1, 2)) if assistant == EXCLUSIVE else 1
+        async with asyncio.TaskGroup() as group:
+            opens = [group.create_task(self._opened(principal, assistant)) for _ in range(times)]
+        opened = {each.result() for each in opens}
+        key = opens[0].result()
+        kept = [self.memory._kept.get(each) for each in opened]
+        if sum(each is not None and each.head.status == "active" for each in kept) > 1:
+            self.seen.wrong.append(f"{key.session_id}: it was opened beside another")
+        if key in gone:
+            self.seen.wrong.append(f"{key.session_id}: it was deleted, and opened")
+        if key not in self.users:
+            self._know(key, principal, canary=f"canary-{len(self.users)}-")
+        return key
+
+    def _know(self, key: SessionKey, principal: Principal, *, canary: str) -> None:
+        self.users[key] = principal
+        self.turns[key] = []
+        self.seen.canaries[key] = canary
+        self._stage.canaries[key.session_id] = canary
 
     async def _opened(self, principal: Principal, assistant: str) -> SessionKey:
         """Of an open whose outcome is not known a session may be left that nobody uses."""
@@ -459,11 +515,11 @@ class World:
                     lambda rig: rig.sessions.open(principal, assistant=assistant)
                 )
                 return opened.found.head.key
-            except (StorageBusy, Cut):
+            except (StorageBusy, StorageFull, Cut):
                 await asyncio.sleep(0.1)
 
     async def _client(self, key: SessionKey) -> None:
-        principal = Principal(tenant_id=ACME, user_id=UserId(f"user_{self.keys.index(key)}"))
+        principal = self.users[key]
         for _ in range(self.chance.randint(1, 4)):
             await asyncio.sleep(self.chance.choice((0.0, 0.05, 0.5, 2.0)) * self.chance.random())
             try:
@@ -482,19 +538,23 @@ class World:
         elif does < 0.85:
             turn_id = chance.choice((chance.choice(known), known[-1]))
             self.say(f"{session_id}: cancel {turn_id}")
-            turn = await self.ask(lambda rig: rig.sessions.cancel(principal, session_id, turn_id))
+            turn = await self.ask_of(
+                key, lambda rig: rig.sessions.cancel(principal, session_id, turn_id)
+            )
             if not turn.ended or turn.status == "cancelled":
                 self.seen.cancelled.add((key, turn_id))
         elif does < 0.95:
-            kept = self.memory._kept[key].turns
-            waits = [turn_id for turn_id in known if kept[turn_id].status == "queued"]
+            kept = self.memory._kept.get(key)
+            waits = [turn_id for turn_id in known if kept and turn_id in kept.queue]
             turn_id = chance.choice(waits or known)
             given = {"type": "message", "text": self._text(key)}
             self.say(f"{session_id}: edit {turn_id}")
-            await self.ask(lambda rig: rig.sessions.edit(principal, session_id, turn_id, given))
+            await self.ask_of(
+                key, lambda rig: rig.sessions.edit(principal, session_id, turn_id, given)
+            )
         else:
             self.say(f"{session_id}: close")
-            await self.ask(lambda rig: rig.sessions.close(principal, session_id))
+            await self.ask_of(key, lambda rig: rig.sessions.close(principal, session_id))
             self.seen.closed.add(key)
 
     async def _submit(self, key: SessionKey, principal: Principal) -> None:
@@ -519,10 +579,76 @@ class World:
 
         async with asyncio.TaskGroup() as group:
             for _ in range(chance.choice((1, 1, 2)) if once else 1):
-                group.create_task(self._patiently(submit, once=once))
+                group.create_task(self._patiently(key, submit, once=once))
+
+    async def _deleter(self, key: SessionKey) -> None:
+        """Its user deletes it, more often than not in the midst of a turn, and may begin anew."""
+        principal, chance = self.users[key], self.chance
+        await asyncio.sleep(chance.choice((0.1, 1.0, 5.0)) * chance.random())
+        if chance.random() < 0.6:
+            await self._until_busy(key, waits=self._gates and chance.random() < 0.5)
+        times = chance.choice((1, 1, 2))
+        asked = 0
+
+        async def delete(rig: Rig) -> None:
+            nonlocal asked
+            asked += 1
+            try:
+                await rig.keeping.delete(principal, key.session_id)
+            except SessionNotFound:
+                if asked == times == 1 and self.protocol != "memory":
+                    self.seen.wrong.append(f"{key.session_id}: the first delete finds nothing")
+                raise
+            self.seen.deleted.add(key)
+
+        self.say(f"{key.session_id}: delete")
+        self.seen.deleting.add(key)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(times):
+                group.create_task(self._patiently(key, delete, once=True))
+        if chance.random() < 0.5:
+            await self._client(await self._begin(principal))
+
+    async def _forker(self, key: SessionKey) -> None:
+        """Its user goes on from the end of one of its turns, beside it; and may delete that."""
+        principal, chance = self.users[key], self.chance
+        end = self.loop.time() + 6.0
+        await asyncio.sleep(chance.choice((0.5, 3.0)) * chance.random())
+        ended: list[TurnId] = []
+        while not ended and (kept := self.memory._kept.get(key)) and self.loop.time() < end:
+            ended = [turn_id for turn_id in kept.order if kept.turns[turn_id].ended]
+            await asyncio.sleep(0.1 * chance.random())
+        if not ended:
+            return
+        turn_id = chance.choice(ended)
+        self.say(f"{key.session_id}: fork at {turn_id}")
+        try:
+            opened = await self.ask_of(
+                key, lambda rig: rig.sessions.fork(principal, key.session_id, turn_id)
+            )
+        except (SessileError, Cut) as refused:
+            self.say(f"refused: {refused!r}")
+            return
+        fork = opened.found.head.key
+        self._know(fork, principal, canary=self.seen.canaries[key])
+        self.seen.forked[fork] = (key, turn_id)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._client(fork))
+            if chance.random() < SHARE_DELETED:
+                group.create_task(self._deleter(fork))
+
+    async def _until_busy(self, key: SessionKey, *, waits: bool) -> None:
+        """A turn runs, or waits for an approval, if one does so soon."""
+        end = self.loop.time() + 2.0
+        while self.loop.time() < end and (kept := self.memory._kept.get(key)) is not None:
+            head = kept.head
+            if (head.awaiting_until_ms if waits else head.running_turn_id) is not None:
+                break
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(self.chance.choice((0.0, 0.3, 3.0)) * self.chance.random())
 
     async def _patiently(
-        self, work: Callable[[Rig], Coroutine[Any, Any, None]], *, once: bool
+        self, key: SessionKey, work: Callable[[Rig], Coroutine[Any, Any, None]], *, once: bool
     ) -> None:
         """A client that may ask again does so, elsewhere: with a key always, without one where it
         is told that nothing was stored."""
@@ -530,7 +656,7 @@ class World:
             hurried = self.chance.random() < 0.2
             try:
                 async with asyncio.timeout(self.chance.random() * 0.01 if hurried else None):
-                    return await self.ask(work)
+                    return await self.ask_of(key, work)
             except (StorageBusy, StorageFull) as refused:
                 if not once and str(refused) == UNKNOWN:
                     return None
@@ -558,17 +684,19 @@ class World:
         grants = [each for each in ("money", "refund") if self.chance.random() < 0.6]
         operator = replace(principal, roles=frozenset({"operator"}))
         self.say(f"{key.session_id}: grants {grants}")
-        await self.ask(lambda rig: rig.gates.grant(operator, key.session_id, grants))
+        await self.ask_of(key, lambda rig: rig.gates.grant(operator, key.session_id, grants))
 
     async def _approver(self, key: SessionKey) -> None:
         """Somebody who sees what waits, now and then, and answers most of it."""
-        principal = Principal(tenant_id=ACME, user_id=UserId(f"user_{self.keys.index(key)}"))
+        principal = self.users[key]
         passed_over: set[CallId] = set()
         chance = self.chance
         while True:
             await asyncio.sleep(chance.choice((0.1, 1.0, 3.0)) * chance.random())
-            running = self.memory._kept[key].head.running_turn_id
-            awaited = None if running is None else self.memory._kept[key].turns[running].awaited
+            if (kept := self.memory._kept.get(key)) is None:
+                return
+            running = kept.head.running_turn_id
+            awaited = None if running is None else kept.turns[running].awaited
             if chance.random() < 0.2:
                 await self._try(self._grant(key, principal))
             for call_id in () if awaited is None else awaited.call_ids:
@@ -589,8 +717,8 @@ class World:
         self.say(f"{key.session_id}: {'approve' if granted else 'deny'} {call_id}")
         if granted:
             self.seen.approved.add((key, call_id))
-        await self.ask(
-            lambda rig: rig.gates.answer(principal, key.session_id, call_id, granted=granted)
+        await self.ask_of(
+            key, lambda rig: rig.gates.answer(principal, key.session_id, call_id, granted=granted)
         )
         self.seen.answered.add((key, call_id, granted))
 
@@ -603,8 +731,7 @@ class World:
     # -- readers
 
     async def _reader(self, reading: Reading) -> None:
-        number = self.keys.index(reading.key)
-        principal = Principal(tenant_id=ACME, user_id=UserId(f"user_{number}"))
+        principal = self.users[reading.key]
 
         async def follow(rig: Rig) -> None:
             async for item in rig.feed.follow(
@@ -616,20 +743,23 @@ class World:
                     case Reset():
                         self.seen.wrong.append(f"{reading.name} was reset")
                     case Ended(reason):
-                        reading.ended = reason == "closed"
+                        reading.told = reason
                         return
 
-        while not reading.ended:
-            await self._follow_for_a_while(follow)
+        while not reading.ended and reading.told is None:
+            try:
+                await self._follow_for_a_while(reading.key, follow)
+            except SessionNotFound:
+                reading.told = "gone"
 
-    async def _follow_for_a_while(self, follow: Work[None]) -> None:
+    async def _follow_for_a_while(self, key: SessionKey, follow: Work[None]) -> None:
         seconds = self.chance.choice((0.1, 1.0, 10.0)) * self.chance.random()
         cut = asyncio.timeout(None if self._settling else seconds)
         try:
             async with cut:
                 self._cuts.add(cut)
                 try:
-                    await self.ask(follow)
+                    await self.ask_of(key, follow)
                 finally:
                     self._cuts.discard(cut)
         except (Cut, TimeoutError, StorageBusy, StorageFull):
@@ -641,16 +771,26 @@ class World:
         self.seen.completed_at = self.recorder.completed_at
         for each in self.readings:
             self.seen.reads.append(
-                Read(each.name, each.key, each.after, tuple(each.entries), whole=True)
+                Read(
+                    each.name,
+                    each.key,
+                    each.after,
+                    tuple(each.entries),
+                    whole=True,
+                    told=each.told,
+                )
             )
-        finals = {}
-        faults: list[str] = []
-        for key in self.keys:
-            final = checker.final(self.memory, key)
-            assert final is not None
-            finals[key] = final
-            faults += checker.faults_of_log(final, self.recorder.fences.get(key, {}))
+        finals: dict[SessionKey, Final] = {}
+        buried, faults = self.recorder.buried, list[str]()
+        for key in self.users:
+            kept = buried.get(key) or self.memory._kept.get(key)
+            if kept is not None:
+                final = finals[key] = checker.final_of(key, kept, gone=key in buried)
+                fences = self.recorder.fences.get(key, {})
+                faults += checker.faults_of_log(final, fences, ended=not final.gone)
         faults += checker.faults_of_world(finals, self.seen)
+        faults += faults_of_deletions(self.users, self.memory, buried, self.seen)
+        faults += faults_of_forks(finals, self.memory, self.seen.forked)
         if self._calm and not self._slow:
             faults += checker.faults_of_calm(finals)
         whole = hashlib.blake2b(digest.encode(), digest_size=16)
@@ -666,9 +806,22 @@ class World:
             happened=self._happened(finals.values()),
         )
 
-    def _happened(self, finals: Iterable[Final]) -> Counter[str]:
+    def _happened(self, finals: Collection[Final]) -> Counter[str]:
         happened = self.fates.copy()
         happened["reply lost"] += self.weather.replies_lost
+        happened["reader of what is gone"] += sum(each.told == "gone" for each in self.readings)
+        names = [final.head.exclusive_key for final in finals]
+        origins = {origin for origin, _ in self.seen.forked.values()}
+        happened["deleted beside its fork"] += len(origins & self.recorder.buried.keys())
+        for kept in self.recorder.buried.values():
+            running, name = kept.head.running_turn_id, kept.head.exclusive_key
+            happened["exclusive opened anew"] += name is not None and names.count(name) > 1
+            happened["deleted"] += 1
+            happened["deleted in a turn"] += running is not None
+            happened["deleted while it waits"] += kept.head.awaiting_until_ms is not None
+            happened["deleted with a queue"] += kept.head.queued > 0
+            if running is not None:
+                happened["deleted in a later attempt"] += kept.turns[running].attempt > 1
         waited: set[TurnId | None] = set()
         for entry in (entry for final in finals for entry in final.log):
             happened[entry.kind] += 1

@@ -77,6 +77,10 @@ class History:
             self._messages = tuple(each for each in said if not _within_a_call(each))
         return self._messages
 
+    @property
+    def empty(self) -> bool:
+        return not self._entries
+
     def tool_outputs(self, name: str) -> tuple[Any, ...]:
         """What the tool `name` returned in this session, oldest first; completed calls only, those
         from within a call among them."""

@@ -1,8 +1,20 @@
 """What an agent is given of its session, read from the log."""
 
+from sessile.core.errors import LeaseLost
 from sessile.core.ids import Seq, SessionKey
 from sessile.core.transcript import History, is_void
 from sessile.ports.store import Store
+
+
+async def turn_history(
+    store: Store, key: SessionKey, *, upto: Seq | None, entries_max: int
+) -> History:
+    """Of a turn that runs. Raises LeaseLost where not even what it answers is there: the session
+    was deleted, and no agent is to be asked about nothing."""
+    history = await read_history(store, key, upto=upto, entries_max=entries_max)
+    if history.empty:
+        raise LeaseLost()
+    return history
 
 
 async def read_history(

@@ -154,6 +154,8 @@ class Journal:
             entries = await patiently(
                 lambda: store.read(key, newest_first=True, limit=RECENT_ENTRIES_MAX)
             )
+            if not entries:
+                raise LeaseLost  # deleted meanwhile: whether a call was refused is not known
         for event in (decode(entry) for entry in entries if entry.kind == ToolRefused.kind):
             if isinstance(event, ToolRefused) and event.call_id in gated:
                 self.refused(event)

@@ -32,7 +32,7 @@ from sessile.runtime.calls import interrupted
 from sessile.runtime.delegation import Questions, known
 from sessile.runtime.door import TurnDoor
 from sessile.runtime.draft import Draft
-from sessile.runtime.histories import read_history
+from sessile.runtime.histories import turn_history
 from sessile.runtime.journal import Journal, patiently
 from sessile.runtime.node import Node
 from sessile.runtime.recovery import Remains, turn_entries
@@ -324,7 +324,7 @@ class Steps:
         if self._fresh and self._fresh[0].seq == 2:
             return History(self._fresh)  # the session's first turn: nothing else has been said
         store, most = self._node.store, self._node.settings.history_entries_max
-        return await patiently(lambda: read_history(store, self._key, upto=upto, entries_max=most))
+        return await patiently(lambda: turn_history(store, self._key, upto=upto, entries_max=most))
 
     def _add_text(self, text: str, *, thinking: bool = False) -> None:
         self.draft.add(text, thinking=thinking)
