@@ -62,6 +62,7 @@ from sessile.core.errors import (
     InvalidInput,
     LeaseLost,
     LimitReached,
+    OriginMoved,
     QueueFull,
     RoleRequired,
     SessionBusy,
@@ -166,6 +167,15 @@ def test_a_fork_says_where_it_comes_from_before_what_it_inherits() -> None:
 
     assert ledger.rows[KEY].kinds == ["session.opened", "session.forked", *["message.added"] * 2]
     assert ledger.rows[KEY].head.queued == 0
+
+
+def test_a_fork_of_what_went_on_since_it_was_read_is_told_how_far(row: Row) -> None:
+    forking = replace(OPEN, forked=FORKED, origin_seen=Seq(9))
+
+    with pytest.raises(OriginMoved) as refused:
+        decide(View(now_ms=1, origin=row.head), forking)
+
+    assert refused.value.details == {"head": row.head.head}
 
 
 def test_g2_an_exclusive_session_is_found_and_not_opened_twice() -> None:
