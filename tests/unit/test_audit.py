@@ -322,7 +322,9 @@ def test_a_call_within_another_stays_there() -> None:
     inner = replace(tool_started(), parent_call_id=within)
     outcome = replace(tool_completed(), parent_call_id=within)
 
-    assert faulty(Rows((*RAN, inner, outcome, completed()))) == set()
+    outer = (tool_started(within), tool_completed(within))
+
+    assert faulty(Rows((*RAN, outer[0], inner, outcome, outer[1], completed()))) == set()
     assert faulty(Rows((*RAN, inner, tool_completed(), completed()))) == {"calls"}
 
 

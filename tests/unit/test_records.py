@@ -6,9 +6,16 @@ from typing import Any
 import pytest
 from tests.unit.machines import ADMIN, KEY, TENANT
 
-from sessile.core.commands import AnswerApproval, CloseSession, Decision
+from sessile.core.commands import (
+    AnswerApproval,
+    CloseSession,
+    Decision,
+    DeleteSession,
+    ExpireSession,
+    SetGrants,
+)
 from sessile.core.events import ApprovalDenied
-from sessile.core.ids import AuditId, CallId, TurnId, UserId
+from sessile.core.ids import AuditId, CallId, Seq, TurnId, UserId
 from sessile.core.notes import AuditRecord, Note
 from sessile.core.records import record_of
 
@@ -31,14 +38,25 @@ def answer(granted: bool, **more: Any) -> AnswerApproval:
 
 @pytest.mark.parametrize("by", [None, UserId("desk")])
 @pytest.mark.parametrize(
-    ("granted", "action"), [(True, "approval.granted"), (False, "approval.denied")]
+    ("command", "action", "details"),
+    [
+        (answer(True), "approval.granted", {"call_id": "call_1"}),
+        (answer(False), "approval.denied", {"call_id": "call_1"}),
+        (
+            SetGrants(principal=ADMIN, grants=("b", "a"), note=NOTE),
+            "grants.set",
+            {"grants": ["b", "a"]},
+        ),
+        (DeleteSession(principal=ADMIN, note=NOTE), "session.deleted", {}),
+        (ExpireSession(principal=ADMIN, head=Seq(1), note=NOTE), "session.expired", {}),
+    ],
 )
-def test_an_answer_is_remembered_with_who_gave_it_and_which_service_asked(
-    granted: bool, action: str, by: UserId | None
+def test_an_act_is_remembered_with_who_did_it_and_which_service_asked(
+    command: Any, action: str, details: dict[str, Any], by: UserId | None
 ) -> None:
-    command = answer(granted, principal=replace(ADMIN, by=by))
+    asked = replace(command, principal=replace(ADMIN, by=by))
 
-    assert record_of(KEY, command, DONE, now_ms=7) == AuditRecord(
+    assert record_of(KEY, asked, DONE, now_ms=7) == AuditRecord(
         tenant_id=TENANT,
         audit_id=NOTE.audit_id,
         at_ms=7,
@@ -46,7 +64,7 @@ def test_an_answer_is_remembered_with_who_gave_it_and_which_service_asked(
         action=action,
         subject=KEY.session_id,
         request_id="req_1",
-        details={"call_id": "call_1", **({} if by is None else {"by": by})},
+        details={**details, **({} if by is None else {"by": by})},
     )
 
 

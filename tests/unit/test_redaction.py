@@ -30,6 +30,7 @@ from sessile.core.events import (
     TurnProgress,
     TurnQueued,
     TurnStarted,
+    TurnSteered,
 )
 from sessile.core.ids import CallId, Fence, MessageId, Seq, TurnId
 from sessile.core.redaction import Redacted, Redaction, RedactMessage, Shown
@@ -261,12 +262,13 @@ def test_of_a_card_its_outcome_is_void_and_what_repeats_that() -> None:
 
 
 def test_of_an_input_that_was_edited_what_stood_there_before_is_void_too() -> None:
-    edited = "rather it is 0815"
+    edited, at_last = "rather it is 0815", "let it be"
 
     assert lost(
         ASKED,
         TurnEdited(turn_id=TRN, input=says(edited), by=OWNER.user_id),
-        adds(ASKED, text(edited), role="user"),
+        TurnEdited(turn_id=TRN, input=says(at_last), by=OWNER.user_id),
+        adds(ASKED, text(at_last), role="user"),
         adds(SAID, part_of(replace(CALL, arguments={"for": [edited], "n": 1})), part_of(OTHER)),
         CALL,
         CALL.failed(f"no {edited}"),
@@ -274,6 +276,7 @@ def test_of_an_input_that_was_edited_what_stood_there_before_is_void_too() -> No
         OTHER.refused(verdict="denied", reason=f"{SECRET}?"),
     ) == [
         ("turn.queued", VOID_INPUT),
+        ("turn.edited", VOID_INPUT),
         ("turn.edited", VOID_INPUT),
         ("message.added", {"parts": [{**text(""), "redacted": True}]}),
         (
@@ -294,6 +297,42 @@ def test_of_an_input_that_was_edited_what_stood_there_before_is_void_too() -> No
         ("tool.failed", {"arguments": {"for": ""}, "error": ""}),
         ("tool.refused", {"reason": ""}),
     ]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "kept"),
+    [
+        (CALL.completed({"echo": SECRET, "n": 1}), {"result": {"echo": "", "n": 1}}),
+        (CALL.failed(f"no {SECRET}"), {"error": ""}),
+        (CALL.refused(verdict="denied", reason=f"no {SECRET}"), {"reason": ""}),
+        (CALL.interrupted(f"no {SECRET}"), {"reason": ""}),
+    ],
+)
+def test_of_an_outcome_what_repeats_it_is_void_and_with_its_card_all(
+    outcome: Event, kept: dict[str, Any]
+) -> None:
+    whole = {name: None if name == "result" else "" for name in kept}
+
+    assert lost(ASKED, outcome)[-1] == (outcome.kind, {"arguments": {"for": ""}, **kept})
+    assert lost(CARD, outcome)[-1] == (outcome.kind, {"arguments": {}, **whole})
+
+
+def test_a_message_that_was_steered_in_is_void_where_it_was_accepted() -> None:
+    steered = TurnSteered(
+        turn_id=TRN,
+        steer_id=TurnId("trn_2"),
+        message_id=SAID,
+        input=says("And it?"),
+        by=OWNER.user_id,
+    )
+
+    assert lost(SAID, steered) == [("turn.steered", VOID_INPUT)]
+
+
+def test_a_title_and_metadata_that_were_set_later_lose_it_too() -> None:
+    told = SessionUpdated(title=f"On {SECRET}", metadata={"a": SECRET}, by=OWNER.user_id)
+
+    assert lost(ASKED, told)[1:] == [("session.updated", {"title": None, "metadata": {"a": ""}})]
 
 
 def test_of_a_press_there_stays_which_button_it_was() -> None:
@@ -346,6 +385,37 @@ def test_a_text_in_two_parts_is_repeated_as_one() -> None:
     assert session.metadata == {"a": ""}
 
 
+def test_the_turn_is_what_its_entries_say_then() -> None:
+    done = redacted(ASKED)
+
+    (turn,) = done.turns
+    assert (turn.input, turn.seq, turn.created_at_ms) == (VOID_INPUT["input"], 2, 1)
+    assert (turn.status, turn.output) == ("completed", "thanks")
+    assert done.inputs == {TRN}
+
+
+def test_where_nothing_is_void_nothing_is_written() -> None:
+    """However its JSON is laid out: an older version may have written it."""
+    session = shown()
+    laid_out = [it._replace(body=json.dumps(json.loads(it.body))) for it in session.entries]
+
+    redaction = Redaction(RedactMessage(principal=ADMIN, message_id=MessageId("msg_none")))
+
+    assert redaction.rewrite(session._replace(entries=laid_out)) == Redacted()
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_a_press_of_its_button_is_of_the_message_once_it_has_ended(edited: bool) -> None:
+    press = {"type": "button", "button": "go", "message_id": SAID, "payload": {}, "text": "Go"}
+    during = (TurnEdited(turn_id=TRN, input=press, by=OWNER.user_id),) if edited else ()
+    redaction = Redaction(RedactMessage(principal=ADMIN, message_id=SAID))
+
+    assert not redaction.meet(shown(*during, given=None if edited else press, end=None))
+    assert redaction.meet(shown(*during, given=None if edited else press))
+    assert redaction.ids == {SAID: None, ASKED: None}
+    assert not redaction.meet(shown(*during, given=None if edited else press))
+
+
 # Who may, and when --------------------------------------------------------------------------------
 
 
@@ -356,9 +426,24 @@ def test_what_is_good_for_reading_redacts_nothing() -> None:
         Redaction(RedactMessage(principal=reader, message_id=ASKED)).check(shown())
 
 
-def test_a_message_whose_turn_runs_is_in_use() -> None:
+AWAITS = TurnAwaiting(turn_id=TRN, call_ids=(), expires_at_ms=9)
+
+
+@pytest.mark.parametrize("during", [(), (AWAITS,)])
+def test_a_message_whose_turn_has_not_ended_is_in_use(during: tuple[Event, ...]) -> None:
     with pytest.raises(StillInUse) as refused:
-        Redaction(RedactMessage(principal=ADMIN, message_id=ASKED)).check(shown(end=None))
+        Redaction(RedactMessage(principal=ADMIN, message_id=ASKED)).check(shown(*during, end=None))
+
+    assert refused.value.details == {"turn_id": TRN}
+
+
+def test_a_message_that_an_agent_reads_now_is_in_use_and_not_while_its_turn_waits() -> None:
+    copied = replace(adds(SAID, text(SECRET)), turn_id=None)
+    redaction = Redaction(RedactMessage(principal=ADMIN, message_id=SAID))
+
+    with pytest.raises(StillInUse) as refused:
+        redaction.check(shown(copied, end=None))
+    redaction.check(shown(copied, AWAITS, end=None))
 
     assert refused.value.details == {"turn_id": TRN}
 
