@@ -162,6 +162,8 @@ async def test_a_poisonous_input_is_given_up_after_three_attempts(house: House) 
     ended = await house.ended(session, turn.turn_id)
 
     assert (ended.status, attempts) == ("interrupted", [1, 2, 3])
+    assert ended.error is not None
+    assert ended.error["message"] == "3 attempts in a row were lost without a step."
 
 
 @virtual
