@@ -7,6 +7,7 @@ import pytest
 from tests.unit.machines import KEY, OWNER, says
 
 from sessile.core import codec
+from sessile.core.context import ToolResult
 from sessile.core.events import (
     ApprovalDenied,
     ApprovalGranted,
@@ -24,7 +25,7 @@ from sessile.core.events import (
     TurnSteered,
 )
 from sessile.core.ids import CallId, Fence, MessageId, Seq, TurnId, UserId
-from sessile.runtime.calls import HANDED_OFF, Answer
+from sessile.runtime.calls import HANDED_OFF, Answer, result_of
 from sessile.runtime.recovery import Remains, turn_entries
 
 TRN, SAID = TurnId("trn_1"), MessageId("msg_said")
@@ -140,6 +141,31 @@ def test_what_the_agent_began_is_counted_once_and_not_what_its_tools_did() -> No
     ]
     assert left.calls.cards == {"call_4": asked.message_id}
     assert left.calls.open_ids == {"call_2"}
+
+
+def test_a_call_that_was_never_made_is_as_it_was_announced() -> None:
+    made, announced, asked = call(1), call(2), call(3)
+
+    calls = remains(ASKED, says_and_calls(made, announced), made, requested(asked)).calls
+
+    card = MessageId("msg_new")
+    assert calls.not_made(TRN, lambda: card) == [replace(announced, message_id=card), asked]
+
+
+def test_each_outcome_says_of_which_call_it_is() -> None:
+    results = [
+        result_of(call(1).completed(7)),
+        result_of(call(2).failed("no")),
+        result_of(call(3).interrupted("lost")),
+        result_of(call(4).refused(verdict="denied", reason="never")),
+    ]
+
+    assert results == [
+        ToolResult(call_id=CallId("call_1"), name="look", status="completed", value=7),
+        ToolResult(call_id=CallId("call_2"), name="look", status="failed", reason="no"),
+        ToolResult(call_id=CallId("call_3"), name="look", status="interrupted", reason="lost"),
+        ToolResult(call_id=CallId("call_4"), name="look", status="refused", reason="never"),
+    ]
 
 
 def test_what_an_assistant_called_when_it_had_handed_off_is_not_the_next_ones() -> None:
