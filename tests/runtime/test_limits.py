@@ -181,6 +181,46 @@ async def test_the_next_day_is_counted_anew() -> None:
     assert store.since_ms == [0, DAY_MS]
 
 
+@pytest.mark.parametrize(
+    ("limit", "told"),
+    [
+        ({"tokens_day_tenant_max": 101}, None),
+        ({"tokens_day_user_max": 101}, None),
+        ({"tokens_day_user_max": 1}, "tokens_day_user_max is 1: try again in 86401 s"),
+        ({"tokens_day_tenant_max": 100}, "tokens_day_tenant_max is 100: try again in 86401 s"),
+    ],
+)
+@pytest.mark.anyio
+async def test_of_tokens_a_limit_that_is_not_set_is_none(
+    limit: dict[str, int], told: str | None
+) -> None:
+    some = limits(ManualClock(DAY_MS), store=Spent(), **limit)
+
+    refusal = await some.on_submit(ANN)
+
+    assert (None if refusal is None else str(refusal)) == told
+
+
+@pytest.mark.anyio
+async def test_while_tokens_are_read_others_do_not_wait() -> None:
+    class Slow(Spent):
+        async def tokens(self, tenant_id: TenantId, *, since_ms: int) -> dict[UserId, int]:
+            await read.wait()
+            return await super().tokens(tenant_id, since_ms=since_ms)
+
+    read = asyncio.Event()
+    some = limits(ManualClock(), tokens_day_user_max=1, store=Slow())
+    async with asyncio.TaskGroup() as tasks:
+        first = tasks.create_task(some.on_submit(ANN))
+        await asyncio.sleep(0)
+
+        assert await some.on_submit(ANN) is None
+
+        read.set()
+    assert first.result() is not None
+    assert await some.on_submit(ANN) is not None
+
+
 def limits(clock: ManualClock, *, store: Any = None, **settings: Any) -> Limits:
     return Limits(
         store=store or MemoryStore(clock=clock),
