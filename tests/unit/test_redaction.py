@@ -317,6 +317,14 @@ def test_of_an_outcome_what_repeats_it_is_void_and_with_its_card_all(
     assert lost(CARD, outcome)[-1] == (outcome.kind, {"arguments": {}, **whole})
 
 
+def test_what_the_input_of_another_turn_says_is_no_repetition() -> None:
+    edited = TurnEdited(turn_id=TurnId("trn_2"), input=says("other words"), by=OWNER.user_id)
+
+    assert lost(ASKED, edited, TurnProgress(turn_id=TRN, note="other words")) == [
+        ("turn.queued", VOID_INPUT)
+    ]
+
+
 def test_a_message_that_was_steered_in_is_void_where_it_was_accepted() -> None:
     steered = TurnSteered(
         turn_id=TRN,
