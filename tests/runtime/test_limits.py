@@ -262,6 +262,37 @@ def test_what_is_refused_leaves_no_name_behind() -> None:
     assert len(attempts._rates._counts) == 2 * ALONE + 1
 
 
+@pytest.mark.parametrize(
+    ("first", "then", "same"),
+    [
+        ("203.0.113.9", "203.0.113.9", True),
+        ("203.0.113.9", "203.0.113.8", False),
+        ("2001:db8:0:1::1", "2001:db8:0:1:ffff::2", True),
+        ("2001:db8:0:1::1", "2001:db8:0:2::1", False),
+        ("a socket", "a socket", True),
+        ("a socket", "another", False),
+    ],
+)
+def test_who_may_not_try_to_sign_in_again_comes_from_the_same_network(
+    first: str, then: str, same: bool
+) -> None:
+    attempts = SignInAttempts(ManualClock(600_000), attempts_max=1)
+    attempts.check(ANN.tenant_id, ANN.user_id, first)
+    attempts.check(ANN.tenant_id, BOB.user_id, first)
+
+    refusal: LimitReached | None = None
+    try:
+        attempts.check(ANN.tenant_id, ANN.user_id, then)
+    except LimitReached as refused:
+        refusal = refused
+
+    assert (refusal is not None) == same
+    assert refusal is None or (refusal.limit, refusal.retry_after_seconds) == (
+        "sign_in_attempts_max",
+        120,
+    )
+
+
 @pytest.mark.parametrize("start_ms", [0, 1, 29_999, 59_999])
 def test_after_the_time_that_is_told_there_is_room_and_never_for_more(start_ms: int) -> None:
     rates, now_ms, hits = Rates(), 600_000 + start_ms, list[int]()
