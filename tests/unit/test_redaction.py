@@ -157,6 +157,12 @@ def test_a_title_may_be_the_beginning_of_a_message_on_more_lines() -> None:
     assert session.title is None
 
 
+def test_a_call_of_a_turn_that_has_nothing_of_the_message_stays_as_it_is() -> None:
+    other = replace(CALL, turn_id=TurnId("trn_2"), message_id=MessageId("msg_other"))
+    assert "tool.started" not in bodies(redacted(ASKED, other))
+    assert bodies(redacted(ASKED, CALL))["tool.started"]["arguments"] == {"for": ""}
+
+
 @pytest.mark.parametrize(("title", "kept"), [("4711 …", False), ("it i…", False), ("it …", True)])
 def test_of_a_title_that_was_cut_short_four_letters_tell(title: str, kept: bool) -> None:
     told = [("session.opened", {"title": None})]
