@@ -205,14 +205,15 @@ async def test_of_tokens_a_limit_that_is_not_set_is_none(
 async def test_while_tokens_are_read_others_do_not_wait() -> None:
     class Slow(Spent):
         async def tokens(self, tenant_id: TenantId, *, since_ms: int) -> dict[UserId, int]:
+            asked.set()
             await read.wait()
             return await super().tokens(tenant_id, since_ms=since_ms)
 
-    read = asyncio.Event()
+    asked, read = asyncio.Event(), asyncio.Event()
     some = limits(ManualClock(), tokens_day_user_max=1, store=Slow())
     async with asyncio.TaskGroup() as tasks:
         first = tasks.create_task(some.on_submit(ANN))
-        await asyncio.sleep(0)
+        await asked.wait()
 
         assert await some.on_submit(ANN) is None
 
