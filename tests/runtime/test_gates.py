@@ -204,10 +204,12 @@ async def test_a_turn_that_waits_is_ended_at_once(house: House, how: str) -> Non
         await answered(node, session, call_id, granted=True)
 
 
+@pytest.mark.parametrize("lost", [False, True])
 @virtual
 async def test_a_revoked_grant_stops_the_next_call_and_a_new_one_waits_for_the_next_turn(
-    house: House,
+    house: House, lost: bool
 ) -> None:
+    """Also where the answer to a call's start is lost: then the log says that it was refused."""
     at_first, go_on = asyncio.Event(), asyncio.Event()
 
     async def act(turn: TurnContext, history: History, tools: Tools) -> str:
@@ -224,7 +226,7 @@ async def test_a_revoked_grant_stops_the_next_call_and_a_new_one_waits_for_the_n
     async def secret(turn: TurnContext, n: int) -> int:
         return n
 
-    node = await house.node(vault)
+    node = await house.node(vault, store=house.twice("tool.started") if lost else None)
     session = await house.open(node)
 
     async def grants(*names: str) -> None:

@@ -398,6 +398,7 @@ async def test_no_call_is_made_behind_ones_own_hand_off(house: House) -> None:
     ended = await said_by(house, node, await house.open(node))
 
     assert ended.output == "Good bye."
+    assert house.messages(ended.session_id)[-1].state == "complete"
     assert told == ["The session is another assistant's by now."] * 3
 
 

@@ -5,6 +5,7 @@ import logging
 
 import pytest
 from tests.runtime.agents import Heard, echo, waits
+from tests.runtime.gate import Fills
 from tests.runtime.rig import House, Rig, virtual
 
 from sessile.core.commands import FinishTurn, StartTurn
@@ -52,6 +53,23 @@ async def test_the_partial_text_of_a_lost_attempt_is_void(house: House) -> None:
     assert house.kinds(session, after=before)[:2] == ["turn.started", "message.reset"]
     assert ended.output == "one two three"
     assert house.said(session) == [("user", "hello"), ("assistant", "one two three")]
+
+
+@virtual
+async def test_a_node_whose_store_fails_at_a_renewal_stops_its_turns(house: House) -> None:
+    store, until = Fills(house.gate), asyncio.Event()
+    node = await house.node(waits(until), store=store)
+    session = await house.open(node)
+    turn = (await house.submit(node, session)).turn
+    await house.until(lambda: node.workers.running == 1)
+
+    store.error, store.full = ConnectionError, True
+    await house.until(lambda: house.troubles.told("leases not renewed"))
+    store.full = False
+    until.set()
+    ended = await house.ended(session, turn.turn_id)
+
+    assert (ended.status, ended.attempt) == ("completed", 2)
 
 
 @virtual
@@ -162,6 +180,8 @@ async def test_a_poisonous_input_is_given_up_after_three_attempts(house: House) 
     ended = await house.ended(session, turn.turn_id)
 
     assert (ended.status, attempts) == ("interrupted", [1, 2, 3])
+    assert ended.error is not None
+    assert ended.error["message"] == "3 attempts in a row were lost without a step."
 
 
 @virtual

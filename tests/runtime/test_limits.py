@@ -181,6 +181,47 @@ async def test_the_next_day_is_counted_anew() -> None:
     assert store.since_ms == [0, DAY_MS]
 
 
+@pytest.mark.parametrize(
+    ("limit", "told"),
+    [
+        ({"tokens_day_tenant_max": 101}, None),
+        ({"tokens_day_user_max": 101}, None),
+        ({"tokens_day_user_max": 1}, "tokens_day_user_max is 1: try again in 86401 s"),
+        ({"tokens_day_tenant_max": 100}, "tokens_day_tenant_max is 100: try again in 86401 s"),
+    ],
+)
+@pytest.mark.anyio
+async def test_of_tokens_a_limit_that_is_not_set_is_none(
+    limit: dict[str, int], told: str | None
+) -> None:
+    some = limits(ManualClock(DAY_MS), store=Spent(), **limit)
+
+    refusal = await some.on_submit(ANN)
+
+    assert (None if refusal is None else str(refusal)) == told
+
+
+@pytest.mark.anyio
+async def test_while_tokens_are_read_others_do_not_wait() -> None:
+    class Slow(Spent):
+        async def tokens(self, tenant_id: TenantId, *, since_ms: int) -> dict[UserId, int]:
+            asked.set()
+            await read.wait()
+            return await super().tokens(tenant_id, since_ms=since_ms)
+
+    asked, read = asyncio.Event(), asyncio.Event()
+    some = limits(ManualClock(), tokens_day_user_max=1, store=Slow())
+    async with asyncio.TaskGroup() as tasks:
+        first = tasks.create_task(some.on_submit(ANN))
+        await asked.wait()
+
+        assert await some.on_submit(ANN) is None
+
+        read.set()
+    assert first.result() is not None
+    assert await some.on_submit(ANN) is not None
+
+
 def limits(clock: ManualClock, *, store: Any = None, **settings: Any) -> Limits:
     return Limits(
         store=store or MemoryStore(clock=clock),
@@ -220,6 +261,37 @@ def test_what_is_refused_leaves_no_name_behind() -> None:
 
     assert len(some._rates._counts) == 4 + 1
     assert len(attempts._rates._counts) == 2 * ALONE + 1
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "same"),
+    [
+        ("203.0.113.9", "203.0.113.9", True),
+        ("203.0.113.9", "203.0.113.8", False),
+        ("2001:db8:0:1::1", "2001:db8:0:1:ffff::2", True),
+        ("2001:db8:0:1::1", "2001:db8:0:2::1", False),
+        ("a socket", "a socket", True),
+        ("a socket", "another", False),
+    ],
+)
+def test_who_may_not_try_to_sign_in_again_comes_from_the_same_network(
+    first: str, then: str, same: bool
+) -> None:
+    attempts = SignInAttempts(ManualClock(600_000), attempts_max=1)
+    attempts.check(ANN.tenant_id, ANN.user_id, first)
+    attempts.check(ANN.tenant_id, BOB.user_id, first)
+
+    refusal: LimitReached | None = None
+    try:
+        attempts.check(ANN.tenant_id, ANN.user_id, then)
+    except LimitReached as refused:
+        refusal = refused
+
+    assert (refusal is not None) == same
+    assert refusal is None or (refusal.limit, refusal.retry_after_seconds) == (
+        "sign_in_attempts_max",
+        120,
+    )
 
 
 @pytest.mark.parametrize("start_ms", [0, 1, 29_999, 59_999])

@@ -176,9 +176,10 @@ async def test_what_was_read_behind_a_message_is_read_behind_it_again(house: Hou
     until.set()
     await house.node(assistant)
 
-    await house.ended(session, turn.turn_id)
+    ended = await house.ended(session, turn.turn_id)
 
     assert reads == [["", "s0", "s1"]] * 2
+    assert ended.output == "1: 2 s1"
     assert [text for role, text in house.said(session) if role == "assistant"] == [
         "1: 0 ", "1: 1 s0", "1: 2 s1"
     ]  # fmt: skip

@@ -11,8 +11,13 @@ from tests.runtime.rig import House, virtual
 
 from sessile.core.commands import FinishTurn
 from sessile.core.context import TurnContext
+from sessile.core.ids import TenantId, UserId
 from sessile.kit.assistant import Assistant
 from sessile.runtime import due
+from sessile.runtime.slots import Slots
+
+ACME, OTHER = TenantId("acme"), TenantId("other")
+ANN = UserId("ann")
 
 
 @virtual
@@ -206,3 +211,66 @@ async def test_a_node_that_drains_takes_nothing_and_still_accepts(house: House) 
     house.nodes.remove(node)
     await house.node(waits(until))
     assert (await house.ended(other, turn.turn_id, within=1.1)).status == "completed"
+
+
+def slots(count: int, *, tenants: dict[str, int] | None = None, users: int = 0) -> Slots:
+    """`tenants`: how many each has of its own; `users`: how many one of ACME has."""
+    return Slots(
+        count,
+        tenant_max=lambda tenant: (tenants or {}).get(tenant, 0),
+        user_max=lambda tenant: users if tenant == ACME else 0,
+    )
+
+
+def test_a_tenant_leaves_an_eighth_unless_it_has_a_number_of_its_own() -> None:
+    held = slots(20, tenants={OTHER: 2})
+    for _ in range(17):
+        held.take(ACME)
+    for _ in range(2):
+        assert not held.is_full(OTHER)
+        held.take(OTHER)
+
+    assert not held.is_full(ACME)
+    held.take(ACME)
+    assert held.is_full(ACME)
+    assert held.is_full(OTHER)
+    assert not held.is_full(OTHER, but=OTHER)
+    assert held.is_full(ACME, but=OTHER)
+    held.give_back(OTHER)
+    assert not held.is_full(OTHER)
+
+
+def test_a_user_is_watched_where_its_tenant_has_a_number_for_users() -> None:
+    held = slots(8, users=1)
+
+    assert (held.watches_users(ACME), held.watches_users(OTHER)) == (True, False)
+    for tenant in (ACME, OTHER):
+        held.take_for((tenant, ANN))
+    assert held.user_is_full((ACME, ANN))
+    assert not held.user_is_full((ACME, UserId("bob")))
+    assert not held.user_is_full((OTHER, ANN))
+    held.take_for((ACME, ANN))
+    held.give_back_for((ACME, ANN))
+    assert held.user_is_full((ACME, ANN))
+    held.give_back_for((ACME, ANN))
+    assert not held.user_is_full((ACME, ANN))
+
+
+@pytest.mark.parametrize(
+    ("count", "held", "room"), [(20, 15, [-8, -6, -4]), (4, 0, [1, 2, 3]), (4, 3, [-2, -1, 0])]
+)
+def test_who_is_late_is_asked_half_as_much_and_an_eighth_more_each_time(
+    count: int, held: int, room: list[int]
+) -> None:
+    late = slots(count)
+    for _ in range(held):
+        late.take(ACME)
+
+    late.late()
+    rose = [late.room]
+    while late.room < late.free:
+        late.in_time()
+        rose.append(late.room)
+
+    assert rose[:3] == room
+    assert rose[-1] == count - held

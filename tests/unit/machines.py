@@ -31,6 +31,7 @@ from sessile.core.commands import (
     Decision,
     DeleteSession,
     EditTurn,
+    ExpireSession,
     FinishTurn,
     Named,
     Once,
@@ -99,6 +100,7 @@ from sessile.core.ids import (
     Fence,
     MessageId,
     NodeId,
+    Seq,
     SessionId,
     SessionKey,
     TenantId,
@@ -312,8 +314,8 @@ class Ledger:
         self, turn_id: TurnId | None, *, role: str = "assistant", steer: TurnSteered | None = None
     ) -> MessageAdded:
         if steer is not None:
-            message = user_message(steer.turn_id, steer.message_id, steer.input)
-            return replace(message, steer_id=steer.steer_id)
+            given, steer_id = steer.input, steer.steer_id
+            return user_message(steer.turn_id, steer.message_id, given, steer_id=steer_id)
         return MessageAdded(
             turn_id=turn_id,
             message_id=MessageId(f"msg_{next(self.numbers)}"),
@@ -1255,6 +1257,7 @@ def asked_by(principal: Principal, turn_id: TurnId) -> tuple[Command, ...]:
         SetGrants(principal=principal, grants=("export",)),
         AnswerApproval(principal=principal, call_id=CallId("call_none"), granted=True),
         DeleteSession(principal=principal),
+        ExpireSession(principal=principal, head=Seq(1)),
     )
 
 

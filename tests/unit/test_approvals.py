@@ -73,8 +73,9 @@ def due(ledger: Ledger) -> int | None:
 
 
 def outcomes(row: Row) -> dict[CallId, str]:
-    """Of each call that has one, and no call has two."""
+    """Of each call that has one, and no call has two; each says why."""
     ended = [event for event in row.events if isinstance(event, ToolRefused | ToolInterrupted)]
+    assert all(event.reason for event in ended)
     assert len({event.call_id for event in ended}) == len(ended)
     return {event.call_id: event.kind for event in ended}
 

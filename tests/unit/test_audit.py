@@ -18,6 +18,7 @@ from sessile.core.events import (
     MessageAdded,
     MessageDelta,
     SessionClosed,
+    SessionForked,
     SessionOpened,
     SessionRedacted,
     SessionUpdated,
@@ -138,9 +139,9 @@ class Rows:
                     self.turns[turn_id] = turn
 
 
-def audited(rows: Rows) -> Mapping[str, Check]:
+def audited(rows: Rows, checks: SessionChecks | None = None) -> Mapping[str, Check]:
     """The checks by their names, after two pages of the log and the rows."""
-    checks = SessionChecks()
+    checks = checks or SessionChecks()
     audit = Audit(KEY, checks)
     half = len(rows.entries) // 2
     for page in (rows.entries[:half], rows.entries[half:]):
@@ -152,7 +153,14 @@ def audited(rows: Rows) -> Mapping[str, Check]:
 
 
 def faulty(rows: Rows) -> set[str]:
-    return {name for name, check in audited(rows).items() if check.faults}
+    """The checks that found a fault. Each fault says what it is, and where."""
+    checks = audited(rows)
+    for name, check in checks.items():
+        for fault in check.faults:
+            assert (fault.check, fault.tenant_id, fault.session_id) == (name, *KEY)
+            assert fault.what
+            assert fault.turn_id is not None or name not in ("turns", "ends", "calls")
+    return {name for name, check in checks.items() if check.faults}
 
 
 def test_rows_that_are_the_fold_of_their_log_have_no_fault() -> None:
@@ -170,6 +178,17 @@ def test_rows_that_are_the_fold_of_their_log_have_no_fault() -> None:
         "closed": 0,
         "voided": 1,
     }
+
+
+def test_what_is_checked_is_counted_over_all_sessions() -> None:
+    checks = SessionChecks()
+
+    audited(Rows((*WHOLE, CLOSED)), checks)
+    once = {check.name: check.checked for check in checks.all}
+    audited(Rows((*WHOLE, CLOSED)), checks)
+
+    assert all(once.values())
+    assert {check.name: check.checked / 2 for check in checks.all} == once
 
 
 def test_the_audit_knows_which_turns_the_log_has() -> None:
@@ -283,6 +302,61 @@ def test_a_log_that_could_not_have_come_about_is_found(
     assert faulty(Rows(events)) >= found
 
 
+def test_a_log_without_its_beginning_says_so() -> None:
+    (fault,) = audited(Rows((queued(),)))["session"].faults
+
+    assert fault.what == "the log has no session.opened"
+
+
+def test_a_body_that_cannot_be_read_is_one_fault_and_what_follows_is_none() -> None:
+    rows = Rows()
+    a_body_that_is_no_json(rows)
+
+    (fault,) = audited(rows)["bodies"].faults
+
+    assert (fault.what, fault.turn_id) == ("entry 7, message.delta: JSONDecodeError", T1)
+
+
+def test_a_call_within_another_stays_there() -> None:
+    within = CallId("call_0")
+    inner = replace(tool_started(), parent_call_id=within)
+    outcome = replace(tool_completed(), parent_call_id=within)
+
+    outer = (tool_started(within), tool_completed(within))
+
+    assert faulty(Rows((*RAN, outer[0], inner, outcome, outer[1], completed()))) == set()
+    assert faulty(Rows((*RAN, inner, tool_completed(), completed()))) == {"calls"}
+
+
+VOID = SessionUpdated(title=None, metadata={}, by=ANN, redacted=True)
+COPIED = (
+    SessionForked(from_session_id=SessionId("ses_0"), from_turn_id=T2, from_seq=Seq(9)),
+    replace(asks_for(CALL), turn_id=None, redacted=True),
+)
+
+
+@pytest.mark.parametrize(
+    ("behind", "found"),
+    [
+        ((VOID,), {"voided"}),
+        ((VOID, SessionRedacted(message_ids=(), by=ANN)), set()),
+        ((VOID, SessionRedacted(message_ids=(), by=ANN), VOID), {"voided"}),
+        (COPIED, set()),
+        ((*COPIED, replace(queued(), redacted=True)), {"voided"}),
+    ],
+)
+def test_what_is_void_was_voided_by_an_entry_behind_it_or_before_it_was_copied(
+    behind: tuple[Event, ...], found: set[str]
+) -> None:
+    assert faulty(Rows((OPENED, *behind))) == found
+
+
+def test_the_first_entry_that_is_void_is_named() -> None:
+    (fault,) = audited(Rows((OPENED, VOID, VOID)))["voided"].faults
+
+    assert fault.what == "entry 2 is void, and none says why"
+
+
 RAN = (OPENED, queued(), started())
 CLOSED = SessionClosed(by=ANN)
 FLAGGED = (*RAN, TurnCancelRequested(turn_id=T1, by=ANN, reason="closed"), CLOSED)
@@ -335,6 +409,9 @@ def test_a_closed_session_may_end_the_turn_that_ran(events: tuple[Event, ...]) -
         (*FLAGGED, replace(STEERED, steer_id=LATER), CANCELLED),
         (*FLAGGED, CANCELLED, *REQUEUED),
         (*FLAGGED, CANCELLED, SessionUpdated(title="x", metadata={}, by=ANN)),
+        (*FLAGGED, SessionUpdated(title="x", metadata={}, by=ANN), CANCELLED),
+        (*FLAGGED, started(), CANCELLED),
+        (*FLAGGED, FLAGGED[3], CANCELLED),
         (*RAN, STEERED, *FLAGGED[3:], CANCELLED),
         (*RAN, STEERED, *FLAGGED[3:], CANCELLED, REQUEUED[0]),
         (*RAN, STEERED, *FLAGGED[3:], CANCELLED, queued(T2, 2), REQUEUED[1]),
@@ -344,6 +421,12 @@ def test_a_closed_session_may_end_the_turn_that_ran(events: tuple[Event, ...]) -
 )
 def test_nothing_more_may_follow_a_close(events: tuple[Event, ...]) -> None:
     assert "closed" in faulty(Rows(events))
+
+
+def test_what_follows_a_close_is_named_with_its_turn() -> None:
+    (fault,) = audited(Rows((OPENED, CLOSED, queued())))["closed"].faults
+
+    assert (fault.what, fault.turn_id) == ("entry 3, turn.queued, follows session.closed", T1)
 
 
 def test_a_call_that_was_started_twice_under_one_id_has_one_outcome() -> None:
@@ -412,11 +495,13 @@ def test_a_fault_never_tells_what_was_said() -> None:
 def test_numbers_and_states_are_told() -> None:
     rows = Rows()
     another_head(rows)
+    rows.head = replace(rows.head, running_turn_id=T1)
     ended_without_an_end(rows)
 
     checks = audited(rows)
 
-    assert "head is 11, by the log 10" in checks["head"].faults[0].what
+    told = "head is 11, by the log 10, running_turn_id is trn_1, by the log None"
+    assert told in checks["head"].faults[0].what
     assert "status is completed, by the log queued" in checks["turns"].faults[0].what
 
 

@@ -50,6 +50,14 @@ def test_a_range_of_deltas_and_progress_is_one_entry() -> None:
     assert ranges(log(delta(), progress(3), delta(), end(3))) == [fold(1, 3)]
 
 
+def test_what_stands_for_a_range_is_where_and_when_its_last_entry_was() -> None:
+    entries = [it._replace(at_ms=it.seq) for it in log(delta(), delta(), delta(), end())]
+
+    (folded,) = compact(entries, entries[-1:], after=Seq(0), before_ms=9).entries
+
+    assert folded == Entry(Seq(3), "log.compacted", None, 3, encode(fold(1, 3)))
+
+
 def test_progress_that_says_more_than_the_end_stays() -> None:
     assert ranges(log(delta(), delta(), progress(4), delta(), delta(), end(3))) == [
         fold(1, 2),

@@ -236,12 +236,14 @@ def test_what_a_tool_asks_for_goes_through_the_door_below_its_call(
     wait(turn.call("orders.lookup", order=7))
     wait(turn.ask("sales", "How many?"))
     wait(turn.hand_off("sales", reason="not ours"))
+    wait(turn.hand_off("sales"))
     wait(turn.summarize("They met."))
 
     assert door.came == [
         ("orders.lookup", {"order": 7}, CallId("call_1")),
         ("sales", "How many?", CallId("call_1")),
         ("sales", "not ours"),
+        ("sales", ""),
         "They met.",
     ]
 
@@ -326,8 +328,10 @@ def test_a_scope_has_those_below_it_in_it(scopes: list[str] | None, good_for: st
     assert [scope for scope in SCOPES if who.has_scope(scope)] == good_for.split()
     for scope in SCOPES:
         if scope not in good_for.split():
-            with pytest.raises(RoleRequired):
+            with pytest.raises(RoleRequired) as refused:
                 who.check_scope(scope)
+            assert refused.value.details == {"scope": scope}
+            assert str(refused.value).endswith(scope)
 
 
 def test_a_service_acts_as_a_plain_user_of_its_tenant() -> None:
@@ -336,6 +340,7 @@ def test_a_service_acts_as_a_plain_user_of_its_tenant() -> None:
     bob = service.acting_for(UserId("bob"))
 
     assert (bob.tenant_id, bob.user_id, bob.roles) == (OWNER.tenant_id, "bob", frozenset())
-    assert bob.scopes == {"read"}
-    with pytest.raises(RoleRequired):
+    assert (bob.scopes, bob.by) == ({"read"}, OWNER.user_id)
+    with pytest.raises(RoleRequired) as refused:
         replace(OWNER, roles=frozenset({"admin"})).acting_for(UserId("bob"))
+    assert refused.value.details == {"role": "service"}

@@ -38,6 +38,7 @@ from sessile.core.commands import (
     Decision,
     DeleteSession,
     EditTurn,
+    ExpireSession,
     FinishTurn,
     Named,
     Once,
@@ -60,7 +61,10 @@ from sessile.core.errors import (
     IdempotencyConflict,
     InvalidInput,
     LeaseLost,
+    LimitReached,
+    OriginMoved,
     QueueFull,
+    RoleRequired,
     SessionBusy,
     SessionClosed,
     SessionNotFound,
@@ -102,6 +106,7 @@ SUBMIT = SubmitTurn(
     when_busy="enqueue",
     queue_max=QUEUE_MAX,
 )
+LIMITED = LimitReached("as many as there may be", limit="sessions_max")
 UNKNOWN = Press(readings={"sales": says("view")})
 """A press, on a node that does not have the session's assistant."""
 PRESSED = replace(
@@ -162,6 +167,15 @@ def test_a_fork_says_where_it_comes_from_before_what_it_inherits() -> None:
 
     assert ledger.rows[KEY].kinds == ["session.opened", "session.forked", *["message.added"] * 2]
     assert ledger.rows[KEY].head.queued == 0
+
+
+def test_a_fork_of_what_went_on_since_it_was_read_is_told_how_far(row: Row) -> None:
+    forking = replace(OPEN, forked=FORKED, origin_seen=Seq(9))
+
+    with pytest.raises(OriginMoved) as refused:
+        decide(View(now_ms=1, origin=row.head), forking)
+
+    assert refused.value.details == {"head": row.head.head}
 
 
 def test_g2_an_exclusive_session_is_found_and_not_opened_twice() -> None:
@@ -231,8 +245,22 @@ def test_a_session_is_opened_with_its_first_turn() -> None:
 
     row = ledger.rows[KEY]
     assert (decision.created, decision.turn_id) == (True, SUBMIT.turn_id)
-    assert row.running.turn_id == SUBMIT.turn_id
+    assert (row.running.turn_id, row.running.position, row.head.fence) == (SUBMIT.turn_id, 1, 1)
     assert row.kinds == ["session.opened", "turn.queued", "turn.started", "message.added"]
+
+
+@pytest.mark.parametrize(
+    "said", [{"limited": LIMITED}, {"limited": LIMITED, "first": SUBMIT},
+             {"first": replace(SUBMIT, limited=LIMITED)}],
+)  # fmt: skip
+def test_who_has_as_much_as_it_may_have_opens_nothing(said: dict[str, Any]) -> None:
+    ledger = Ledger()
+
+    with pytest.raises(LimitReached) as refused:
+        ledger.open(**said)
+
+    assert refused.value is LIMITED
+    assert not ledger.rows
 
 
 @pytest.mark.parametrize("runner", [None, STRANGER_NODE])
@@ -528,7 +556,7 @@ def test_an_interrupt_has_room_since_it_empties_the_queue(ledger: Ledger, row: R
     for _ in range(QUEUE_MAX):
         ledger.submit()
 
-    urgent = ledger.submit("interrupt")
+    urgent = ledger.submit("interrupt", queue_max=1)
 
     assert row.queue() == [urgent]
 
@@ -859,6 +887,26 @@ def test_a_deleted_session_leaves_no_last_words(ledger: Ledger) -> None:
     assert decide(ledger.view(KEY, CLOSE), DeleteSession(principal=OWNER)) == Decision(deleted=True)
 
 
+@pytest.mark.parametrize("since", ["nothing", "an entry", "a turn that waits", "one that runs"])
+def test_a_session_expires_only_while_it_is_idle_and_as_it_was_found(
+    since: str, ledger: Ledger, row: Row
+) -> None:
+    match since:
+        case "an entry":
+            ledger.transact(KEY, UpdateSession(principal=OWNER))
+        case "a turn that waits":
+            ledger.submit()
+        case "one that runs":
+            ledger.run()
+    head = Seq(1) if since == "an entry" else row.head.head
+    expire = ExpireSession(principal=OWNER, head=head)
+
+    expired = since == "nothing"
+    assert decide(ledger.view(KEY, expire), expire) == Decision(
+        deleted=expired, repeated=not expired
+    )
+
+
 # Who may ----------------------------------------------------------------------------------------
 
 
@@ -919,17 +967,35 @@ def test_g11_owner_and_admin_are_never_told_that_there_is_no_session(principal: 
         assert refusal_of(ledger, KEY, command) != NO_SUCH_SESSION
 
 
+@pytest.mark.parametrize(("scope", "may"), [("read", False), ("write", True), ("admin", True)])
+def test_what_is_good_for_reading_changes_nothing(scope: str, may: bool) -> None:
+    principal = replace(OWNER, scopes=frozenset({scope}))
+    asked = [(KEY, command) for command in asked_by(principal, TurnId("trn_1"))]
+    for key, command in (*asked, (OTHER_KEY, replace(OPEN, principal=principal))):
+        ledger = Ledger()
+        ledger.open()
+        ledger.submit()
+
+        refusal: Any = refusal_of(ledger, key, command)
+
+        assert (refusal is not None and refusal[0] is RoleRequired) is not may, command
+
+
 # What must be read --------------------------------------------------------------------------------
 
 CALL = Ledger().call(TurnId("trn_a"))
 GATED = replace(CALL, grant="refund")
 HELD = Holding(KEY, TurnId("trn_a"), Fence(1), 1, NODE.node)
+FORKED = SessionForked(
+    from_session_id=SessionId("ses_0"), from_turn_id=TurnId("trn_0"), from_seq=Seq(9)
+)
 
 
 @pytest.mark.parametrize(
     ("command", "names"),
     [
         (OPEN, Named()),
+        (replace(OPEN, forked=FORKED), Named(origin=SessionId("ses_0"))),
         (replace(OPEN, once=ONCE, exclusive_key="k"), Named(once=ONCE, exclusive_key="k")),
         (replace(OPEN, first=SUBMIT, once=ONCE), Named(turn_id=TurnId("trn_a"), once=ONCE)),
         (
@@ -1516,7 +1582,7 @@ def test_a_turn_with_an_unread_steer_is_not_complete(ledger: Ledger, row: Row) -
     for seen in ((), unread(row, holding.turn_id)):
         with pytest.raises(SteerUnread) as refused:
             ledger.finish(holding, unread=seen)
-        assert refused.value.details["steers_unread"] == 1
+        assert refused.value.details == {"steers_unread": 1, "cancelled": False}
 
     assert row.head == before
 
@@ -1571,17 +1637,20 @@ def test_an_unread_steer_can_be_the_successor(ledger: Ledger, row: Row) -> None:
     assert row.kinds[-4:] == ["turn.failed", "turn.queued", "turn.started", "message.added"]
 
 
+@pytest.mark.parametrize("stopped", [False, True])
 @pytest.mark.parametrize("end", ["failed", "cancelled", "interrupted"])
-def test_an_end_must_know_of_every_steer(end: str, ledger: Ledger, row: Row) -> None:
+def test_an_end_must_know_of_every_steer(end: str, stopped: bool, ledger: Ledger, row: Row) -> None:
     holding = ledger.run()
     ledger.submit("steer")
     seen = unread(row, holding.turn_id)
     ledger.submit("steer")
+    if stopped:
+        ledger.transact(KEY, CancelTurn(principal=OWNER, turn_id=holding.turn_id))
 
     with pytest.raises(SteerUnread) as refused:
         ledger.finish(holding, end=end, error=ERROR, unread=seen)
 
-    assert refused.value.details["steers_unread"] == 2
+    assert refused.value.details == {"steers_unread": 2, "cancelled": stopped}
 
 
 def test_in_a_closed_session_an_unread_steer_is_cancelled(ledger: Ledger, row: Row) -> None:

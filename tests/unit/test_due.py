@@ -53,6 +53,27 @@ def test_what_a_whole_answer_does_not_show_was_run_elsewhere() -> None:
     assert left(due) == "bd"
 
 
+def test_what_came_first_in_a_part_of_an_answer_is_known_to_the_next() -> None:
+    due = waiting("ab")
+
+    swept(due, "bac")
+    swept(due, "b")
+
+    assert left(due) == "b"
+
+
+def test_who_is_set_apart_while_a_sweep_is_on_its_way_is_not_taken_for_gone() -> None:
+    due, user = Due(), (TenantId("acme"), UserId("ann"))
+    asked = due.ask(free=0)
+    due.set_apart(key("a"), user)
+
+    due.shown((), asked=asked)
+
+    assert due.waits_apart(user)
+    swept(due, "")
+    assert not due.waits_apart(user)
+
+
 def of(tenant: str, name: str) -> SessionKey:
     return SessionKey(TenantId(tenant), SessionId(f"ses_{name}"))
 

@@ -86,6 +86,15 @@ def test_a_message_of_its_own_and_details_are_kept() -> None:
     assert raised.details == {"queue_max": 4}
 
 
+def test_a_limit_is_told_with_when_to_ask_again() -> None:
+    raised = errors.LimitReached("ten a minute", limit="requests_per_minute_max", seconds=7)
+
+    assert (str(raised), raised.limit) == ("ten a minute", "requests_per_minute_max")
+    assert raised.details == {"limit": "requests_per_minute_max"}
+    assert raised.retry_after_seconds == 7
+    assert errors.LimitReached().retry_after_seconds == 1
+
+
 def test_an_error_without_a_docstring_is_told_by_its_code() -> None:
     undocumented = type("Undocumented", (SessileError,), {"code": "undocumented"})
 

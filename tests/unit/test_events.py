@@ -99,6 +99,9 @@ def test_the_outcome_of_a_call_says_of_it_what_its_start_does() -> None:
     )
 
     assert {type(outcome) for outcome in outcomes} == set(get_args(ToolOutcome))
+    completed, failed, interrupted, refused = outcomes
+    assert (completed.result, failed.error, interrupted.reason) == ("found", "no", "lost")
+    assert (refused.verdict, refused.reason) == ("denied", "no")
     for each in fields(ToolEvent):
         said = {to_json(getattr(event, each.name)) for event in (started, *outcomes)}
         assert len(said) == 1, each.name

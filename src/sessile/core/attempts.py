@@ -86,7 +86,6 @@ def start(view: View, command: StartTurn) -> Decision:
         return Decision()
     if head.running_turn_id is not None:
         turn = view.turns[head.running_turn_id]
-        expired = () if head.awaiting_until_ms is None else denials(turn, by=None, reason=EXPIRED)
         lost = None if view.lease.owner is None else view.lease
         strikes = 0 if turn.progressed else turn.strikes + (lost is not None)
         if strikes >= SUSPECT_STRIKES_MIN and not command.suspects:
@@ -99,6 +98,8 @@ def start(view: View, command: StartTurn) -> Decision:
             strikes=strikes,
         )
         lease = _taken(command.runner, now_ms=view.now_ms)
+        # What is unanswered still, now that the turn is due, was not answered in time.
+        expired = denials(turn, by=None, reason=EXPIRED)
         return Decision(events=(*expired, started), lease=lease, turn_id=turn.turn_id, lost=lost)
     turn = queue(view)[0]
     events, lease = first_attempt(turn, head.fence, command.runner, now_ms=view.now_ms)

@@ -121,7 +121,7 @@ class Due:
             first: dict[TenantId, Keys] = {}
             for key in due:
                 if self._waits(key):
-                    told = self._waiting[key.tenant_id].pop(key)
+                    told = self._waiting[key.tenant_id][key]
                     first.setdefault(key.tenant_id, {})[key] = told
             for tenant_id, keys in first.items():
                 self._waiting[tenant_id] = keys | self._waiting[tenant_id]

@@ -100,9 +100,7 @@ class Journal:
     async def settle(self, *events: Event) -> None:
         """Append behind what waits, as the last of an attempt: nothing more is taken."""
         self.seal()
-        events = (*self.buffered(), *events)
-        self._pending.extend(events)
-        self._put += len(events)
+        self._pending.extend((*self.buffered(), *events))
         async with self._lock:
             while self._sent or self._pending:
                 await self._append()
