@@ -2,6 +2,7 @@
 second takes it over where that is not renewed."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ from sessile.verify.history import Kind
 from sessile.verify.hooks import Hook, NotDone
 
 LEASE_SECONDS, WORD_SECONDS, WORDS = 0.3, 0.02, 20
+AGAIN_SECONDS = 0.1
+"""Until who comes back is told anything."""
 MAPPING: Wire = {**deepcopy(naive.MAPPING), "probe": True, "settle_seconds": 0.3}
 
 
@@ -58,6 +61,13 @@ class Paused(Backend):
         else:
             self._goes_on.set()
         return ""
+
+    async def _told(self, session: Session, source: Session, at: int) -> AsyncIterator[str]:
+        async for told in super()._told(session, source, at):
+            yield told
+            if at:
+                await asyncio.sleep(AGAIN_SECONDS)
+                at = 0
 
     async def _answer(self, session: Session, turn: Turn) -> None:
         if "probe: wait" not in turn.text:
