@@ -37,6 +37,8 @@ BIRTHPLACES = {
     "src/sessile/adapters/key_texts.py": "secrets of keys and tokens, and the ids in them",
     "src/sessile/demo/banking.py": "the secret of the bank's tokens, which is no id",
     "src/sessile/verify/recorder.py": "words by which the checker knows its own messages",
+    "src/sessile/verify/probes/sessile_probe.py": "words by which its runs are told apart",
+    "src/sessile/verify/probes/pydantic_ai_probe.py": "the same",
     "src/sessile/adapters/pusher_app.py": "the secret of the Pusher app, which is no id",
 }
 ID_MAKERS = ("uuid", "secrets", "os.urandom", "os.getrandom", "random.SystemRandom")

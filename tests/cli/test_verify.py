@@ -98,6 +98,12 @@ def test_the_page_and_the_xml_show_what_a_backend_said_as_text(
             ["http://192.0.2.1:80", "--i-own-this-server", "--restart", "true"],
             "--restart is for a server of it",
         ),
+        (
+            ["http://192.0.2.1:80", "--i-own-this-server", "--pause", "true", "--resume", "true"],
+            "--pause is for a server of it",
+        ),
+        (["--pause", "true"], "--pause and --resume go together"),
+        (["--resume", "true"], "--pause and --resume go together"),
         (["ftp://localhost"], "no address of a server"),
         (["--mapping", "no-such"], "neither a file nor one of"),
         (["--from", "no-such.jsonl"], "no-such.jsonl"),

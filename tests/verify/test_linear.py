@@ -38,7 +38,8 @@ class Told:
         self.did("send", part=part, client=client, nonce=nonce, key=nonce, said=told)
         for what in ("started", "text", "ended"):
             said = {**about, "stream": stream, "id": f"{number}.{what}", "name": what, "is": what}
-            said |= {"seq": None, "state": None, "text": "x", "call": turn, "over": what == "ended"}
+            said |= {"seq": None, "state": None, "call": turn, "over": what == "ended"}
+            said["text"] = f"run-{stream:08x}-{number}"
             self.did("event", part=part, client=client, said=said, reply=f"{said} {nonce}")
         said = {**about, "state": "completed", "reply": "x", "progress": {"tokens_used": number}}
         self.did("turn", part=part, turn=turn, said=said)
@@ -57,6 +58,8 @@ def seconds(count: int) -> float:
     told = Told()
     parts = cycle([*NAMES, "cut", "joined"])
     told.did("open", part="basics", session=None, said={"session": "ses_1", "sessions": ["ses_1"]})
+    for kind in ("pause", "resume"):
+        told.did(kind, part="pause", session=None)
     number = 0
     while len(told.ops) < count:
         told.turn(number, next(parts))

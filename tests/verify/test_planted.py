@@ -30,7 +30,7 @@ MEASURED = {"linear-history-cost", "cross-session-contention"}
 UNNUMBERED = {"fan-out-miss"}
 """What is missing would show in the numbers, too."""
 ELSEWHERE = MEASURED | BY_A_HOOK | {each.name for each in declared() if "probe" in each.needs}
-"""What a probe shows has a test of its own, in test_probe."""
+"""What a probe shows has a test of its own, in test_probe or test_pauses."""
 PARTS = 7
 SEEDS = int(os.environ.get("VERIFY_SEEDS", "3"))
 """VERIFY_SEEDS=50 pytest tests/verify is the long run."""

@@ -36,7 +36,8 @@ PLANTED = {
     "consumed": "consumed-approval",
     "unreplayable": "unreplayable-thread",
 }
-BY_PROBE = {each.name for each in declared() if "probe" in each.needs}
+BY_PROBE = {each.name for each in declared() if "probe" in each.needs} - {"zombie-write"}
+"""`test_pauses` pauses a backend."""
 
 
 async def played(planted: str | None, **differs: Any) -> History:

@@ -25,7 +25,7 @@ from tests.verify.test_planted import found, told
 from sessile.verify import loading, runner
 from sessile.verify.checker import judge
 from sessile.verify.history import History, Kind
-from sessile.verify.restarts import ByCommand, NotRestarted, Restart
+from sessile.verify.hooks import Hook, NotDone, Restart
 
 VERIFY = Path(__file__).parents[2] / "docs" / "verify.md"
 IN_A_SESSION = "read -r _ _ _ _ _ session _ < /proc/$$/stat; test $session = $$"
@@ -33,12 +33,12 @@ IN_A_SESSION = "read -r _ _ _ _ _ session _ < /proc/$$/stat; test $session = $$"
 LIMITS = {**runner.LIMITS, "told_seconds": 1.0, "recovery_seconds": 1.0}
 
 
-async def played(fault: str | None, hook: Restart | None = None) -> History:
+async def played(fault: str | None, hook: Hook | None = None) -> History:
     backend = Kept(fault)
     async with served(app(backend)) as site:
         plan = runner.Plan(
             url=site.url, target=loading.read_mapping(MAPPING), limits=LIMITS, only=("restart",),
-            restart=hook or backend,
+            hooks={"restart": hook or backend},
         )  # fmt: skip
         return await runner.play(plan)
 
@@ -72,7 +72,7 @@ async def test_what_a_restart_breaks_is_reported_and_nothing_else_is() -> None:
 async def test_a_backend_that_was_not_restarted_is_not_tested() -> None:
     class Fails(Kept):
         async def __call__(self) -> str:
-            raise NotRestarted("the command ended with 3: no such server")
+            raise NotDone("the command ended with 3: no such server")
 
     history = await played(None, Fails())
 
@@ -116,9 +116,9 @@ async def answering() -> AsyncIterator[str]:
 )
 async def test_a_command_that_restarts_nothing_is_told_of(command: str, why: str) -> None:
     async with answering() as url:
-        hook = ByCommand(command=command, url=url, seconds_max=1.5)
+        hook = Restart(command=command, url=url, seconds_max=1.5)
 
-        with pytest.raises(NotRestarted, match=why):
+        with pytest.raises(NotDone, match=why):
             await hook()
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +15,8 @@ from sessile.cli.verdicts import answered, asked, print_list, print_probe, print
 
 if TYPE_CHECKING:
     from sessile.verify.check import Result
-    from sessile.verify.history import History
+    from sessile.verify.history import History, Kind
+    from sessile.verify.hooks import Hook
     from sessile.verify.recorder import Recorder
 
 UrlArgument = Annotated[str, typer.Argument(metavar="URL")]
@@ -79,6 +80,18 @@ RestartOption = Annotated[
         show_default=False,
     ),
 ]
+PauseOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COMMAND",
+        help="Pauses the process that answers at URL; of this machine's only, and with --resume.",
+        show_default=False,
+    ),
+]
+ResumeOption = Annotated[
+    str | None,
+    typer.Option(metavar="COMMAND", help="Lets it go on, in any case.", show_default=False),
+]
 OwnedOption = Annotated[
     bool, typer.Option("--i-own-this-server", help="It may be another machine's, and be loaded.")
 ]
@@ -100,6 +113,8 @@ def verify(
     junit: JunitOption = None,
     html: HtmlOption = None,
     restart: RestartOption = None,
+    pause: PauseOption = None,
+    resume: ResumeOption = None,
     probe: ProbeOption = False,
     probe_file: ProbeFileOption = None,
     listed: ListOption = False,
@@ -129,7 +144,7 @@ def verify(
     told = Console(stderr=True, highlight=False)
     kept, stopped = (_kept(from_), "") if from_ is not None else _played(
         url, mapping, token or [], limit or [], part or [], seed, messages, told, owned=owned,
-        restart=restart, probe=probe,
+        commands=_commands(restart, pause, resume), probe=probe,
     )  # fmt: skip
     results = _judged(kept, only or [], path=from_)
     _write(kept, results, history=history, junit=junit, html=html)
@@ -166,14 +181,14 @@ def _check(kept: "History", results: "Sequence[Result]", *, stopped: str) -> Non
 def _played(
     url: str, name: str | None, tokens: Sequence[str], limits: Sequence[str],
     parts: Sequence[str], seed: int, messages: int, told: Console, *, owned: bool,
-    restart: str | None, probe: bool,
+    commands: Mapping[str, str], probe: bool,
 ) -> "tuple[History, str]":  # fmt: skip
     """And why it was stopped, if it was."""
-    from sessile.verify import loading, mapping, restarts, runner  # noqa: PLC0415
+    from sessile.verify import loading, mapping, runner  # noqa: PLC0415
     from sessile.verify.workload import NAMES  # noqa: PLC0415
 
     try:
-        runner.check_address(url, owned=owned, restarts=restart is not None)
+        runner.check_address(url, owned=owned, hooks=commands)
         target = loading.load(name or asyncio.run(runner.recognise(url)))
         target = runner.with_tokens(target, _tokens(tokens))
         target = mapping.with_probe(target) if probe else target
@@ -181,12 +196,9 @@ def _played(
         if unknown:
             raise CommandFailed(f"no part is called {unknown[0]}; there are {', '.join(NAMES)}")
         known = {**runner.LIMITS, **_limits(limits)}
-        hook = None if restart is None else restarts.ByCommand(
-            command=restart, url=url, seconds_max=known["restart_seconds"]
-        )  # fmt: skip
         plan = runner.Plan(
             url=url, target=target, limits=known, seed=seed, messages_long=messages, only=parts,
-            restart=hook,
+            hooks=_hooks(commands, url, known["restart_seconds"]),
         )  # fmt: skip
         with told.status(escape(f"{target.name} at {runner.shown(url)}")) as status:
             recorders: list[Recorder] = []
@@ -204,6 +216,27 @@ def _played(
                 return recorders[0].history(), why
     except (runner.CannotVerify, mapping.BadMapping) as error:
         raise CommandFailed(str(error)) from None
+
+
+def _commands(restart: str | None, pause: str | None, resume: str | None) -> dict[str, str]:
+    """By the name of their hook."""
+    if (pause is None) != (resume is None):
+        raise CommandFailed("--pause and --resume go together: what is paused is to go on")
+    given = {"restart": restart, "pause": pause, "resume": resume}
+    return {name: command for name, command in given.items() if command is not None}
+
+
+def _hooks(commands: Mapping[str, str], url: str, seconds_max: float) -> "dict[Kind, Hook]":
+    from sessile.verify import hooks  # noqa: PLC0415
+
+    known: dict[Kind, type[hooks.ByCommand]] = {
+        "restart": hooks.Restart, "pause": hooks.Pause, "resume": hooks.Resume,
+    }  # fmt: skip
+    return {
+        name: of(command=commands[name], url=url, seconds_max=seconds_max)
+        for name, of in known.items()
+        if name in commands
+    }
 
 
 def _kept(path: Path) -> "History":

@@ -10,6 +10,7 @@ from sessile.verify.history import Op
 
 NONCE = re.compile(r"vq[0-9a-f]{32}")
 BEGINS = '{"probe":'
+WORD = re.compile(r"\brun-([0-9a-f]{8})-([0-9]{1,9})\b")
 GIVEN = ("session", "turn", "principal")
 
 
@@ -30,6 +31,14 @@ class Answer:
     offered: tuple[str, ...]
     nonces: tuple[str, ...]
     calls: Mapping[str, int]
+
+
+def words_of(op: Op) -> Iterator[tuple[str, int]]:
+    """What an event tells of the words by which a probe takes its time: the run of the probe that
+    said it, and its place among that run's words, which rises."""
+    if op.said["is"] == "text":
+        for run, place in WORD.findall(op.said.get("text", "")):
+            yield run, int(place)
 
 
 def answers_of(op: Op) -> Iterator[Answer]:

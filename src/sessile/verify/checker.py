@@ -30,7 +30,10 @@ NEEDS = {
 """What a check needs, by the name that a mapping has for it where that is another."""
 OF_STREAMS = re.compile(r"events\.|resume$").match
 """Whether a need is one that goes without saying where there is no stream."""
-HOOKS = {"restart": "there is no restart hook: --restart COMMAND"}
+HOOKS = {
+    "restart": "there is no restart hook: --restart COMMAND",
+    "pause": "there is no pause hook: --pause COMMAND --resume COMMAND",
+}
 """What a check needs that no mapping has."""
 
 

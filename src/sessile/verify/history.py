@@ -16,7 +16,7 @@ VERSION = 1
 
 Kind = Literal[
     "open", "send", "press", "read", "turn", "cancel", "close", "delete", "list", "stream", "event",
-    "restart", "grant", "revoke", "tools", "pending", "approve",
+    "restart", "pause", "resume", "grant", "revoke", "tools", "pending", "approve",
 ]  # fmt: skip
 Outcome = Literal["ok", "busy", "refused", "failed", "unknown"]
 """`ok`: 2xx, or an event that came. `busy`: 409, 429 or 503, or as the mapping says. `refused`:
@@ -55,7 +55,8 @@ class Op:
     tools, pending      names: of tools, or the ids of calls that wait for an approval
     stream              stream (a number), cursor, end (cut, ended, refused, left, broken), opened,
                         silence (the longest while a turn ran, in seconds)
-    restart             nothing; its request is the command, its reply what that said
+    restart, pause, resume
+                        nothing; its request is the command, its reply what that said
     event               stream, id, seq, name, session, turn, is (started, text, ended, gap,
                         other), state; and where it has them text, message, progress, call, over
     """

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from sessile.verify.backend import Followed
 from sessile.verify.facts import texts
 from sessile.verify.history import Op
-from sessile.verify.recorder import shortened
-from sessile.verify.restarts import NotRestarted
 from sessile.verify.steps import POLL_SECONDS, Steps, together
 
 AT_REST, UNDER_WAY = 3, 2
@@ -40,7 +38,7 @@ async def restart(do: Steps) -> None:
                 following = do.backend.follow(do.who("restart", "cut"), left.session)
                 left.cut = await stack.enter_async_context(following)
         await together(_under_way(do, left, tasks) for left in all_[:busy])
-        restarted = await _restarted(do)
+        restarted = await do.hooked(do.who("restart"), "restart")
     if restarted.ok:
         await together(_again(do, left) for left in all_)
 
@@ -71,20 +69,6 @@ async def _under_way(do: Steps, left: Left, tasks: asyncio.TaskGroup) -> None:
     if not do.target.send.until_the_end:
         await send("")
     await do.read_all(who, left.session, settled=False)
-
-
-async def _restarted(do: Steps) -> Op:
-    hook, recorder = do.restart, do.backend.recorder
-    assert hook is not None
-    began = recorder.now()
-    try:
-        said, outcome = await hook(), "ok"
-    except NotRestarted as error:
-        said, outcome = str(error), "failed"
-    return recorder.add(
-        kind="restart", part="restart", client="restart", principal=do.principal, began=began,
-        ended=recorder.now(), outcome=outcome, request=f"$ {hook.command}", reply=shortened(said),
-    )  # fmt: skip
 
 
 async def _again(do: Steps, left: Left) -> None:

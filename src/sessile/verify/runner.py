@@ -5,7 +5,7 @@ import ipaddress
 import re
 import socket
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,17 @@ import httpx2
 
 from sessile.verify import loading, mapping, paths
 from sessile.verify.backend import Backend
-from sessile.verify.history import History, Op, Run
+from sessile.verify.history import History, Kind, Op, Run
+from sessile.verify.hooks import Hook
 from sessile.verify.recorder import Recorder
-from sessile.verify.restarts import Restart
 from sessile.verify.saying import parsed
 from sessile.verify.steps import Steps
 from sessile.verify.workload import Part, parts_for
 
 CONNECTIONS_MAX = 200
 PARTS_AT_ONCE = 6
-ALONE = ("long", "beside", "restart")
-"""Parts that measure, or end all that runs: nothing else may run meanwhile."""
+ALONE = ("long", "beside", "pause", "restart")
+"""Parts that measure, or stop all that runs: nothing else may run meanwhile."""
 LIMITS: Mapping[str, float] = {
     "run_seconds": 900.0,
     "create_seconds": 5.0,
@@ -33,6 +33,7 @@ LIMITS: Mapping[str, float] = {
     "told_seconds": 5.0,
     "stop_seconds": 1.0,
     "silence_seconds": 20.0,
+    "pause_seconds": 40.0,
     "restart_seconds": 60.0,
     "recovery_seconds": 120.0,
     "growth_ratio": 3.0,
@@ -47,7 +48,8 @@ class CannotVerify(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """`only`: the parts to do; all, where empty. `restart`: how the server is restarted."""
+    """`only`: the parts to do; all, where empty. `hooks`: by name, `restart`, and `pause` together
+    with `resume`."""
 
     url: str
     target: mapping.Mapping
@@ -55,18 +57,19 @@ class Plan:
     seed: int = 0
     messages_long: int = 60
     only: Collection[str] = ()
-    restart: Restart | None = None
+    hooks: Mapping[Kind, Hook] = field(default_factory=dict[Kind, Hook])
 
 
-def check_address(url: str, *, owned: bool, restarts: bool = False) -> None:
-    """Raises CannotVerify where it is not this machine's and nobody said whose it is, or it is to
-    be restarted."""
+def check_address(url: str, *, owned: bool, hooks: Collection[str] = ()) -> None:
+    """Raises CannotVerify where it is not this machine's and nobody said whose it is, or there are
+    hooks."""
     host = _host(url)
-    if owned and not restarts:
+    if owned and not hooks:
         return
     if not all(each.is_loopback for each in _addresses(host)):
-        if restarts:
-            raise CannotVerify(f"{host} is not this machine; --restart is for a server of it")
+        if hooks:
+            name = next(iter(hooks))
+            raise CannotVerify(f"{host} is not this machine; --{name} is for a server of it")
         raise CannotVerify(
             f"{host} is not this machine. A run writes sessions and loads the server: say"
             " --i-own-this-server where that is yours to decide"
@@ -205,8 +208,7 @@ async def play(
     can = list(target.can)
     if len(target.principals) > 1:
         can.append("two principals")
-    if plan.restart is not None:
-        can.append("restart")
+    can += (name for name in ("restart", "pause") if name in plan.hooks)
     run = Run(
         target=target.name, url=shown(plan.url), can=tuple(can), limits=dict(plan.limits),
         seed=plan.seed,
@@ -222,7 +224,7 @@ async def play(
             Backend(target, recorder, client),
             seed=plan.seed,
             messages_long=plan.messages_long,
-            restart=plan.restart,
+            hooks=plan.hooks,
         )
         slots = asyncio.Semaphore(PARTS_AT_ONCE)
         parts = [part for part in parts_for(steps) if not plan.only or part.name in plan.only]

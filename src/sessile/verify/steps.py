@@ -9,9 +9,9 @@ from typing import Any
 
 from sessile.verify.backend import Backend, Followed, Who
 from sessile.verify.facts import ENDS, is_no_id, nonces, texts
-from sessile.verify.history import Op
+from sessile.verify.history import Kind, Op
+from sessile.verify.hooks import Hook, NotDone
 from sessile.verify.recorder import Recorder
-from sessile.verify.restarts import Restart
 
 PACED_SECONDS = 8.0
 """What a part may take in turns, as the time of one tells."""
@@ -28,10 +28,10 @@ class Steps:
     """In one principal's own sessions, and a second one's."""
 
     def __init__(
-        self, backend: Backend, *, seed: int, messages_long: int, restart: Restart | None = None
+        self, backend: Backend, *, seed: int, messages_long: int, hooks: Mapping[Kind, Hook]
     ) -> None:
         self.backend = backend
-        self.restart = restart
+        self.hooks = hooks
         self.target = backend.target
         self.can = frozenset(backend.recorder.run.can)
         self.random = Random(seed)  # to be replayed: no secret  # nosec B311
@@ -181,7 +181,7 @@ class Steps:
         wanted = [op.said.get("turn") for op in turns if op.ok]
         try:
             if "events.ended" not in self.can:
-                await self._quiet(followed)
+                await self.quiet(followed)
                 wanted = []
             async with asyncio.timeout(self.told_seconds):
                 while not followed.end and not all(map(followed.ended, wanted)):
@@ -191,7 +191,7 @@ class Steps:
             pass
         followed.settled = followed.session not in self._restless
 
-    async def _quiet(self, followed: Followed) -> None:
+    async def quiet(self, followed: Followed) -> None:
         """Wait until nothing has come for a while."""
         told = -1
         while told != len(followed.events):
@@ -226,6 +226,19 @@ class Steps:
             return turns[-1] if turns else None
         await asyncio.sleep(SLOW_HEAD_SECONDS)
         return _turn_of(sending)
+
+    async def hooked(self, who: Who, kind: Kind) -> Op:
+        """What the hook of that name does to the server."""
+        hook, recorder = self.hooks[kind], self.backend.recorder
+        began = recorder.now()
+        try:
+            said, outcome = await hook(), "ok"
+        except NotDone as error:
+            said, outcome = str(error), "failed"
+        return recorder.add(
+            kind=kind, part=who.part, client=who.client, principal=who.principal, began=began,
+            ended=recorder.now(), outcome=outcome, request=f"$ {hook.command}", reply=said,
+        )  # fmt: skip
 
     @staticmethod
     def as_part(who: Who, part: str) -> Who:

@@ -4,7 +4,7 @@ history under its own name; what they mean is for the checks to say."""
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from sessile.verify import probing, reading, restarting, trespassing, writing
+from sessile.verify import pausing, probing, reading, restarting, trespassing, writing
 from sessile.verify.steps import Steps
 
 SESSIONS = "sessions"
@@ -41,6 +41,7 @@ PARTS: tuple[tuple[str, set[str], Callable[[Steps], Awaitable[None]]], ...] = (
     ("probe", {SESSIONS, "probe"}, probing.probe),
     ("long", {SESSIONS}, writing.long),
     ("beside", {SESSIONS}, writing.beside),
+    ("pause", {SESSIONS, "pause", "probe", "resume", "events.texts"}, pausing.pause),
     ("restart", {SESSIONS, "restart", "read"}, restarting.restart),
 )
 NAMES = tuple(name for name, *_ in PARTS)

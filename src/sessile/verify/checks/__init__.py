@@ -9,6 +9,7 @@ from sessile.verify.checks import (
     isolation,
     lifecycle,
     order,
+    pause,
     probe,
     replays,
     restart,
@@ -16,6 +17,7 @@ from sessile.verify.checks import (
 )
 
 MODULES: tuple[ModuleType, ...] = (
-    identity, isolation, order, lifecycle, probe, streams, replays, restart, growth,
+    identity, isolation, order, lifecycle, probe, streams, replays, restart, pause,
+    growth,
 )  # fmt: skip
 """They register their checks when they are imported."""

@@ -98,9 +98,9 @@ def orphan_tool_call(facts: Facts, look: Look) -> None:
 @check("stuck-run", "S7", "T1", "a turn does not come to an end", "turn")
 def stuck_run(facts: Facts, look: Look) -> None:
     """It is asked for until the limit is over since anything ended in its session, or it showed
-    progress: one that waits behind others that end is not stuck. A server that was restarted has
-    another limit, from then on; and what it tells again moves nothing."""
-    restart = next((op for op in facts.of("restart") if op.ok), None)
+    progress: one that waits behind others that end is not stuck. A server that was restarted, or
+    paused, has another limit, from then on; and what it tells again moves nothing."""
+    back = [op for op in facts.of("resume", "restart") if op.ok]
     heard: set[tuple[str, str]] = set()
     moved: dict[str, float] = {}
     last: dict[str, Op] = {}
@@ -125,8 +125,9 @@ def stuck_run(facts: Facts, look: Look) -> None:
             continue
         look.tried()
         silence, limit = op.ended - moved.get(op.session or "", op.ended), "stuck_seconds"
-        if restart is not None and send.began < restart.began < op.began:
-            silence, limit = min(silence, op.ended - restart.ended), "recovery_seconds"
+        for hook in back:
+            if send.began < hook.began < op.began:
+                silence, limit = min(silence, op.ended - hook.ended), "recovery_seconds"
         if op.said["state"] in ("queued", "running") and silence > facts.limit(limit):
             what = f"{turn} is {op.said['state']}, and nothing has moved for {silence:.0f} s."
             look.found(op.session, what, send, op)

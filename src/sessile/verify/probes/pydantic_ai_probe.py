@@ -4,6 +4,7 @@ endpoint. What it does is in the table of docs/verify.md."""
 import asyncio
 import json
 import re
+import secrets
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -71,7 +72,10 @@ async def stream(
         yield {0: DeltaToolCall(said.tool_name, "{}", tool_call_id=said.tool_call_id)}
         return
     if "probe: wait" in said.content:
-        await asyncio.sleep(1)
+        run = secrets.token_hex(4)
+        for place in range(40):
+            await asyncio.sleep(0.03)
+            yield f"run-{run}-{place} "
     yield said.content
 
 

@@ -4,6 +4,7 @@
 import asyncio
 import json
 import re
+import secrets
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -51,9 +52,10 @@ async def answer(turn: TurnContext, history: History, tools: Tools) -> AsyncIter
             yield text
             return
         case "wait":
-            for word in range(40):
+            run = secrets.token_hex(4)
+            for place in range(40):
                 await asyncio.sleep(0.03)
-                yield f"word {word} "
+                yield f"run-{run}-{place} "
             return
         case "fail":
             raise RuntimeError("it was to fail")
