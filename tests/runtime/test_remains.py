@@ -4,9 +4,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.unit.machines import KEY, OWNER, says
+from tests.unit.machines import KEY, OWNER, log_of, says
 
-from sessile.core import codec
 from sessile.core.context import ToolResult
 from sessile.core.events import (
     ApprovalDenied,
@@ -24,7 +23,7 @@ from sessile.core.events import (
     TurnStarted,
     TurnSteered,
 )
-from sessile.core.ids import CallId, Fence, MessageId, Seq, TurnId, UserId
+from sessile.core.ids import CallId, Fence, MessageId, TurnId, UserId
 from sessile.runtime.calls import HANDED_OFF, Answer, result_of
 from sessile.runtime.recovery import Remains, turn_entries
 
@@ -77,16 +76,9 @@ def requested(of: ToolStarted) -> ApprovalRequested:
     )
 
 
-def log(*events: Event) -> list[Entry]:
-    return [
-        Entry(Seq(seq), event.kind, codec.turn_of(event), 1, codec.encode(event))
-        for seq, event in enumerate(events, start=1)
-    ]
-
-
 def remains(*events: Event) -> Remains:
     folded = Remains()
-    folded.fold(log(*events), TRN)
+    folded.fold(log_of(*events), TRN)
     return folded
 
 
@@ -247,7 +239,7 @@ async def test_a_turn_is_read_back_to_its_first_attempt(page: int) -> None:
     others = replace(first, turn_id=TurnId("trn_0"))
     progress = TurnProgress(turn_id=TRN)
     again = replace(first, attempt=2)
-    entries = log(others, progress, first, ASKED, progress, again, progress)
+    entries = log_of(others, progress, first, ASKED, progress, again, progress)
 
     store: Any = Paged(entries)
 

@@ -146,6 +146,20 @@ def says(text: str) -> dict[str, str]:
     return {"type": "message", "text": text}
 
 
+def log_of(*events: Event, after: int = 0, at_ms: int | None = None) -> list[Entry]:
+    """The entries of these events, a millisecond apart where they are not all of one time."""
+    return [
+        Entry(
+            Seq(seq),
+            event.kind,
+            codec.turn_of(event),
+            1_000 + seq if at_ms is None else at_ms,
+            codec.encode(event),
+        )
+        for seq, event in enumerate(events, start=after + 1)
+    ]
+
+
 @dataclass(kw_only=True)
 class Row:
     """What the ledger keeps of one session."""

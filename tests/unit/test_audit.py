@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import invariant
-from tests.unit.machines import EXAMPLES, SessionMachine
+from tests.unit.machines import EXAMPLES, SessionMachine, log_of
 
 from sessile.core.audit import FAULTS_MAX, Audit, Check, SessionChecks
 from sessile.core.codec import encode, turn_of
@@ -115,18 +115,11 @@ WHOLE: tuple[Event, ...] = (
 )
 
 
-def log(events: Iterable[Event]) -> list[Entry]:
-    return [
-        Entry(Seq(seq), event.kind, turn_of(event), 1_000 + seq, encode(event))
-        for seq, event in enumerate(events, start=1)
-    ]
-
-
 class Rows:
     """What a store that makes no mistake keeps of a log."""
 
     def __init__(self, events: Iterable[Event] = WHOLE) -> None:
-        self.entries = log(events)
+        self.entries = log_of(*events)
         self.head: SessionHead = evolve(unborn(KEY, ANN), events)
         self.session: Session | None = None
         self.turns: dict[TurnId, Turn] = {}
@@ -194,7 +187,7 @@ def test_what_is_checked_is_counted_over_all_sessions() -> None:
 def test_the_audit_knows_which_turns_the_log_has() -> None:
     audit = Audit(KEY, SessionChecks())
 
-    audit.take(log(WHOLE))
+    audit.take(log_of(*WHOLE))
 
     assert audit.knows(T1)
     assert audit.knows(T2)

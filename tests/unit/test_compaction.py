@@ -1,10 +1,13 @@
 """Which entries nobody needs any more."""
 
-from sessile.core.codec import encode, turn_of
+from functools import partial
+
+from tests.unit.machines import log_of
+
+from sessile.core.codec import encode
 from sessile.core.compaction import compact
 from sessile.core.events import (
     Entry,
-    Event,
     LogCompacted,
     MessageDelta,
     TurnCompleted,
@@ -15,11 +18,7 @@ from sessile.core.ids import MessageId, Seq, TurnId
 TURN = TurnId("trn_1")
 
 
-def log(*events: Event, at_ms: int = 5) -> list[Entry]:
-    return [
-        Entry(Seq(seq), event.kind, turn_of(event), at_ms, encode(event))
-        for seq, event in enumerate(events, start=1)
-    ]
+log = partial(log_of, at_ms=5)
 
 
 def delta(turn_id: TurnId = TURN) -> MessageDelta:

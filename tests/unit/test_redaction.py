@@ -5,14 +5,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.unit.machines import ADMIN, KEY, OWNER, says
+from tests.unit.machines import ADMIN, KEY, OWNER, log_of, says
 
 from sessile.core import codec
 from sessile.core.errors import RoleRequired, StillInUse
 from sessile.core.events import (
     ButtonOffered,
     ButtonPressed,
-    Entry,
     Event,
     IntentDecided,
     MessageAdded,
@@ -75,12 +74,8 @@ def shown(
         if codec.turn_of(event) == TRN:
             turn = evolve_turn(turn, event, key=KEY, seq=Seq(seq), at_ms=1)
     assert session is not None
-    entries = [
-        Entry(Seq(seq), event.kind, codec.turn_of(event), 1, codec.encode(event))
-        for seq, event in enumerate(events, start=1)
-    ]
     head = evolve(unborn(KEY, OWNER.user_id), events)
-    return Shown(head, session, turn if end is None else None, entries)
+    return Shown(head, session, turn if end is None else None, log_of(*events, at_ms=1))
 
 
 def redacted(message_id: MessageId, *during: Event, **more: Any) -> Redacted:

@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
+from tests.unit.machines import log_of
 
-from sessile.core import codec
 from sessile.core.events import (
     Entry,
     Event,
@@ -23,13 +23,6 @@ from sessile.core.ids import CallId, Fence, MessageId, Seq, TurnId
 from sessile.core.transcript import TEXT_KINDS, History, Message, messages, tokens_estimated
 
 TURN = TurnId("trn_1")
-
-
-def entries(*events: Event, after: int = 0) -> tuple[Entry, ...]:
-    return tuple(
-        Entry(Seq(seq), event.kind, codec.turn_of(event), 1000 + seq, codec.encode(event))
-        for seq, event in enumerate(events, start=after + 1)
-    )
 
 
 def said(text: str, *, role: str = "user", state: str = "complete") -> MessageAdded:
@@ -59,7 +52,7 @@ def summary(upto_seq: int, text: str = "They met.") -> SessionSummarized:
 
 def message(*parts: dict[str, Any]) -> Message:
     (made,) = messages(
-        entries(
+        log_of(
             MessageAdded(
                 turn_id=TURN, message_id=MessageId("msg_1"), role="assistant", parts=tuple(parts)
             )
@@ -81,7 +74,7 @@ ENDED = TurnCompleted(turn_id=TURN, output="hello")
 
 
 def test_a_message_is_what_its_entry_says() -> None:
-    log = entries(STARTED, said("hello", role="assistant", state="partial"))
+    log = log_of(STARTED, said("hello", role="assistant", state="partial"))
 
     (made,) = messages(log)
 
@@ -97,14 +90,14 @@ def test_a_message_is_what_its_entry_says() -> None:
 
 
 def test_messages_come_in_log_order_and_other_entries_are_none() -> None:
-    log = entries(STARTED, said("one"), DELTA, said("two", role="assistant"), ENDED)
+    log = log_of(STARTED, said("one"), DELTA, said("two", role="assistant"), ENDED)
 
     assert [each.text for each in messages(log)] == ["one", "two"]
 
 
 def test_every_role_is_kept() -> None:
     roles = ("user", "assistant", "tool", "system")
-    log = entries(*(said(role, role=role) for role in roles))
+    log = log_of(*(said(role, role=role) for role in roles))
 
     assert tuple(each.role for each in messages(log)) == roles
 
@@ -123,7 +116,7 @@ def test_every_role_is_kept() -> None:
 def test_a_tools_outcome_is_a_message_of_one_part(
     event: Event, status: str, result: Any, reason: str | None, text: str | None
 ) -> None:
-    (made,) = messages(entries(event))
+    (made,) = messages(log_of(event))
 
     assert made.role == "tool"
     assert made.state == "complete"
@@ -144,18 +137,18 @@ def test_a_tools_outcome_is_a_message_of_one_part(
 
 
 def test_a_call_without_an_outcome_is_no_message_yet() -> None:
-    assert list(messages(entries(outcome(ToolStarted)))) == []
+    assert list(messages(log_of(outcome(ToolStarted)))) == []
 
 
 def test_a_summary_is_a_message_of_the_system() -> None:
-    (made,) = messages(entries(STARTED, summary(1)))
+    (made,) = messages(log_of(STARTED, summary(1)))
 
     assert (made.role, made.text, made.turn_id) == ("system", "They met.", None)
     assert made.message_id == "msg_summary_2"
 
 
 def test_the_kinds_of_a_transcript_all_make_messages() -> None:
-    log = entries(
+    log = log_of(
         said("hello"),
         outcome(ToolCompleted, result=1),
         outcome(ToolFailed, error="no"),
@@ -197,14 +190,14 @@ def test_a_message_without_parts_has_no_text() -> None:
 
 
 def test_a_history_has_the_messages_of_its_entries() -> None:
-    history = History(entries(STARTED, said("one"), said("two", role="assistant")))
+    history = History(log_of(STARTED, said("one"), said("two", role="assistant")))
 
     assert texts(history) == ["one", "two"]
 
 
 def test_a_history_leaves_out_what_was_called_from_within_a_call() -> None:
     """Which its readers see, and of which the outputs can be asked for."""
-    log = entries(
+    log = log_of(
         said("one"),
         outcome(ToolCompleted, name="inner", result="seen", parent_call_id=CallId("call_2")),
         outcome(ToolCompleted, name="outer", result="done"),
@@ -217,7 +210,7 @@ def test_a_history_leaves_out_what_was_called_from_within_a_call() -> None:
 
 
 def test_a_history_is_decoded_once() -> None:
-    history = History(iter(entries(said("one"))))
+    history = History(iter(log_of(said("one"))))
 
     assert history.messages is history.messages
 
@@ -225,14 +218,14 @@ def test_a_history_is_decoded_once() -> None:
 def test_a_history_that_is_not_looked_at_is_not_decoded() -> None:
     unreadable = Entry(Seq(1), "message.added", TURN, 0, "{")
 
-    history = History((unreadable,)).extended(entries(said("two"), after=1))
+    history = History((unreadable,)).extended(log_of(said("two"), after=1))
 
     assert texts(history.bounded(1)) == ["two"]
 
 
 def test_tool_outputs_are_what_completed_calls_returned_oldest_first() -> None:
     history = History(
-        entries(
+        log_of(
             outcome(ToolCompleted, name="list", result=["a"]),
             outcome(ToolCompleted, name="other", result=["x"]),
             outcome(ToolFailed, name="list", error="no"),
@@ -249,30 +242,30 @@ def test_tool_outputs_are_what_completed_calls_returned_oldest_first() -> None:
 
 
 def test_a_history_is_extended_by_what_was_said_and_stays_as_it_was() -> None:
-    before = History(entries(said("one")))
+    before = History(log_of(said("one")))
 
-    after = before.extended(entries(STARTED, DELTA, said("two"), ENDED, after=1))
+    after = before.extended(log_of(STARTED, DELTA, said("two"), ENDED, after=1))
 
     assert texts(after) == ["one", "two"]
     assert texts(before) == ["one"]
 
 
 def test_a_history_within_its_bound_stays_the_same() -> None:
-    history = History(entries(said("one"), said("two")))
+    history = History(log_of(said("one"), said("two")))
 
     assert history.bounded(2) is history
     assert History(()).bounded(2).messages == ()
 
 
 def test_a_bounded_history_has_the_newest_entries() -> None:
-    history = History(entries(*(said(str(number)) for number in range(5))))
+    history = History(log_of(*(said(str(number)) for number in range(5))))
 
     assert texts(history.bounded(2)) == ["3", "4"]
 
 
 def test_a_history_begins_with_the_last_summary() -> None:
     history = History(
-        entries(said("1"), summary(1, "first"), said("3"), summary(3, "second"), said("5"))
+        log_of(said("1"), summary(1, "first"), said("3"), summary(3, "second"), said("5"))
     )
 
     assert texts(history.bounded(10)) == ["second", "5"]
@@ -281,23 +274,23 @@ def test_a_history_begins_with_the_last_summary() -> None:
 def test_what_a_summary_does_not_cover_is_kept() -> None:
     """A summary is made in the middle of a turn: the question that is being answered, and the
     call that made the summary, are not in it."""
-    history = History(entries(said("1"), said("2"), said("3"), said("4"), summary(2), said("6")))
+    history = History(log_of(said("1"), said("2"), said("3"), said("4"), summary(2), said("6")))
 
     assert texts(history.bounded(10)) == ["They met.", "3", "4", "6"]
 
 
 def test_a_bound_does_not_cut_the_summary_off() -> None:
-    history = History(entries(said("1"), summary(1), *(said(str(n)) for n in range(3, 9))))
+    history = History(log_of(said("1"), summary(1), *(said(str(n)) for n in range(3, 9))))
 
     assert texts(history.bounded(3)) == ["They met.", "6", "7", "8"]
     assert texts(history.bounded(1)) == ["They met.", "8"]
 
 
 def test_bounding_again_changes_nothing() -> None:
-    history = History(entries(said("1"), said("2"), summary(1), said("4"))).bounded(10)
+    history = History(log_of(said("1"), said("2"), summary(1), said("4"))).bounded(10)
 
     assert history.bounded(10) is history
-    assert texts(history.extended(entries(said("5"), after=4)).bounded(10)) == [
+    assert texts(history.extended(log_of(said("5"), after=4)).bounded(10)) == [
         "They met.",
         "2",
         "4",
@@ -307,11 +300,11 @@ def test_bounding_again_changes_nothing() -> None:
 
 def test_a_summary_that_a_fork_copied_covers_at_most_what_stands_before_it() -> None:
     """It names a seq of the session that it comes from."""
-    history = History(entries(said("1"), summary(99), said("3")))
+    history = History(log_of(said("1"), summary(99), said("3")))
 
     assert texts(history.bounded(10)) == ["They met.", "3"]
 
 
 def test_tokens_are_estimated_at_four_characters_each_and_one_a_message() -> None:
-    assert tokens_estimated(messages(entries(said("x" * 40), said("abc")))) == 11 + 1
+    assert tokens_estimated(messages(log_of(said("x" * 40), said("abc")))) == 11 + 1
     assert tokens_estimated(()) == 0
